@@ -1,0 +1,69 @@
+"""Loss weighting for Keras 3 models with more than one output.
+
+Give a Keras model and a loss for each output; get a second model over the same
+layers that trains the first. How the losses are balanced is a layer you choose:
+
+    training = lossweigh.build_training_model(prediction, losses, weighter)
+    training.compile("adam")
+    training.fit(x, y)
+    prediction.predict(x)
+"""
+
+from lossweigh import callbacks
+from lossweigh.branches import BranchLoss
+from lossweigh.constraints import Between, Simplex
+from lossweigh.training import (
+    TrainingModel,
+    build_training_model,
+    ignore_loss,
+    ignoreLoss,
+)
+from lossweigh.weighting import (
+    DWA,
+    FAMO,
+    IMTLL,
+    CoVWeighting,
+    FixedWeights,
+    GeometricMean,
+    LogSum,
+    LossWeighter,
+    RandomWeights,
+    ReLoBRaLo,
+    RevisedUncertainty,
+    SmoothTchebycheff,
+    SoftAdapt,
+    SoftOptimalUncertainty,
+    SumToOne,
+    Uncertainty,
+    Weighter,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Between",
+    "BranchLoss",
+    "CoVWeighting",
+    "DWA",
+    "FAMO",
+    "FixedWeights",
+    "GeometricMean",
+    "IMTLL",
+    "LogSum",
+    "LossWeighter",
+    "RandomWeights",
+    "ReLoBRaLo",
+    "RevisedUncertainty",
+    "Simplex",
+    "SmoothTchebycheff",
+    "SoftAdapt",
+    "SoftOptimalUncertainty",
+    "SumToOne",
+    "TrainingModel",
+    "Uncertainty",
+    "Weighter",
+    "build_training_model",
+    "callbacks",
+    "ignoreLoss",
+    "ignore_loss",
+]

@@ -1,0 +1,170 @@
+"""The one place that words argument errors.
+
+Every message names the argument, what was expected, what came, and (where it
+is not obvious) the cure. Functions return the checked value, so a constructor
+reads `self.temperature = positive("temperature", temperature)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def number(name: str, value: Any) -> float:
+    """A finite real number, as a float."""
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"`{name}` must be a number. Received: {name}={value!r} "
+            f"(of type {type(value).__name__})."
+        ) from None
+    if not math.isfinite(result):
+        raise ValueError(f"`{name}` must be finite. Received: {name}={result}.")
+    return result
+
+
+def positive(name: str, value: Any) -> float:
+    """A number greater than 0."""
+    result = number(name, value)
+    if result <= 0:
+        raise ValueError(f"`{name}` must be greater than 0. Received: {name}={result}.")
+    return result
+
+
+def not_negative(name: str, value: Any) -> float:
+    """A number of at least 0."""
+    result = number(name, value)
+    if result < 0:
+        raise ValueError(f"`{name}` must be at least 0. Received: {name}={result}.")
+    return result
+
+
+def between(name: str, value: Any, low: float, high: float) -> float:
+    """A number with `low <= number <= high`."""
+    result = number(name, value)
+    if not low <= result <= high:
+        raise ValueError(
+            f"`{name}` must be between {low:g} and {high:g}. Received: {name}={result}."
+        )
+    return result
+
+
+def whole(name: str, value: Any, at_least: int) -> int:
+    """A whole number of at least `at_least`, as an int."""
+    result = number(name, value)
+    if result != int(result) or result < at_least:
+        raise ValueError(
+            f"`{name}` must be a whole number of at least {at_least}. "
+            f"Received: {name}={value!r}."
+        )
+    return int(result)
+
+
+def bounds(low: Any, high: Any) -> tuple[float, float]:
+    """A lower and an upper bound, in that order."""
+    min_value, max_value = number("min_value", low), number("max_value", high)
+    if min_value >= max_value:
+        raise ValueError(
+            "`min_value` must be less than `max_value`. "
+            f"Received: min_value={min_value}, max_value={max_value}. "
+            "Are the two the wrong way round?"
+        )
+    return min_value, max_value
+
+
+def one_of(name: str, value: Any, allowed: Iterable[Any]) -> Any:
+    """One of a few allowed values."""
+    allowed = list(allowed)
+    if value not in allowed:
+        choices = ", ".join(repr(choice) for choice in allowed)
+        raise ValueError(
+            f"`{name}` must be one of {choices}. Received: {name}={value!r}."
+        )
+    return value
+
+
+def weights(name: str, values: Any, num_branches: int | None = None) -> list[float]:
+    """A non-empty list of finite numbers >= 0 with a positive sum."""
+    if isinstance(values, (Mapping, str)):
+        raise TypeError(
+            f"`{name}` must be a list with one number a branch. "
+            f"Received: {name}={values!r}."
+        )
+    try:
+        result = [float(value) for value in values]
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"`{name}` must be a list with one number a branch. "
+            f"Received: {name}={values!r}."
+        ) from None
+    if not result or any(not math.isfinite(v) or v < 0 for v in result):
+        raise ValueError(
+            f"`{name}` must hold finite numbers of at least 0, one a branch. "
+            f"Received: {name}={result}."
+        )
+    if sum(result) <= 0:
+        raise ValueError(
+            f"`{name}` must hold at least one number greater than 0. "
+            f"Received: {name}={result}."
+        )
+    if num_branches is not None and len(result) != num_branches:
+        raise ValueError(
+            f"`{name}` must hold one number for each of the {num_branches} "
+            f"branches. Received {len(result)}: {name}={result}."
+        )
+    return result
+
+
+def numbers(name: str, values: Any, num_branches: int | None = None) -> list[float]:
+    """A non-empty list of finite numbers."""
+    try:
+        if isinstance(values, (Mapping, str)):
+            raise TypeError
+        result = [float(value) for value in values]
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"`{name}` must be a list with one number a branch. "
+            f"Received: {name}={values!r}."
+        ) from None
+    if not result or not all(math.isfinite(value) for value in result):
+        raise ValueError(
+            f"`{name}` must hold finite numbers, one a branch. "
+            f"Received: {name}={result}."
+        )
+    if num_branches is not None and len(result) != num_branches:
+        raise ValueError(
+            f"`{name}` must hold one number for each of the {num_branches} "
+            f"branches. Received {len(result)}: {name}={result}."
+        )
+    return result
+
+
+def names(argument: str, given: Iterable[str], expected: Iterable[str]) -> None:
+    """Exactly the expected names: an unknown or a missing one is an error."""
+    given, expected = list(given), list(expected)
+    unknown = [name for name in given if name not in expected]
+    missing = [name for name in expected if name not in given]
+    if unknown or missing:
+        problems = []
+        if unknown:
+            problems.append(f"unknown: {unknown}")
+        if missing:
+            problems.append(f"missing: {missing}")
+        raise KeyError(
+            f"`{argument}` must have the names {expected}. "
+            f"Received the names {given} ({'; '.join(problems)})."
+        )
+
+
+def known_names(argument: str, given: Iterable[str], expected: Iterable[str]) -> None:
+    """Some of the expected names and no other."""
+    given, expected = list(given), list(expected)
+    unknown = [name for name in given if name not in expected]
+    if unknown:
+        raise KeyError(
+            f"`{argument}` may only have the names {expected}. "
+            f"Received the names {given} (unknown: {unknown})."
+        )

@@ -1,0 +1,74 @@
+"""The one place that touches private names of Keras, each with its reason."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+
+def exclude_from_weight_decay(optimizer: Any, variables: list[Any]) -> None:
+    """Keeps an optimizer's weight decay off some variables, for good.
+
+    `Optimizer.exclude_from_weight_decay` is public but *replaces* what the user
+    excluded before, and refuses an optimizer that is built already. This adds
+    to what is there. `_exclude_from_weight_decay` holds the keys of excluded
+    variables, `_exclude_from_weight_decay_cache` the answers given so far.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if not variables or getattr(optimizer, "weight_decay", None) is None:
+        return
+    excluded = set(getattr(optimizer, "_exclude_from_weight_decay", ()))
+    excluded.update(optimizer._var_key(variable) for variable in variables)
+    optimizer._exclude_from_weight_decay = excluded
+    optimizer._exclude_from_weight_decay_cache = {}
+
+
+def serialize_loss(loss: Any) -> dict[str, Any]:
+    """A loss's serialized form, with every argument of its constructor.
+
+    `get_config` of `keras.losses.Huber` and `CosineSimilarity` leaves out
+    `delta` and `axis` (Keras 3.15): they reload with the defaults, which changes
+    the loss in silence. The values are in `_fn_kwargs`.
+    """
+    serialized = keras.saving.serialize_keras_object(loss)
+    config = serialized.get("config")
+    if isinstance(config, dict) and isinstance(loss, keras.losses.Loss):
+        accepted = inspect.signature(type(loss).__init__).parameters
+        for key, value in getattr(loss, "_fn_kwargs", {}).items():
+            if key in accepted:
+                config.setdefault(key, keras.saving.serialize_keras_object(value))
+    return serialized
+
+
+@contextlib.contextmanager
+def keeps_variables(model: keras.Model) -> Iterator[None]:
+    """Gives a model its variables' values back if `fit` or `evaluate` fails on JAX.
+
+    There Keras takes the values out of the variables (`_value = None`) before
+    the first step and puts them back after the last, so an error inside the first
+    step of `fit`, or any step of `evaluate`, loses all weights.
+    """
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    optimizer = getattr(model, "optimizer", None)
+    variables = [*model.variables, *model.metrics_variables]
+    variables += [] if optimizer is None else optimizer.variables
+    before = [(variable, variable.value) for variable in variables]
+    try:
+        yield
+    except BaseException:
+        lost = [(v, value) for v, value in before if v._value is None]
+        if any(value.is_deleted() for _, value in lost):
+            # Donated to a step that went well: the model has its results.
+            callback = keras.callbacks.Callback()
+            callback.set_model(model)
+            _ = callback.model  # on JAX, looking at it brings the state back
+        else:
+            for variable, value in lost:
+                variable.assign(value)
+        raise

@@ -1,0 +1,330 @@
+"""How `fit`'s `(x, y, sample_weight)` become the training model's inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from lossweigh import _check
+
+
+def target_name(branch: str) -> str:
+    """The name of the input that takes a branch's targets."""
+    return f"{branch}_target"
+
+
+def sample_weight_name(branch: str) -> str:
+    """The name of the optional input that takes a branch's sample weights."""
+    return f"{branch}_sample_weight"
+
+
+def data_names(inputs: Iterable[str], branches: Iterable[str]) -> list[str]:
+    """The names of a training model's inputs that are the prediction model's."""
+    taken = {
+        f(branch) for branch in branches for f in (target_name, sample_weight_name)
+    }
+    return [name for name in inputs if name not in taken]
+
+
+def is_stream(x: Any) -> bool:
+    """Whether `x` yields batches by itself (`tf.data`, `PyDataset`, ...)."""
+    return not (
+        x is None
+        or isinstance(x, (Mapping, list, tuple))
+        or hasattr(x, "shape")
+        or hasattr(x, "__array__")
+    )
+
+
+class TrainingInputs:
+    """Names and checks what a training model takes; holds no tensor.
+
+    Args:
+        inputs: The training model's inputs, KerasTensors by name.
+        structure: The prediction model's input structure, names at its leaves.
+        outputs: The names of the prediction model's outputs, in order.
+        branches: The names of the outputs that have a loss.
+        ordered: Whether the outputs' order is known. That of a subclassed model
+            which returns a dict isn't: JAX sorts its keys.
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[str, Any],
+        structure: Any,
+        outputs: Sequence[str],
+        branches: Sequence[str],
+        *,
+        ordered: bool = True,
+    ) -> None:
+        self.structure = structure
+        self.outputs = list(outputs)
+        self.branches = list(branches)
+        unnamed = all(name.startswith("output") for name in self.outputs)
+        self.ordered = ordered or unnamed
+        self.specs = {name: (tuple(t.shape), t.dtype) for name, t in inputs.items()}
+        self.weight_names = [sample_weight_name(branch) for branch in branches]
+        self.target_names = [target_name(branch) for branch in branches]
+        self.x_names = data_names(inputs, branches)
+
+    def holds_targets(self, x: Any) -> bool:
+        """Whether `x` alone is complete: `[x, *targets]`, or a dict of all inputs."""
+        if isinstance(x, Mapping):
+            return all(name in x for name in self.target_names)
+        return (
+            isinstance(x, (list, tuple))
+            and len(x) == len(self.x_names) + len(self.branches)
+            and not any(isinstance(part, (Mapping, list, tuple)) for part in x)
+        )
+
+    def merge(self, x: Any, y: Any = None, sample_weight: Any = None) -> dict[str, Any]:
+        """Named inputs from whatever `fit` or a data source gives.
+
+        Args:
+            x: What the prediction model takes, or that followed by the targets.
+            y: Targets: by branch name, in the order of the outputs, or the
+                target itself for one branch. A dummy where `x` holds the targets.
+            sample_weight: Weights by branch name (some or all), in the order of
+                the outputs, or one array for all branches.
+
+        Returns:
+            A dict with the prediction model's inputs, a target for each branch,
+            and the sample weights that were given.
+        """
+        if self.holds_targets(x):
+            merged = self._complete(x)
+        else:
+            merged = self._named_x(x)
+            for branch, target in self._by_branch("y", y).items():
+                merged[target_name(branch)] = target
+        for branch, weight in self._weights(sample_weight).items():
+            merged[sample_weight_name(branch)] = weight
+        for name in (*self.target_names, *self.weight_names):
+            if name in merged:
+                merged[name] = self._fitted(name, merged[name])
+        return merged
+
+    def _complete(self, x: Any) -> dict[str, Any]:
+        if not isinstance(x, Mapping):
+            return dict(zip([*self.x_names, *self.target_names], x, strict=True))
+        _check.known_names("x", x, self.specs)
+        missing = [name for name in self.x_names if name not in x]
+        if missing:
+            raise KeyError(f"`x` must also have the inputs {missing}.")
+        return {name: value for name, value in x.items() if value is not None}
+
+    def _named_x(self, x: Any) -> dict[str, Any]:
+        if x is None:
+            raise ValueError(
+                f"`x` must have the inputs {self.x_names}. Received: None."
+            )
+        named: dict[str, Any] = {}
+        self._name_leaves(self.structure, x, named)
+        return named
+
+    def _name_leaves(self, structure: Any, x: Any, named: dict[str, Any]) -> None:
+        if isinstance(structure, str):
+            if isinstance(x, Mapping):
+                _check.names("x", x, [structure])
+                x = x[structure]
+            elif isinstance(x, (list, tuple)) and len(x) == 1:
+                x = x[0]
+            elif isinstance(x, (list, tuple)) and x and hasattr(x[0], "shape"):
+                self._wrong_number_of_arrays(len(x))
+            named[structure] = x
+        elif isinstance(structure, Mapping):
+            if not isinstance(x, Mapping):
+                if len(structure) == 1 and not isinstance(x, (list, tuple)):
+                    x = {next(iter(structure)): x}
+                else:
+                    raise ValueError(
+                        f"`x` must be a dict with the names {list(structure)}. "
+                        f"Received: {_describe(x)}."
+                    )
+            _check.names("x", x, structure)
+            for name, inner in structure.items():
+                self._name_leaves(inner, x[name], named)
+        else:
+            if isinstance(x, Mapping) and all(isinstance(s, str) for s in structure):
+                _check.names("x", x, structure)
+                x = [x[name] for name in structure]
+            if not isinstance(x, (list, tuple)):
+                x = [x]
+            if len(x) != len(structure):
+                self._wrong_number_of_arrays(len(x))
+            for inner, part in zip(structure, x, strict=True):
+                self._name_leaves(inner, part, named)
+
+    def _wrong_number_of_arrays(self, received: int) -> None:
+        raise ValueError(
+            f"`x` must hold the inputs {self.x_names}, with the targets of the "
+            f"branches {self.branches} in `y`, or both in one list "
+            f"[{', '.join([*self.x_names, *self.target_names])}]. "
+            f"Received {received} arrays in `x`."
+        )
+
+    def _by_branch(self, argument: str, values: Any) -> dict[str, Any]:
+        """Values by branch name, all of them."""
+        if values is None:
+            raise ValueError(
+                f"`{argument}` must have a target for each of the branches "
+                f"{self.branches}. Received: {argument}=None. Pass targets as "
+                f"`fit(x, {{{', '.join(f'{b!r}: ...' for b in self.branches)}}})`."
+            )
+        if isinstance(values, Mapping):
+            _check.known_names(argument, values, self.outputs)
+            _check.names(
+                argument, [n for n in values if n in self.branches], self.branches
+            )
+            return {branch: values[branch] for branch in self.branches}
+        if isinstance(values, (list, tuple)):
+            if not self.ordered and len(self.outputs) > 1:
+                raise ValueError(
+                    f"`{argument}` must be a dict by branch name, {self.branches}: the "
+                    "prediction model returns a dict, whose order isn't known. "
+                    f"Received: {_describe(values)}."
+                )
+            for names in (self.outputs, self.branches):
+                if len(values) == len(names):
+                    named = dict(zip(names, values, strict=True))
+                    return {branch: named[branch] for branch in self.branches}
+            raise ValueError(
+                f"`{argument}` must have one array for each of the outputs "
+                f"{self.outputs}, or of the branches {self.branches}. "
+                f"Received {len(values)} arrays."
+            )
+        if len(self.branches) == 1:
+            return {self.branches[0]: values}
+        raise ValueError(
+            f"`{argument}` must have one array for each of the branches "
+            f"{self.branches}, in a dict by name or in a list in the order of the "
+            f"outputs. Received: {_describe(values)}."
+        )
+
+    def _weights(self, sample_weight: Any) -> dict[str, Any]:
+        if sample_weight is None:
+            return {}
+        if isinstance(sample_weight, Mapping):
+            _check.known_names("sample_weight", sample_weight, self.branches)
+            given = sample_weight
+        elif isinstance(sample_weight, (list, tuple)):
+            given = self._by_branch("sample_weight", sample_weight)
+        else:
+            given = dict.fromkeys(self.branches, sample_weight)
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _fitted(self, name: str, value: Any) -> Any:
+        """A target or weight of the rank that its input has, or a worded error."""
+        if not hasattr(value, "shape") or hasattr(value, "iloc"):  # lists, pandas
+            value = np.asarray(value)
+        shape, dtype = self.specs[name]
+        try:
+            received = tuple(value.shape)
+        except ValueError:  # TensorFlow's unknown rank: nothing to check yet
+            return value
+        if name in self.weight_names:
+            if not 1 <= len(received) <= len(shape):
+                raise ValueError(
+                    f"`sample_weight` of {name.removesuffix('_sample_weight')!r} must "
+                    f"have 1 to {len(shape)} axes, (batch,) or a leading part of the "
+                    f"prediction's shape. Received the shape {received}."
+                )
+            for _ in range(len(shape) - len(received)):
+                value = value[..., None]
+            return value
+        branch = name.removesuffix("_target")
+        fits = len(received) == len(shape) and _same(received, shape)
+        fits = fits or (received[-1:] == (1,) and _same(received[:-1], shape))
+        fits = fits or (shape[-1:] == (1,) and _same(received, shape[:-1]))
+        if not fits:
+            raise ValueError(
+                f"The target of the branch {branch!r} must have the shape {shape}. "
+                f"Received an array of shape {received}. (For a loss of your own whose "
+                "target isn't shaped like the prediction, give "
+                "`BranchLoss(..., target_shape=...)`.)"
+            )
+        kind = str(value.dtype)
+        if any(word in kind for word in ("object", "str", "<U", "|S", "complex")):
+            raise TypeError(
+                f"The target of the branch {branch!r} must hold numbers ({dtype}). "
+                f"Received an array of dtype {kind}."
+            )
+        # One rank for all batches, or TensorFlow traces a step of unknown rank.
+        if len(received) > len(shape):
+            return value[..., 0]
+        return value[..., None] if len(received) < len(shape) else value
+
+
+def as_arrays(merged: Mapping[str, Any]) -> dict[str, Any]:
+    """Array-likes (lists, pandas objects) as arrays; tensors as they are."""
+    return {
+        name: value
+        if isinstance(value, np.ndarray) or keras.ops.is_tensor(value)
+        else np.asarray(value)
+        for name, value in merged.items()
+    }
+
+
+def check_values(
+    merged: Mapping[str, Any], branch: str, missing: Any, num_classes: int | None
+) -> None:
+    """Errors that only the numbers show: lengths, nan, class indices.
+
+    Args:
+        merged: Named arrays, as `TrainingInputs.merge` gives them.
+        branch: The branch to check.
+        missing: What marks a missing label, as for `BranchLoss`.
+        num_classes: For class indices, how many classes there are.
+    """
+    target = merged[target_name(branch)]
+    length = next(iter(merged.values())).shape[0]
+    for name in (target_name(branch), sample_weight_name(branch)):
+        if name in merged and merged[name].shape[0] != length:
+            raise ValueError(
+                f"The arrays must have the same length, {length}. Received "
+                f"{merged[name].shape[0]} for `{name}`."
+            )
+    if not isinstance(target, np.ndarray):
+        return  # a tensor stays on its device
+    known = target
+    if target.dtype.kind == "f":
+        is_nan = np.isnan(target)
+        if missing != "nan" and is_nan.any():
+            raise ValueError(
+                f"The target of the branch {branch!r} must not hold nan. Received "
+                f"{int(is_nan.sum())} of them in {target.size} numbers. If nan marks "
+                f'missing labels, give `BranchLoss(..., missing="nan")`.'
+            )
+        known = target[~is_nan]
+    if num_classes is None:
+        return
+    if missing not in (None, "nan"):
+        known = known[known != missing]
+    if known.size and (
+        known.min() < 0
+        or known.max() >= num_classes
+        or (known != np.round(known)).any()
+    ):
+        raise ValueError(
+            f"The target of the branch {branch!r} must hold class indices, whole "
+            f"numbers from 0 to {num_classes - 1}. Received numbers from "
+            f"{known.min()} to {known.max()}."
+        )
+
+
+def _same(received: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
+    return len(received) == len(expected) and all(
+        a is None or b is None or a == b
+        for a, b in zip(received, expected, strict=True)
+    )
+
+
+def _describe(x: Any) -> str:
+    if hasattr(x, "shape"):
+        return f"an array of shape {tuple(x.shape)}"
+    if isinstance(x, (list, tuple)):
+        return f"a {type(x).__name__} of {len(x)}"
+    return f"a {type(x).__name__}"

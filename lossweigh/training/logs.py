@@ -1,0 +1,167 @@
+"""What a training model reports: branch losses, weights and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+
+class VectorMean(keras.metrics.Metric):
+    """The running mean of a vector: one update for all branches, not one each.
+
+    Args:
+        size: Length of the vector.
+        name: Name of the metric.
+    """
+
+    def __init__(self, size: int, name: str) -> None:
+        super().__init__(name=name)
+        self.total = self.add_variable((size,), "zeros", name="total")
+        self.count = self.add_variable((), "zeros", name="count")
+
+    def update_state(self, values: Any, count: Any) -> None:
+        """Adds `values`, `(size,)`, the mean of `count` samples."""
+        count = ops.cast(count, self.total.dtype)
+        self.total.assign(self.total + ops.cast(values, self.total.dtype) * count)
+        self.count.assign(self.count + count)
+
+    def result(self) -> Any:
+        return ops.divide_no_nan(self.total, self.count)
+
+
+class BranchLogs:
+    """Holds a training model's trackers and metrics, and names their results.
+
+    Not a Keras object itself, so that a model that is compiled again drops the
+    trackers of the first time.
+
+    Args:
+        outputs: The prediction model's outputs, KerasTensors by name.
+        targets: The targets' inputs, KerasTensors by branch.
+        metrics: As for `compile`: by output name; for a model with one output
+            also a list.
+        weighted_metrics: Likewise, for metrics that see the sample weights.
+    """
+
+    def __init__(
+        self,
+        outputs: Mapping[str, Any],
+        targets: Mapping[str, Any],
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+    ) -> None:
+        self.given = {"metrics": metrics, "weighted_metrics": weighted_metrics}
+        self.branches = list(targets)
+        size = len(self.branches)
+        self.tracker = VectorMean(2 * size, name="branch_losses_and_weights")
+        self.user_metrics: list[tuple[str, str, bool, Any]] = []
+        for weighted, argument, given in (
+            (False, "metrics", metrics),
+            (True, "weighted_metrics", weighted_metrics),
+        ):
+            for branch, some in _by_branch(argument, given, self.branches).items():
+                for identifier in some:
+                    metric = _metric(identifier, targets[branch], outputs[branch])
+                    _build_metric(metric, targets[branch], outputs[branch])
+                    label = metric.name
+                    if len(outputs) > 1:
+                        label = f"{branch}_{label}"
+                    self.user_metrics.append((label, branch, weighted, metric))
+
+    @property
+    def metrics(self) -> list[Any]:
+        """Every Keras metric, for the model to reset and to carry on JAX."""
+        return [self.tracker, *(metric for *_, metric in self.user_metrics)]
+
+    def update_losses(self, losses: Sequence[Any], weights: Any) -> None:
+        """Adds a batch.
+
+        Args:
+            losses: One tensor `(batch,)` a branch.
+            weights: `(K,)`, the loss weights in force.
+        """
+        stacked = ops.stack(losses)
+        means = ops.mean(stacked, axis=-1)
+        weights = ops.cast(weights, means.dtype)
+        self.tracker.update_state(
+            ops.concatenate([means, weights]), ops.shape(stacked)[1]
+        )
+
+    def result(self) -> dict[str, Any]:
+        """Means since the last reset, by log name."""
+        size = len(self.branches)
+        means = ops.unstack(self.tracker.result(), 2 * size)
+        logs = {f"{b}_loss": means[i] for i, b in enumerate(self.branches)}
+        logs["unweighted_loss"] = sum(means[1:size], means[0])
+        for i, branch in enumerate(self.branches):
+            logs[f"{branch}_weight"] = means[size + i]
+        for label, _, _, metric in self.user_metrics:
+            value = metric.result()
+            if isinstance(value, Mapping):
+                logs.update({f"{label}_{key}": v for key, v in value.items()})
+            else:
+                logs[label] = value
+        return logs
+
+
+def _by_branch(argument: str, given: Any, branches: list[str]) -> dict[str, list[Any]]:
+    """Metrics by branch name."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        if not isinstance(given, (list, tuple)):
+            given = [given]
+        if len(branches) == 1:
+            if len(given) == 1 and isinstance(given[0], (list, tuple)):
+                given = given[0]
+            given = {branches[0]: given}
+        elif len(given) == len(branches):
+            given = dict(zip(branches, given, strict=True))
+        else:
+            raise ValueError(
+                f"`{argument}` must be a dict by branch name, as in "
+                f"{{{branches[0]!r}: ['mae']}}, or a list with the metrics of each of "
+                f"the branches {branches}. Received: {argument}={given!r}."
+            )
+    unknown = [name for name in given if name not in branches]
+    if unknown:
+        raise KeyError(
+            f"`{argument}` may only have the names of outputs that have a loss, "
+            f"{branches}. Received the names {list(given)} (unknown: {unknown})."
+        )
+    named = {}
+    for branch, some in given.items():
+        if some is not None:
+            named[branch] = list(some) if isinstance(some, (list, tuple)) else [some]
+    return named
+
+
+def _metric(identifier: Any, target: Any, prediction: Any) -> Any:
+    """A Keras metric from a name, a function or a metric."""
+    if isinstance(identifier, keras.metrics.Metric):
+        return identifier
+    if identifier in ("accuracy", "acc"):
+        if prediction.shape[-1] == 1:
+            return keras.metrics.BinaryAccuracy(name=identifier)
+        if len(target.shape) < len(prediction.shape):
+            return keras.metrics.SparseCategoricalAccuracy(name=identifier)
+        return keras.metrics.CategoricalAccuracy(name=identifier)
+    metric = keras.metrics.get(identifier)
+    if not isinstance(metric, keras.metrics.Metric):
+        metric = keras.metrics.MeanMetricWrapper(metric, name=metric.__name__)
+    if isinstance(identifier, str):
+        metric.name = identifier  # "mae" is logged as "mae", as in Keras
+    return metric
+
+
+def _build_metric(metric: Any, target: Any, prediction: Any) -> None:
+    """Creates a metric's variables now: a jitted step can't."""
+    example = [
+        ops.zeros([1 if size is None else size for size in tensor.shape], tensor.dtype)
+        for tensor in (target, prediction)
+    ]
+    metric.update_state(*example)
+    metric.reset_state()

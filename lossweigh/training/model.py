@@ -1,0 +1,498 @@
+"""`TrainingModel`: what `build_training_model` returns."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from lossweigh import _compat
+from lossweigh.branches import BranchLoss, check_class_weight, split_labels
+from lossweigh.training.data import (
+    TrainingInputs,
+    as_arrays,
+    check_values,
+    data_names,
+    is_stream,
+    sample_weight_name,
+    target_name,
+)
+from lossweigh.training.end_of_epoch import CollapseWarning, EndOfEpoch
+from lossweigh.training.ignore_loss import ignoreLoss
+from lossweigh.training.logs import BranchLogs
+from lossweigh.training.structure import is_functional, named_structure
+from lossweigh.weighting.base import Weighter
+
+WEIGHTED_LOSS = "weighted_loss"
+
+
+class _Mean(keras.losses.Loss):
+    """`ignoreLoss` as a Keras loss, which scales it under `tf.distribute`."""
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return ignoreLoss(y_true, y_pred)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wiring:
+    """What a training model finds in its own graph; hidden from Keras's tracking."""
+
+    prediction_model: keras.Model
+    weighter: Weighter
+    losses: dict[str, BranchLoss]
+    data: TrainingInputs
+    optional: frozenset[str]  # inputs that may be None; a clone has none of them
+
+
+@keras.saving.register_keras_serializable(package="lossweigh")
+class TrainingModel(keras.Model):
+    """A model whose inputs are data and targets and whose output is its loss.
+
+    Made by `build_training_model`. It shares every layer with the prediction
+    model, is trained with the stock `fit`, and takes `(x, y, sample_weight)` as
+    the prediction model would: `y` by branch name. Calling it on a dict of all
+    its inputs (`<input>`, `<branch>_target`, optionally
+    `<branch>_sample_weight`) gives a dict of the predictions by output name,
+    each `<branch>_loss` `(batch,)`, and the `weighted_loss` `(batch,)`.
+
+    Logs, for training and (with `val_`) validation: `loss`, the weighted loss
+    and the regularisers; `<branch>_loss`; `<branch>_weight`, the mean over the
+    epoch of the weight in force; `unweighted_loss`, the sum of the branch
+    losses, which stays comparable while weights move; and the metrics.
+
+    Args:
+        *args: Inputs and outputs, KerasTensors by name, as for `keras.Model`.
+        **kwargs: Passed to `keras.Model`.
+
+    Attributes:
+        prediction_model: The model that predicts.
+        branches: Names of the outputs that have a loss.
+        weighter: The layer that weighs the branch losses.
+        branch_losses: The `BranchLoss` layers by branch.
+    """
+
+    # `*args, **kwargs`, under these names: Keras revives a subclass as a functional
+    # model only if its constructor looks like `Functional`'s, which is
+    # `(inputs, outputs, name)` in Keras 3.15 and `(*args, **kwargs)` in 3.12.
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        (weighter,) = _layers_of(self, Weighter)
+        (prediction_model,) = _layers_of(self, keras.Model)
+        losses = {layer.branch: layer for layer in _layers_of(self, BranchLoss)}
+        branches = list(weighter.branches)
+        self._wiring = _Wiring(
+            prediction_model,
+            weighter,
+            {branch: losses[branch] for branch in branches},
+            TrainingInputs(
+                self.input,
+                named_structure(prediction_model, data_names(self.input, branches)),
+                [key for key in self.output if key not in loss_keys(branches)],
+                branches,
+                ordered=is_functional(prediction_model),
+            ),
+            frozenset(
+                layer.name
+                for layer in _layers_of(self, keras.layers.InputLayer)
+                if layer.optional
+            ),
+        )
+        self._logs: BranchLogs | None = None
+        self._class_weight: dict[str, dict[int, float]] = {}
+        self._mean = _Mean(name="mean_of_rows", dtype="float32")
+
+    @property
+    def prediction_model(self) -> keras.Model:
+        return self._wiring.prediction_model
+
+    @property
+    def weighter(self) -> Weighter:
+        return self._wiring.weighter
+
+    @property
+    def branches(self) -> list[str]:
+        return list(self._wiring.losses)
+
+    @property
+    def branch_losses(self) -> dict[str, BranchLoss]:
+        return self._wiring.losses
+
+    # Compiling ---------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Configures training, as `keras.Model.compile`.
+
+        Args:
+            optimizer: Keras optimizer or its name. Its weight decay leaves the
+                weighter's variables alone.
+            loss: `None` or `ignoreLoss`; the losses are in the model.
+            loss_weights: Must be `None`; the weights are the weighter's.
+            metrics: Metrics of the predictions by output name, as in
+                `{"label": ["accuracy"]}`; for one output also a list.
+            weighted_metrics: Likewise, weighted by the sample weights.
+            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile` and
+                `auto_scale_loss`, as in Keras.
+
+        Raises:
+            ValueError: If `loss` or `loss_weights` is given.
+            KeyError: If a metric is given for an output without a loss.
+        """
+        if loss is not None and loss is not ignoreLoss:
+            raise ValueError(
+                "`loss` must be left out: this model's losses were given to "
+                "`build_training_model` and its output is the loss. "
+                f"Received: loss={loss!r}."
+            )
+        if loss_weights is not None:
+            raise ValueError(
+                "`loss_weights` must be left out: the weights are the weighter's. Give "
+                "`build_training_model(..., weighter=FixedWeights([...]))`. "
+                f"Received: loss_weights={loss_weights!r}."
+            )
+        logs = BranchLogs(
+            {name: self.output[name] for name in self._wiring.data.outputs},
+            {branch: self.input[target_name(branch)] for branch in self.branches},
+            metrics,
+            weighted_metrics,
+        )
+        optimizer = keras.optimizers.get(optimizer)
+        _compat.exclude_from_weight_decay(optimizer, self.weighter.trainable_variables)
+        super().compile(optimizer=optimizer, loss=None, **kwargs)
+        self._logs = logs
+
+    def get_compile_config(self) -> dict[str, Any]:
+        config = super().get_compile_config()
+        if self._logs is not None:
+            config.update(
+                {
+                    key: keras.saving.serialize_keras_object(value)
+                    for key, value in self._logs.given.items()
+                    if value is not None
+                }
+            )
+        return config
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    # One step ----------------------------------------------------------------
+
+    def train_step(self, *args: Any) -> Any:
+        return super().train_step(*args[:-1], self._step_data(args[-1], training=True))
+
+    def test_step(self, *args: Any) -> Any:
+        return super().test_step(*args[:-1], self._step_data(args[-1], training=False))
+
+    def _step_data(self, data: Any, training: bool) -> Any:
+        """A batch from any source as `(named inputs, None, None)`."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        merged = self._wiring.data.merge(x, y, sample_weight)
+        for name, value in merged.items():  # not traced, a batch may be NumPy's
+            if isinstance(value, np.ndarray):
+                merged[name] = ops.convert_to_tensor(value)
+        for branch in self.branches:
+            name = sample_weight_name(branch)
+            weight = merged.get(name)
+            if training and branch in self._class_weight:
+                factor = self._weights_of_classes(branch, merged[target_name(branch)])
+                if weight is not None:
+                    factor = factor * ops.convert_to_tensor(weight, dtype="float32")
+                weight = factor
+            if weight is None and name not in self._wiring.optional:
+                weight = ops.ones([1] * len(self.input[name].shape))
+            merged[name] = weight
+        return merged, None, None
+
+    def _weights_of_classes(self, branch: str, target: Any) -> Any:
+        layer = self.branch_losses[branch]
+        rank = len(self.input[sample_weight_name(branch)].shape)
+        weight = layer.weight_of_class(
+            split_labels(ops.convert_to_tensor(target), layer.missing)[1],
+            self._class_weight[branch],
+        )
+        for _ in range(rank - len(weight.shape)):
+            weight = ops.expand_dims(weight, -1)
+        return weight
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The mean of the weighted loss, plus the regularisers."""
+        _compiled(self._logs).update_losses(
+            [y_pred[f"{branch}_loss"] for branch in self.branches],
+            self.weighter.loss_weights,
+        )
+        rows = y_pred[WEIGHTED_LOSS]
+        total = self._mean(rows, rows)
+        if self.losses:
+            total = total + super().compute_loss(x, None, None, None, training=training)
+        return total
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        for _, branch, weighted, metric in _compiled(self._logs).user_metrics:
+            target = ops.convert_to_tensor(x[target_name(branch)])
+            _, target = split_labels(target, self.branch_losses[branch].missing)
+            weight = y_pred.get(f"{branch}_valid")
+            given = x.get(sample_weight_name(branch)) if weighted else None
+            if given is not None:
+                rank = max(len(y_pred[branch].shape) - 1, 1)
+                if len(given.shape) > rank:
+                    given = ops.mean(ops.cast(given, "float32"), axis=-1)
+                weight = given if weight is None else weight * given
+            prediction = ops.cast(y_pred[branch], "float32")  # or the target isn't
+            metric.update_state(target, prediction, sample_weight=weight)
+        return self.get_metrics_result()
+
+    @property
+    def metrics(self) -> list[Any]:
+        return super().metrics + ([] if self._logs is None else self._logs.metrics)
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """Names in the order in which `evaluate` lists the results."""
+        logs = self.get_metrics_result()
+        first = [metric.name for metric in self.metrics if metric.name in logs]
+        return first + sorted(key for key in logs if key not in first)
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        named = {} if self._logs is None else self._logs.result()
+        own = [] if self._logs is None else self._logs.metrics
+        logs: dict[str, Any] = {}
+        for metric in self.metrics:
+            if not any(metric is mine for mine in own):
+                value = metric.result()
+                logs.update(value if isinstance(value, dict) else {metric.name: value})
+        return {**logs, **named}
+
+    # At the door -------------------------------------------------------------
+
+    def _at_the_door(self, x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+        """Arrays become named inputs, checked; streams pass, merged batch by batch."""
+        data = self._wiring.data
+        merged_already = isinstance(x, Mapping) and data.holds_targets(x)
+        alone = y is None and sample_weight is None
+        if alone and (is_stream(x) or merged_already):
+            return x, None, None
+        if is_stream(x):
+            raise ValueError(
+                "`y` and `sample_weight` must be left out when `x` is a data set, "
+                "generator or loader: let it yield (x, y) or (x, y, sample_weight)."
+            )
+        merged = as_arrays(data.merge(x, y, sample_weight))
+        for branch, layer in self.branch_losses.items():
+            classes = self.output[branch].shape[-1] if layer.is_sparse else None
+            check_values(merged, branch, layer.missing, classes)
+        return merged, None, None
+
+    def _use_class_weight(self, class_weight: Any) -> None:
+        """Class weights of this call, by branch; if new, the step is traced anew."""
+        if class_weight is None:
+            class_weight = {}
+        elif not isinstance(class_weight, Mapping):
+            raise TypeError(
+                "`class_weight` must be a dict by branch name, as in "
+                f"{{{self.branches[0]!r}: {{0: 1.0, 1: 5.0}}}}. "
+                f"Received: class_weight={class_weight!r}."
+            )
+        elif class_weight and not any(
+            isinstance(value, Mapping) for value in class_weight.values()
+        ):
+            if len(self.branches) > 1:
+                raise ValueError(
+                    "`class_weight` must be a dict by branch name, as in "
+                    f"{{{self.branches[0]!r}: {{0: 1.0, 1: 5.0}}}}. "
+                    f"Received: class_weight={class_weight!r}."
+                )
+            class_weight = {self.branches[0]: class_weight}
+        unknown = [name for name in class_weight if name not in self.branches]
+        if unknown:
+            raise KeyError(
+                f"`class_weight` may only have the names {self.branches}. "
+                f"Received the names {list(class_weight)} (unknown: {unknown})."
+            )
+        checked = {
+            branch: check_class_weight(f"class_weight[{branch!r}]", some) or {}
+            for branch, some in class_weight.items()
+        }
+        if checked != self._class_weight:
+            self._class_weight = checked
+            self.train_function = None
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: Mapping[str, Mapping[int, float]] | None = None,
+        sample_weight: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Trains, as `keras.Model.fit` on the prediction model would.
+
+        Args:
+            x: What the prediction model takes; or a data set, generator or
+                loader that yields `(x, y)` or `(x, y, sample_weight)`; or
+                `[x, *targets]`, with a dummy `y`.
+            y: Targets: a dict by branch name, a list in the order of the
+                outputs, or the target itself for one branch.
+            batch_size: As in Keras.
+            epochs: As in Keras.
+            verbose: As in Keras.
+            callbacks: As in Keras.
+            validation_split: As in Keras.
+            validation_data: `(x, y)`, `(x, y, sample_weight)` or a data set.
+            shuffle: As in Keras.
+            class_weight: Class weights by branch name, for training only; with
+                sample weights too, the two multiply.
+            sample_weight: Weights by branch name (a branch that is left out
+                weighs 1), or one array for all branches.
+            **kwargs: As in Keras.
+
+        Returns:
+            A `keras.callbacks.History`.
+
+        Raises:
+            KeyError: If a name is unknown or missing.
+            ValueError: If arrays are missing or of a wrong shape or value.
+            TypeError: If a target doesn't hold numbers.
+        """
+        x, y, sample_weight = self._at_the_door(x, y, sample_weight)
+        if isinstance(validation_data, (list, tuple)):
+            some = (*validation_data, None, None)[:3]
+            validation_data = self._at_the_door(*some)[:1]
+        self._use_class_weight(class_weight)
+        own: list[Any] = [EndOfEpoch(), CollapseWarning()]
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            for callback in own:
+                callback.set_model(self)
+                callbacks.callbacks.append(callback)
+        elif isinstance(callbacks, (list, tuple)):
+            callbacks = [*own, *callbacks]
+        else:
+            callbacks = [*own, *([] if callbacks is None else [callbacks])]
+        with _compat.keeps_variables(self):
+            return super().fit(
+                x,
+                y,
+                batch_size=batch_size,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=callbacks,
+                validation_split=validation_split,
+                validation_data=validation_data,
+                shuffle=shuffle,
+                sample_weight=sample_weight,
+                **kwargs,
+            )
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Loss and metrics on `(x, y, sample_weight)`, as in Keras and as for `fit`."""
+        x, y, sample_weight = self._at_the_door(x, y, sample_weight)
+        with _compat.keeps_variables(self):
+            return super().evaluate(
+                x, y, batch_size, verbose, sample_weight=sample_weight, **kwargs
+            )
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """One step on one batch, as in Keras and as for `fit`."""
+        x, _, _ = self._at_the_door(x, y, sample_weight)
+        self._use_class_weight(class_weight)
+        return super().train_on_batch(x, return_dict=return_dict)
+
+    def test_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Loss and metrics on one batch, as in Keras and as for `fit`."""
+        x, _, _ = self._at_the_door(x, y, sample_weight)
+        return super().test_on_batch(x, return_dict=return_dict)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """`prediction_model.predict`: takes data, without targets."""
+        return self.prediction_model.predict(x, *args, **kwargs)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """`prediction_model.predict_on_batch`."""
+        return self.prediction_model.predict_on_batch(x)
+
+    # Saving ------------------------------------------------------------------
+
+    def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
+        """Saves as `keras.Model.save`, the file whole or not at all.
+
+        Args:
+            filepath: Path of a `.keras` file.
+            overwrite: As in Keras.
+            **kwargs: As in Keras.
+        """
+        path = pathlib.Path(filepath)
+        if path.suffix != ".keras" or (path.exists() and not overwrite):
+            super().save(filepath, overwrite=overwrite, **kwargs)
+            return
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
+            whole = pathlib.Path(folder) / path.name
+            super().save(whole, **kwargs)
+            os.replace(whole, path)
+
+
+def loss_keys(branches: Sequence[str]) -> set[str]:
+    """The keys of a training model's outputs that aren't predictions."""
+    keys = {f"{branch}_{what}" for branch in branches for what in ("loss", "valid")}
+    return keys | {WEIGHTED_LOSS}
+
+
+def _layers_of(model: keras.Model, kind: type) -> list[Any]:
+    return [layer for layer in model.layers if isinstance(layer, kind)]
+
+
+def _compiled(logs: BranchLogs | None) -> BranchLogs:
+    if logs is None:
+        raise ValueError("You must call `compile()` before using the model.")
+    return logs

@@ -1,0 +1,126 @@
+"""The base of weightings that find their weights from the losses."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh.weighting.base import Weighter, present
+
+_LARGEST = 1e6  # ratio of two losses
+_SMALLEST = 1e-30  # loss that is divided by, or taken the logarithm of
+
+
+class AdaptiveWeighter(Weighter):
+    """`sum_k w_k l_k + c`: weights and an offset found anew in each step.
+
+    Abstract: a method is a subclass that writes `weigh`. The weights and the
+    offset are constants in the gradient, so the gradient of branch k is `w_k`
+    times its own. A total `T(L)` that isn't linear in the branch means `L` is
+    written in the same form, with `w = dT / dL` and `c = T(L) - sum_k w_k L_k`:
+    value and gradient are those of `T`, for one pass over the batch.
+
+    `loss_weights` are the weights of the last step of training. The weight of a
+    branch that was absent from it is the one that it had before.
+    """
+
+    @abc.abstractmethod
+    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
+        """Weights `(K,)` and the offset, a scalar, for one batch.
+
+        Moves state with `self.update` if `training`.
+
+        Args:
+            means: `(K,)` float32, the branch losses' means over the batch,
+                without a gradient; 0 for a branch that is absent.
+            here: `(K,)` bool, false for a branch that is absent, and for one
+                whose loss isn't positive if the method needs positive losses.
+            training: Whether this is a step of training.
+        """
+
+    def first_weights(self) -> Any:
+        """What `loss_weights` are before the first step: `(K,)` or a number."""
+        return 1.0
+
+    @property
+    def loss_weights(self) -> Any:
+        return self.current * 1.0
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        self.current = self.add_state(
+            "current", (self.num_branches,), self.first_weights()
+        )
+
+    def combine(self, losses: Any, training: bool) -> Any:
+        here = present(losses)
+        means = ops.mean(ops.stop_gradient(losses), axis=-1)
+        if self.needs_positive_losses:
+            here = ops.logical_and(here, means > 0)
+        means = ops.where(here, means, ops.zeros_like(means))
+        weights, offset = self.weigh(means, here, training)
+        current = self.current * 1.0
+        is_free = ops.equal(self.frozen, 0.0)
+        moving = ops.logical_and(is_free, here)
+        weights = ops.stop_gradient(ops.where(moving, weights, current))
+        offset = ops.stop_gradient(ops.where(is_free, offset, 0.0))
+        if training:
+            self.update(self.current, current, weights)
+        return ops.sum(weights[:, None] * losses, axis=0) + offset
+
+
+class DrawingWeighter(AdaptiveWeighter):
+    """An `AdaptiveWeighter` that draws random numbers, from `self.generator`.
+
+    Abstract. What the next draw will be is saved with the weights, so training
+    that is resumed draws what it would have drawn.
+
+    Args:
+        seed: Optional int, for draws that can be repeated.
+        **kwargs: Passed to `Weighter`.
+    """
+
+    def __init__(self, *, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.seed = seed
+        self.generator = keras.random.SeedGenerator(seed)
+
+    # Keras tracks the generator's state and leaves it out of the file.
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        store["seed"] = ops.convert_to_numpy(self.generator.state)
+
+    def load_own_variables(self, store: Any) -> None:
+        self.generator.state.assign(store["seed"][()])
+        super().load_own_variables(
+            {key: store[key] for key in store.keys() if key != "seed"}  # noqa: SIM118
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "seed": self.seed}
+
+
+def ratio(new: Any, old: Any) -> Any:
+    """`new / old` of positive losses, at most 1e6: finite in an exponent too."""
+    return ops.minimum(new / ops.maximum(old, _SMALLEST), _LARGEST)
+
+
+def log_where(here: Any, values: Any) -> Any:
+    """`log(values)` where `here`, 0 elsewhere."""
+    return ops.log(ops.where(here, ops.maximum(values, _SMALLEST), 1.0))
+
+
+def softmax(exponents: Any) -> Any:
+    """Softmax over the branches; Keras's own warns where there is only one."""
+    powers = ops.exp(exponents - ops.max(exponents))
+    return powers / ops.sum(powers)
+
+
+def softmax_where(here: Any, exponents: Any) -> Any:
+    """Softmax over the branches that are `here`, 0 elsewhere."""
+    shares = softmax(ops.where(here, exponents, -3e38))
+    return ops.where(here, shares, 0.0)

@@ -1,0 +1,232 @@
+"""The base of every loss-level weighting: K branch losses in, one loss out."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import keras
+from keras import ops
+
+
+class Weighter(keras.layers.Layer, abc.ABC):
+    """Combines K branch losses, each `(batch,)`, into one `(batch,)`.
+
+    Abstract: a method of weighting is a subclass with one method to write,
+    `combine`, and with `loss_weights`, the weights now in force. State is kept
+    in Keras variables, so it is saved, resumed, jitted and distributed by Keras.
+    A weighter computes in float32 whatever the global policy.
+
+    A branch whose loss is exactly 0 for every sample of the batch is *absent*
+    (no label was there), and so is one whose loss isn't finite: it moves no state
+    and adds no regulariser. A loss that isn't finite still shows in the total.
+
+    `freeze()` holds the weights as they are, `unfreeze()` lets them move again,
+    between two steps of training and without a recompilation.
+
+    Call arguments:
+        losses: List of K tensors `(batch,)` or `(batch, 1)`.
+        training: Bool. State changes in training only.
+
+    Returns:
+        `(batch,)` float32, whose mean is the weighted loss.
+
+    Attributes:
+        branches: The names of the branches in the order of the losses, or
+            `None` in a model that was wired by hand.
+        kinds: For each branch `"regression"` or `"classification"`, from its
+            loss, or `None` in a model that was wired by hand.
+        num_branches: K, known once the layer is built.
+        learns: Whether the weights are found by the method rather than set by
+            the user. A weight that is found and vanishes is worth a warning.
+        min_weight: The least that a weight may be.
+        needs_positive_losses: Whether the method takes a logarithm or a ratio of
+            the losses. A loss that isn't positive then moves no state, and a
+            training model raises an error at the end of the epoch.
+        warned: The branches whose vanished weight was warned about.
+    """
+
+    learns = True
+    min_weight = 0.0
+    needs_positive_losses = False
+
+    def __init__(
+        self,
+        *,
+        branches: list[str] | None = None,
+        kinds: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.branches = None if branches is None else list(branches)
+        self.kinds = None if kinds is None else list(kinds)
+        self.num_branches = 0
+        self.warned: set[str] = set()
+
+    @property
+    @abc.abstractmethod
+    def loss_weights(self) -> Any:
+        """`(K,)` float32: what each branch loss's gradient is multiplied by."""
+
+    @abc.abstractmethod
+    def combine(self, losses: Any, training: bool) -> Any:
+        """Branch losses `(K, batch)` float32 to the weighted loss `(batch,)`."""
+
+    def bind(self, branches: list[str], kinds: list[str]) -> None:
+        """Tells the weighter which branch is which; done once, before it is built.
+
+        Args:
+            branches: The branches' names in the order of the losses.
+            kinds: `"regression"` or `"classification"` for each.
+
+        Raises:
+            ValueError: If the weighter belongs to other branches already.
+        """
+        if self.branches is not None and self.branches != list(branches):
+            raise ValueError(
+                f"`weighter` ({self.name!r}) already weighs the branches "
+                f"{self.branches} and can't weigh {list(branches)}. Make a new "
+                f"{type(self).__name__}."
+            )
+        self.branches, self.kinds = list(branches), list(kinds)
+
+    def count(self, input_shape: Any) -> int:
+        """K from the shapes of the losses, which are checked."""
+        shapes = _as_shapes(input_shape)
+        if not shapes:
+            raise ValueError(
+                f"{type(self).__name__} must be called on a list of at least one "
+                "branch loss. Received an empty list."
+            )
+        for shape in shapes:
+            if len(shape) != 1 and not (len(shape) == 2 and shape[1] == 1):
+                raise ValueError(
+                    f"{type(self).__name__} must be called on branch losses of shape "
+                    "(batch,), one number a sample. Received the shapes "
+                    f"{shapes}. A `BranchLoss` layer gives that shape."
+                )
+        if len({shape[0] for shape in shapes} - {None}) > 1:
+            raise ValueError(
+                f"{type(self).__name__} must be called on branch losses with the same "
+                f"number of samples. Received the shapes {shapes}."
+            )
+        if self.branches is not None and len(self.branches) != len(shapes):
+            raise ValueError(
+                f"{type(self).__name__} weighs the branches {self.branches} and "
+                f"must be called on {len(self.branches)} losses. "
+                f"Received {len(shapes)}."
+            )
+        return len(shapes)
+
+    def build(self, input_shape: Any) -> None:
+        self.num_branches = self.count(input_shape)
+        self.frozen = self.add_state("frozen", ())
+
+    def add_state(self, name: str, shape: tuple[int, ...], initial: Any = 0.0) -> Any:
+        """A variable that training doesn't touch and `update` moves.
+
+        Args:
+            name: Name of the variable.
+            shape: Shape of the variable.
+            initial: A number, or as many as the shape has.
+        """
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=lambda shape, dtype=None: (
+                ops.ones(shape, dtype) * ops.convert_to_tensor(initial, dtype=dtype)
+            ),
+            trainable=False,
+            aggregation="mean",
+        )
+
+    def update(self, state: Any, old: Any, new: Any, where: Any = True) -> None:
+        """Assigns `new` to a state, unless frozen, `where` that is allowed.
+
+        Args:
+            state: A variable from `add_state`.
+            old: Its value as it was read in this step; reading it once orders
+                the read before the assignment in a TensorFlow graph.
+            new: Its next value.
+            where: Bool, or bools of the state's shape.
+        """
+        moving = ops.logical_and(where, ops.equal(self.frozen, 0.0))
+        state.assign(ops.where(moving, new, old))
+
+    def freeze(self) -> None:
+        """Holds the weights and all other state as they are, from the next step on.
+
+        In a callback call it as `self.model.weighter.freeze()`.
+        """
+        self.frozen.assign(1.0)
+
+    def unfreeze(self) -> None:
+        """Undoes `freeze`."""
+        self.frozen.assign(0.0)
+
+    def end_epoch(self) -> None:
+        """Called by the training model at the end of each epoch of training."""
+
+    def call(self, losses: Any, training: bool = False) -> Any:
+        if not isinstance(losses, (list, tuple)):
+            losses = [losses]
+        rows = [
+            ops.squeeze(loss, -1) if len(loss.shape) == 2 else loss for loss in losses
+        ]
+        return self.combine(ops.stack(rows), training)
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None]:
+        return (_as_shapes(input_shape)[0][0],)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "branches": self.branches,
+            "kinds": self.kinds,
+        }
+
+    def name_of(self, index: int) -> str:
+        """The name of a branch in messages, or its number in a hand-wired model."""
+        return repr(self.branches[index]) if self.branches else f"number {index}"
+
+
+def present(losses: Any) -> Any:
+    """`(K,)` bool: which branches have a label, and finite losses, in the batch.
+
+    Args:
+        losses: `(K, batch)` branch losses.
+    """
+    total = ops.sum(ops.abs(losses), axis=-1)
+    return ops.logical_and(ops.isfinite(total), total > 0)
+
+
+def learned(variable: Any) -> Any:
+    """A learned weight as a tensor, for use in the forward pass.
+
+    In a TensorFlow graph a weight that is read in the forward pass and assigned
+    by the optimizer can be read *after* its own update: where the gradient has
+    no data path from the read, only a control edge orders the two, and
+    TensorFlow's graph optimizer drops it. This ties the gradient to the read.
+
+    Args:
+        variable: A trainable variable of a weighter.
+    """
+    return _tied_to_its_read(variable * 1.0)
+
+
+@ops.custom_gradient
+def _tied_to_its_read(weight: Any) -> Any:
+    def grad(*args: Any, upstream: Any = None) -> Any:
+        if upstream is None:
+            (upstream,) = args
+        return upstream + 0.0 * weight
+
+    return weight * 1.0, grad
+
+
+def _as_shapes(input_shape: Any) -> list[tuple[int | None, ...]]:
+    shapes = list(input_shape or ())
+    if shapes and (shapes[0] is None or isinstance(shapes[0], int)):
+        return [tuple(shapes)]
+    return [tuple(shape) for shape in shapes]

@@ -1,0 +1,123 @@
+"""Liu et al.: fast adaptive multitask optimisation (FAMO)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh import _check
+from lossweigh.weighting.adaptive import log_where, softmax_where
+from lossweigh.weighting.learned import DescendingWeighter
+
+
+@keras.saving.register_keras_serializable(package="lossweigh")
+class FAMO(DescendingWeighter):
+    """FAMO: weights learned so that all losses fall at the same relative rate.
+
+        z = softmax(p),  D_k = L_k - b_k + 1e-8,  c = 1 / sum_k (z_k / D_k)
+        total = c sum_k z_k log D_k
+        p descends by Adam on  J^T (log D(before) - log D(after)) + decay p
+
+    with `L_k` the loss of branch k, `b_k` the loss that it could reach at best,
+    `p` learned from 0, `J` the Jacobian of the softmax and `c` held constant in
+    the gradient. A branch whose loss fell less than the others' gets a larger
+    `z`. What the gradient of branch k is multiplied by is `c z_k / D_k`; these
+    weights sum to 1.
+
+    Differs from the paper: "after" there is the same batch, evaluated once more
+    after the optimizer's step. Here it is the next step's batch, which is there
+    anyway: no second forward pass, at the price of the noise between two batches.
+    `p` moves before that step's weights are computed, as in the paper.
+
+    A branch loss must be positive; an exact 0 counts as absent, and a loss at or
+    below `b_k` gets no weight. A branch that was absent is compared with the last
+    loss it had.
+
+    Args:
+        learning_rate: Float greater than 0, the own one of `p`.
+        weight_decay: Float of at least 0, the own one of `p`.
+        minimum_losses: Optional list of K numbers, `b`. Default: all 0.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If an argument is out of range, or `minimum_losses` doesn't
+            hold one number for each branch.
+
+    Examples:
+        >>> from keras import ops
+        >>> weighter = FAMO()
+        >>> losses = [ops.array([1.0]), ops.array([2.0]), ops.array([4.0])]
+        >>> total = weighter(losses, training=True)
+        >>> print(ops.convert_to_numpy(weighter.loss_weights).round(4))
+        [0.5714 0.2857 0.1429]
+
+    Reference:
+        B. Liu, Y. Feng, P. Stone, Q. Liu. FAMO: fast adaptive multitask
+        optimization. NeurIPS 2023.
+    """
+
+    needs_positive_losses = True
+
+    def __init__(
+        self,
+        *,
+        learning_rate: float = 0.025,
+        weight_decay: float = 1e-3,
+        minimum_losses: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate=learning_rate, **kwargs)
+        self.weight_decay = _check.not_negative("weight_decay", weight_decay)
+        self.minimum_losses = (
+            None
+            if minimum_losses is None
+            else _check.numbers("minimum_losses", minimum_losses)
+        )
+
+    def first_weights(self) -> Any:
+        return 1.0 / self.num_branches
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        number = self.num_branches
+        self.minimum = _check.numbers(
+            "minimum_losses", self.minimum_losses or [0.0] * number, number
+        )
+        # log D of each branch when it was last there, and whether it ever was.
+        self.before = self.add_state("before", (number,))
+        self.seen = self.add_state("seen", (number,))
+
+    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
+        gaps = means - ops.convert_to_tensor(self.minimum, "float32") + 1e-8
+        here = ops.logical_and(here, gaps > 0)
+        gaps = ops.where(here, gaps, 1.0)
+        logs = log_where(here, gaps)
+        parameters = self.parameters * 1.0
+        if training:
+            parameters = self._learn(parameters, logs, here)
+        shares = softmax_where(here, parameters)
+        scale = 1.0 / ops.maximum(ops.sum(shares / gaps), 1e-30)
+        weights = scale * shares / gaps
+        total = scale * ops.sum(shares * logs)
+        return weights, ops.where(ops.any(here), total - ops.sum(weights * means), 0.0)
+
+    def _learn(self, parameters: Any, after: Any, here: Any) -> Any:
+        before, seen = self.before * 1.0, self.seen * 1.0
+        known = ops.logical_and(here, seen > 0)
+        shares = softmax_where(known, parameters)
+        fall = ops.where(known, before - after, 0.0)
+        gradient = shares * (fall - ops.sum(shares * fall))
+        gradient = gradient + self.weight_decay * parameters
+        self.update(self.before, before, after, here)
+        self.update(self.seen, seen, ops.ones_like(seen), here)
+        return self.descend(parameters, gradient, known)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "weight_decay": self.weight_decay,
+            "minimum_losses": self.minimum_losses,
+        }

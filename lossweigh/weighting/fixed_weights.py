@@ -1,0 +1,105 @@
+"""Weights that the user sets, or a schedule moves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh import _check
+from lossweigh.weighting.base import Weighter
+
+
+@keras.saving.register_keras_serializable(package="lossweigh")
+class FixedWeights(Weighter):
+    """`sum_k w_k L_k` with weights `w` that nothing trains.
+
+    The same numbers as `compile(loss_weights=...)` of Keras, except that the
+    weights are a variable: they are saved, and
+    `lossweigh.callbacks.LossWeightSchedule` moves them from step to step or
+    epoch to epoch without a recompilation. The weights sum to whatever you
+    give; doubling all of them doubles the gradient.
+
+    Args:
+        weights: One number of at least 0 for each branch: a list in the order of
+            the losses, or a dict by branch name. Default: all 1.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If a weight is negative or not finite, all are 0, or there
+            isn't one for each branch.
+        KeyError: If a dict names an unknown branch or misses one.
+
+    Examples:
+        >>> from keras import ops
+        >>> weighter = FixedWeights([1.0, 30.0])
+        >>> total = weighter([ops.array([1.0, 2.0]), ops.array([0.1, 0.2])])
+        >>> print(ops.convert_to_numpy(total))
+        [4. 8.]
+    """
+
+    learns = False
+
+    def __init__(
+        self,
+        weights: Sequence[float] | Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if isinstance(weights, Mapping):
+            _check.weights("weights", list(weights.values()))
+            self.weights_given: Any = {k: float(v) for k, v in weights.items()}
+        else:
+            self.weights_given = (
+                None if weights is None else _check.weights("weights", weights)
+            )
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        given = self.weights_given
+        if given is None:
+            initial = [1.0] * self.num_branches
+        elif isinstance(given, dict):
+            if self.branches is None:
+                raise ValueError(
+                    "`weights` given by branch name need branches with names, as "
+                    "`build_training_model` gives them. In a model that you wire by "
+                    "hand, give a list in the order of the losses. "
+                    f"Received: weights={given}."
+                )
+            _check.names("weights", given, self.branches)
+            initial = [given[name] for name in self.branches]
+        else:
+            initial = _check.weights("weights", given, self.num_branches)
+        self.variable = self.add_weight(
+            name="loss_weights",
+            shape=(self.num_branches,),
+            initializer=lambda shape, dtype=None: ops.array(initial, dtype=dtype),
+            trainable=False,
+        )
+
+    @property
+    def loss_weights(self) -> Any:
+        return self.variable * 1.0
+
+    def assign(self, weights: Sequence[float] | Mapping[str, float]) -> None:
+        """Sets the weights, from the next step on.
+
+        Args:
+            weights: A list in the order of the losses, or a dict by branch name;
+                branches that a dict leaves out keep their weight.
+        """
+        if isinstance(weights, Mapping):
+            _check.known_names("weights", weights, self.branches or [])
+            now = [float(w) for w in ops.convert_to_numpy(self.loss_weights)]
+            named = dict(zip(self.branches or [], now, strict=True))
+            weights = list({**named, **weights}.values())
+        self.variable.assign(_check.weights("weights", weights, self.num_branches))
+
+    def combine(self, losses: Any, training: bool) -> Any:
+        return ops.sum(self.loss_weights[:, None] * losses, axis=0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "weights": self.weights_given}

@@ -1,0 +1,109 @@
+"""The bases of weightings with parameters that the layer trains by itself."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+from keras import ops
+
+from lossweigh import _check
+from lossweigh.weighting.adaptive import AdaptiveWeighter
+
+_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
+_STEEPEST = 2.0  # gradient of a parameter
+_FARTHEST = 80.0  # a parameter from 0: exp() of it is finite in float32
+
+
+class DescendingWeighter(AdaptiveWeighter):
+    """One parameter a branch, on which the layer descends by itself, with Adam.
+
+    Abstract. The descent is part of the forward pass of training, with a
+    learning rate of its own. The model's optimizer never sees the parameters:
+    its learning rate, weight decay, clipping and moving average don't touch
+    them. They are non-trainable variables to Keras, as the moving statistics of
+    `BatchNormalization` are.
+
+    Args:
+        learning_rate: Float greater than 0, the most (about) that a parameter
+            moves in one step.
+        **kwargs: Passed to `Weighter`.
+    """
+
+    initial_parameter = 0.0
+
+    def __init__(self, *, learning_rate: float = 0.02, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.learning_rate = _check.positive("learning_rate", learning_rate)
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        shape = (self.num_branches,)
+        self.parameters = self.add_state("parameters", shape, self.initial_parameter)
+        self.momentum = self.add_state("momentum", shape)
+        self.velocity = self.add_state("velocity", shape)
+        self.steps = self.add_state("steps", shape)
+
+    def descend(self, parameters: Any, gradient: Any, where: Any) -> Any:
+        """One step of Adam; returns the next parameters.
+
+        Args:
+            parameters: `(K,)`, as read in this step.
+            gradient: `(K,)`.
+            where: `(K,)` bool, the branches whose parameter may move.
+        """
+        momentum, velocity = self.momentum * 1.0, self.velocity * 1.0
+        steps = self.steps * 1.0
+        new_steps = steps + 1.0
+        new_momentum = _BETA_1 * momentum + (1 - _BETA_1) * gradient
+        new_velocity = _BETA_2 * velocity + (1 - _BETA_2) * ops.square(gradient)
+        first = new_momentum / (1 - ops.power(_BETA_1, new_steps))
+        second = new_velocity / (1 - ops.power(_BETA_2, new_steps))
+        move = self.learning_rate * first / (ops.sqrt(second) + _EPSILON)
+        moved = ops.clip(parameters - move, -_FARTHEST, _FARTHEST)
+        self.update(self.parameters, parameters, moved, where)
+        self.update(self.momentum, momentum, new_momentum, where)
+        self.update(self.velocity, velocity, new_velocity, where)
+        self.update(self.steps, steps, new_steps, where)
+        return ops.where(where, moved, parameters)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "learning_rate": self.learning_rate}
+
+
+class LearnedWeighter(DescendingWeighter):
+    """`sum_k w_k(p) L_k + sum_k r_k(p)`, minimised over parameters `p` too.
+
+    Abstract. The gradient of the total with respect to the parameters is known
+    in closed form from the batch means `L`. It is bounded to [-2, 2] on the way
+    into Adam: a first loss of 1000 would else fill Adam's second moment, and
+    leave the parameter standing for thousands of steps.
+    """
+
+    @abc.abstractmethod
+    def weights_of(self, parameters: Any) -> Any:
+        """The loss weights `(K,)` for parameters `(K,)`."""
+
+    @abc.abstractmethod
+    def regularizers(self, parameters: Any, means: Any) -> Any:
+        """What each branch adds to the total, `(K,)`."""
+
+    @abc.abstractmethod
+    def gradient(self, parameters: Any, means: Any) -> Any:
+        """The total's gradient `(K,)` for batch means `(K,)` of the losses.
+
+        A positive factor that all branches share may be left out: Adam doesn't
+        see it.
+        """
+
+    def first_weights(self) -> Any:
+        shape = (self.num_branches,)
+        return self.weights_of(ops.full(shape, self.initial_parameter, "float32"))
+
+    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
+        parameters = self.parameters * 1.0
+        extra = ops.where(here, self.regularizers(parameters, means), 0.0)
+        if training:
+            gradient = self.gradient(parameters, means)
+            self.descend(parameters, ops.clip(gradient, -_STEEPEST, _STEEPEST), here)
+        return self.weights_of(parameters), ops.sum(extra)

@@ -1,0 +1,53 @@
+"""The sum of the losses' logarithms: scale-invariant losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh.weighting.adaptive import AdaptiveWeighter, log_where
+
+
+@keras.saving.register_keras_serializable(package="lossweigh")
+class LogSum(AdaptiveWeighter):
+    """The sum of the losses' logarithms: their scales drop out.
+
+        total = sum_k log L_k
+
+    with `L_k` the loss of branch k. Multiply one loss by a constant and the
+    gradient stays the same. What the gradient of branch k is multiplied by is
+    `w_k = 1 / L_k`; these weights sum to no fixed number, and grow as the losses
+    fall: the effective learning rate doesn't shrink by itself. It is what
+    `IMTLL` comes to when its weights have settled, from the first step on.
+
+    The total may be negative, and that is no error. A branch loss must be
+    positive; an exact 0 counts as absent. No state, nothing learned.
+
+    Args:
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Examples:
+        >>> from keras import ops
+        >>> weighter = LogSum()
+        >>> losses = [ops.array([1.0]), ops.array([2.0]), ops.array([4.0])]
+        >>> total = weighter(losses, training=True)
+        >>> print(ops.convert_to_numpy(total).round(4))
+        [2.0794]
+        >>> print(ops.convert_to_numpy(weighter.loss_weights))
+        [1.   0.5  0.25]
+
+    Reference:
+        S. Vandenhende, S. Georgoulis, W. Van Gansbeke, M. Proesmans, D. Dai,
+        L. Van Gool. Multi-task learning for dense prediction tasks: a survey.
+        TPAMI 2021.
+    """
+
+    needs_positive_losses = True
+
+    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
+        logs = log_where(here, means)
+        number = ops.sum(ops.cast(here, "float32"))
+        # sum_k w_k L_k is the number of branches: the offset makes it sum log L.
+        return ops.exp(-logs), ops.sum(logs) - number

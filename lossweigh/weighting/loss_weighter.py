@@ -1,0 +1,163 @@
+"""The layer this library is named for: a trained trade-off between losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh import _check
+from lossweigh.constraints import Between, Simplex
+from lossweigh.weighting.base import Weighter, learned, present
+
+_LEAST = 1e-3  # below it the barrier goes on as a straight line, to stay finite
+
+
+@keras.saving.register_keras_serializable(package="lossweigh")
+class LossWeighter(Weighter):
+    """`a L_1 + (1 - a) L_2` with a trained `a` in [0, 1]; K losses: a simplex.
+
+    The variable `loss_weight` is trained by the model's optimizer like any
+    other: a scalar under `Between(0, 1)` for two losses, a vector of K weights
+    that sum to 1 under `Simplex()` for more.
+
+    **Taken literally, this rule collapses.** The gradient of `a` is
+    `L_1 - L_2`, which doesn't depend on `a`, so `a` walks to the bound that
+    favours the smaller loss, and the other branch is no longer trained at all.
+    The cure, on by default, is a barrier that pushes back the more, the smaller
+    a weight gets:
+
+        total = sum_k w_k L_k - barrier * mean_k(L_k) * sum_k log(w_k)
+
+    where `mean_k(L_k)` is held constant in the gradient. It makes the barrier
+    scale-free: multiply all losses by any number and the weights that minimise
+    the total are the same. At that minimum `w_k = barrier mean(L) / (L_k - l)`,
+    with `l` such that they sum to 1: the smaller loss weighs more, and with
+    `barrier=0.5` and two losses each weight stays within about 0.19 and 0.81
+    whatever the losses. `total` includes the barrier, in evaluation too; the
+    branches' own losses, logged beside it, don't.
+
+    The weights sum to 1. Where a branch is absent from the batch, `loss_weight`
+    gets no gradient.
+
+    Args:
+        initial_weights: Optional list of K numbers, scaled to sum to 1.
+            Default: all the same, which is `a = 0.5` for two.
+        barrier: Float of at least 0. `0` is the literal rule: it collapses, and
+            the training model warns once when it has.
+        min_weight: Float, the least that one weight may be.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If an argument is out of range, or `min_weight` leaves no
+            room for K weights that sum to 1.
+
+    Examples:
+        >>> from keras import ops
+        >>> weighter = LossWeighter(barrier=0)
+        >>> total = weighter([ops.array([1.0, 2.0]), ops.array([3.0, 6.0])])
+        >>> print(ops.convert_to_numpy(total))
+        [2. 4.]
+        >>> print(ops.convert_to_numpy(weighter.loss_weights))
+        [0.5 0.5]
+    """
+
+    def __init__(
+        self,
+        *,
+        initial_weights: Sequence[float] | None = None,
+        barrier: float = 0.5,
+        min_weight: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.initial_weights = (
+            None
+            if initial_weights is None
+            else _check.weights("initial_weights", initial_weights)
+        )
+        self.barrier = _check.not_negative("barrier", barrier)
+        self.min_weight = _check.between("min_weight", min_weight, 0.0, 1.0)
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        size = self.num_branches
+        if size > 1 and self.min_weight * size >= 1:
+            raise ValueError(
+                f"`min_weight` must be less than 1/{size} for {size} losses, whose "
+                f"weights sum to 1. Received: min_weight={self.min_weight}."
+            )
+        initial = self.initial_weights or [1.0] * size
+        initial = _check.weights("initial_weights", initial, size)
+        initial = [weight / sum(initial) for weight in initial]
+        if size == 1:
+            return  # one loss has the weight 1, and there is nothing to train
+        self.loss_weight = self.add_weight(
+            name="loss_weight",
+            shape=() if size == 2 else (size,),
+            initializer=lambda shape, dtype=None: ops.array(
+                initial[0] if size == 2 else initial, dtype=dtype
+            ),
+            constraint=(
+                Between(self.min_weight, 1.0 - self.min_weight)
+                if size == 2
+                else Simplex(self.min_weight)
+            ),
+            trainable=True,
+        )
+        # What is in force while frozen: an optimizer with momentum moves a
+        # variable on even where its gradient is 0.
+        self.held = self.add_state("held", tuple(self.loss_weight.shape))
+
+    @property
+    def loss_weights(self) -> Any:
+        if self.num_branches == 1:
+            return ops.ones((1,))
+        return self._weights(self._in_force(self.loss_weight * 1.0))
+
+    def freeze(self) -> None:
+        if self.num_branches > 1:
+            # A copy: JAX would share the buffer, and can't then donate it twice.
+            self.held.assign(self.loss_weight * 1.0)
+        super().freeze()
+
+    def unfreeze(self) -> None:
+        if self.num_branches > 1:
+            self.loss_weight.assign(self._in_force(self.loss_weight * 1.0))
+        super().unfreeze()
+
+    def _in_force(self, value: Any) -> Any:
+        return ops.where(ops.equal(self.frozen, 0.0), value, self.held * 1.0)
+
+    def _weights(self, value: Any) -> Any:
+        return ops.stack([value, 1.0 - value]) if self.num_branches == 2 else value
+
+    def combine(self, losses: Any, training: bool) -> Any:
+        if self.num_branches == 1:
+            return losses[0]
+        read = self._in_force(learned(self.loss_weight))
+        everyone = ops.all(present(losses))
+        read = ops.where(everyone, read, ops.stop_gradient(read))
+        weights = self._weights(read)
+        total = ops.sum(weights[:, None] * losses, axis=0)
+        if self.barrier == 0:
+            return total
+        scale = ops.mean(ops.abs(ops.mean(ops.stop_gradient(losses), axis=-1)))
+        barrier = -self.barrier * scale * ops.sum(_log(weights))
+        return total + ops.where(everyone, barrier, ops.zeros_like(barrier))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "initial_weights": self.initial_weights,
+            "barrier": self.barrier,
+            "min_weight": self.min_weight,
+        }
+
+
+def _log(weights: Any) -> Any:
+    """`log(w)`, its tangent below `_LEAST`: finite, and steep, at 0."""
+    logarithm = ops.log(ops.maximum(weights, _LEAST))
+    return logarithm + ops.minimum(weights - _LEAST, 0.0) / _LEAST

@@ -1,0 +1,100 @@
+"""Bischof & Kraus: relative loss balancing with random lookback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh import _check
+from lossweigh.weighting.adaptive import DrawingWeighter, ratio, softmax_where
+
+
+@keras.saving.register_keras_serializable(package="lossweigh")
+class ReLoBRaLo(DrawingWeighter):
+    """Relative loss balancing: more weight for the loss that has fallen less.
+
+        b(t') = K softmax(L(t) / (T L(t')))
+        w(t)  = alpha (rho w(t-1) + (1 - rho) b(0)) + (1 - alpha) b(t-1)
+
+    with `L_k(t)` the loss of branch k in step t, `T` the temperature, `alpha`
+    how much of the past is kept, and `rho` 1 with probability `beta` and 0 else:
+    a random look back to the first losses. `w(0) = 1`.
+
+    The weights sum to K. A branch loss must be positive; an exact 0 counts as
+    absent: the branch keeps its weight, its first and its last loss, and the
+    others share what they had. The first losses and the draws are saved, so a
+    resumed training looks back as an uninterrupted one would.
+
+    Args:
+        alpha: Float between 0 and 1.
+        beta: Float between 0 and 1, the expectation of `rho`.
+        temperature: Float greater than 0. Larger: more equal weights.
+        seed: Optional int, for draws that can be repeated (within a backend).
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Examples:
+        >>> from keras import ops
+        >>> weighter = ReLoBRaLo(alpha=0.0)
+        >>> for first, second in [(2.0, 2.0), (1.0, 2.0)]:
+        ...     losses = [ops.array([first]), ops.array([second])]
+        ...     total = weighter(losses, training=True)
+        >>> print(ops.convert_to_numpy(weighter.loss_weights).round(4))
+        [0.7551 1.2449]
+
+    Reference:
+        R. Bischof, M. A. Kraus. Multi-objective loss balancing for
+        physics-informed deep learning. arXiv:2110.09813, 2021.
+    """
+
+    needs_positive_losses = True
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 0.95,
+        beta: float = 0.99,
+        temperature: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.alpha = _check.between("alpha", alpha, 0.0, 1.0)
+        self.beta = _check.between("beta", beta, 0.0, 1.0)
+        self.temperature = _check.positive("temperature", temperature)
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        # Each branch's first and last loss, 0 for none.
+        self.first = self.add_state("first", (self.num_branches,))
+        self.last = self.add_state("last", (self.num_branches,))
+
+    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
+        before = self.loss_weights
+        if not training:
+            return before, 0.0
+        first, last = self.first * 1.0, self.last * 1.0
+        known = ops.logical_and(here, last > 0)
+        share = ops.sum(ops.where(known, before, 0.0))  # K, if all are known
+
+        def balance(losses: Any) -> Any:
+            exponents = ratio(means, losses) / self.temperature
+            return share * softmax_where(known, exponents)
+
+        drawn = keras.random.uniform((), dtype="float32", seed=self.generator)
+        kept = ops.where(drawn < self.beta, before, balance(first))
+        weights = self.alpha * kept + (1.0 - self.alpha) * balance(last)
+        self.update(self.first, first, means, ops.logical_and(here, first <= 0))
+        self.update(self.last, last, means, here)
+        return ops.where(known, weights, before), 0.0
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "temperature": self.temperature,
+        }

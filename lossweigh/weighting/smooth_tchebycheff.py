@@ -1,0 +1,109 @@
+"""Lin et al.: a smooth maximum of the losses (STCH)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh import _check
+from lossweigh.weighting.adaptive import AdaptiveWeighter, softmax_where
+
+
+@keras.saving.register_keras_serializable(package="lossweigh")
+class SmoothTchebycheff(AdaptiveWeighter):
+    """Smooth Tchebycheff scalarisation: trains the branch that does worst.
+
+        total = m log sum_k exp(p_k (L_k - z_k) / m)
+
+    with `L_k` the loss of branch k, `p_k` its preference, `z_k` the loss that it
+    could reach at best, and `m` the smoothing: as it goes to 0 the total becomes
+    `max_k p_k (L_k - z_k)`. What the gradient of branch k is multiplied by is
+    `w_k = p_k softmax_k(p (L - z) / m)`; with equal preferences these weights sum
+    to `1 / K`.
+
+    It compares the losses as they are: bring them to a like scale, by the
+    preferences or before. Losses of any sign will do; an exact 0 counts as absent.
+    No state, nothing learned.
+
+    Differs from the authors' code: no warm-up of equal weights followed by a
+    division by the losses found, whose scale then depends on the run. Give
+    `preferences` for another scale.
+
+    Args:
+        smoothing: Float greater than 0, `m`.
+        preferences: Optional list of K numbers, scaled to sum to 1. Default: all
+            the same.
+        ideal_losses: Optional list of K numbers, `z`. Default: all 0.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If an argument is out of range, or a list doesn't hold one
+            number for each branch.
+
+    Examples:
+        >>> from keras import ops
+        >>> weighter = SmoothTchebycheff()
+        >>> total = weighter([ops.array([1.0]), ops.array([2.0]), ops.array([4.0])])
+        >>> print(ops.convert_to_numpy(total).round(4))
+        [1.3335]
+
+    Reference:
+        X. Lin, X. Zhang, Z. Yang, F. Liu, Z. Wang, Q. Zhang. Smooth Tchebycheff
+        scalarization for multi-objective optimization. ICML 2024.
+    """
+
+    def __init__(
+        self,
+        *,
+        smoothing: float = 0.1,
+        preferences: Sequence[float] | None = None,
+        ideal_losses: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.smoothing = _check.positive("smoothing", smoothing)
+        self.preferences = (
+            None if preferences is None else _check.weights("preferences", preferences)
+        )
+        self.ideal_losses = (
+            None
+            if ideal_losses is None
+            else _check.numbers("ideal_losses", ideal_losses)
+        )
+
+    def build(self, input_shape: Any) -> None:
+        number = self.count(input_shape)
+        preferences = _check.weights(
+            "preferences", self.preferences or [1.0] * number, number
+        )
+        self.shares = [value / sum(preferences) for value in preferences]
+        self.ideal = _check.numbers(
+            "ideal_losses", self.ideal_losses or [0.0] * number, number
+        )
+        super().build(input_shape)
+
+    def first_weights(self) -> Any:
+        return [share / self.num_branches for share in self.shares]
+
+    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
+        shares = ops.convert_to_tensor(self.shares, "float32")
+        heights = shares * (means - ops.convert_to_tensor(self.ideal, "float32"))
+        weights = shares * softmax_where(here, heights / self.smoothing)
+
+        # Centred on the highest, so that no exponent is above 0.
+        highest = ops.max(ops.where(here, heights, -3e38))
+        centred = ops.where(here, (heights - highest) / self.smoothing, -3e38)
+        value = highest + self.smoothing * ops.log(ops.sum(ops.exp(centred)))
+        value = ops.where(ops.any(here), value, 0.0)
+        return weights, value - ops.sum(weights * means)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "smoothing": self.smoothing,
+            "preferences": self.preferences,
+            "ideal_losses": self.ideal_losses,
+        }

@@ -1,0 +1,74 @@
+"""Learned weights on the simplex, through a softmax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh import _check
+from lossweigh.weighting.adaptive import softmax
+from lossweigh.weighting.learned import LearnedWeighter
+
+
+@keras.saving.register_keras_serializable(package="lossweigh")
+class SumToOne(LearnedWeighter):
+    """Learned weights that sum to 1: `LossWeighter`'s rule through a softmax.
+
+        total = sum_k w_k L_k - barrier * mean_k |L_k| * sum_k log(w_k)
+        w = softmax(s)
+
+    with `L_k` the loss of branch k and `s` learned from 0, so that all weights
+    are equal at the start. Without the barrier the rule collapses onto the
+    branch with the smallest loss. With it, where `mean_k |L_k|` is held
+    constant, `w_k = barrier mean(L) / (L_k - l)` at the optimum, with `l` such
+    that they sum to 1: the same weights as `LossWeighter`'s, whatever the scale
+    of the losses.
+
+    Against `LossWeighter`: a learning rate of its own, no constraint, and a
+    weight that can't be exactly 0. Against other methods: the smaller loss
+    weighs more, within bounds that `barrier` sets.
+
+    Where a branch is absent from the batch, `s` doesn't move.
+
+    Args:
+        barrier: Float of at least 0; 0 collapses.
+        learning_rate: Float greater than 0, the own one of `s`.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Examples:
+        >>> from keras import ops
+        >>> weighter = SumToOne(barrier=0)
+        >>> total = weighter([ops.array([1.0]), ops.array([3.0])])
+        >>> print(ops.convert_to_numpy(total))
+        [2.]
+    """
+
+    def __init__(self, *, barrier: float = 0.5, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.barrier = _check.not_negative("barrier", barrier)
+
+    def weights_of(self, parameters: Any) -> Any:
+        return softmax(parameters)
+
+    def regularizers(self, parameters: Any, means: Any) -> Any:
+        scale = ops.mean(ops.abs(means))
+        return -self.barrier * scale * (parameters - ops.logsumexp(parameters))
+
+    def gradient(self, parameters: Any, means: Any) -> Any:
+        # Divided by mean |L|, which moves no optimum: the losses fall in the course
+        # of training, and Adam would remember their first gradients for long.
+        scaled = means / ops.maximum(ops.mean(ops.abs(means)), 1e-30)
+        weights = self.weights_of(parameters)
+        of_losses = weights * (scaled - ops.sum(weights * scaled))
+        return of_losses + self.barrier * (self.num_branches * weights - 1.0)
+
+    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
+        return super().weigh(means, ops.logical_and(here, ops.all(here)), training)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "barrier": self.barrier}

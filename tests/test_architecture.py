@@ -1,0 +1,100 @@
+"""Imports point one way, private Keras stays in one file, and names are kept."""
+
+import ast
+import pathlib
+
+import keras
+import pytest
+
+import lossweigh
+
+PACKAGE = pathlib.Path(lossweigh.__file__).parent
+
+# What each part of the package may import from the package; itself goes without
+# saying, except that the methods of `weighting` don't know each other.
+ARROWS = {
+    "_check": set(),
+    "_compat": set(),
+    "constraints": {"_check"},
+    "branches": {"_check", "_compat"},
+    "weighting": {"_check", "constraints"},
+    "training": {"_check", "_compat", "branches", "weighting"},
+    "callbacks": {"_check", "training", "weighting"},
+}
+BASES = {"base", "adaptive", "learned"}
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield (
+            path.relative_to(PACKAGE).with_suffix("").parts,
+            ast.parse(path.read_text()),
+        )
+
+
+def imports(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}"
+
+
+def test_imports_follow_the_arrows():
+    seen = set()
+    for parts, tree in modules():
+        if parts == ("__init__",):
+            continue
+        seen.add(parts[0])
+        for name in imports(tree):
+            if name.startswith("lossweigh."):
+                part = name.split(".")[1]
+                allowed = ARROWS[parts[0]] | {parts[0]}
+                assert part in allowed, f"{'/'.join(parts)} imports {name}"
+    assert seen == set(ARROWS)
+
+
+def test_weighting_methods_do_not_import_each_other():
+    for parts, tree in modules():
+        if parts[0] != "weighting" or parts[1] == "__init__":
+            continue
+        for name in imports(tree):
+            if name.startswith("lossweigh.weighting."):
+                assert name.split(".")[2] in BASES, f"{'/'.join(parts)}: {name}"
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "jax", "torch", "matplotlib"])
+def test_no_backend_is_imported_by_name(name):
+    for parts, tree in modules():
+        for imported in imports(tree):
+            assert imported.split(".")[0] != name, "/".join(parts)
+
+
+def test_private_keras_is_never_imported():
+    for parts, tree in modules():
+        for imported in imports(tree):
+            assert not imported.startswith(("keras.src", "keras._")), "/".join(parts)
+
+
+def test_files_are_short():
+    for path in PACKAGE.rglob("*.py"):
+        limit = 550 if path.name in ("model.py", "branches.py") else 350
+        assert len(path.read_text().splitlines()) <= limit, path
+
+
+def test_public_names_are_documented_and_registered():
+    for name in lossweigh.__all__:
+        thing = getattr(lossweigh, name)
+        assert thing.__doc__, name
+        if isinstance(thing, type) and issubclass(
+            thing, (keras.layers.Layer, keras.constraints.Constraint)
+        ):
+            registered = keras.saving.get_registered_name(thing)
+            assert registered in (f"lossweigh>{name}", "Weighter"), name
+    assert lossweigh.ignore_loss is lossweigh.ignoreLoss
+    assert keras.saving.get_registered_name(lossweigh.ignoreLoss) == (
+        "lossweigh>ignoreLoss"
+    )

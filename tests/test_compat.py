@@ -1,0 +1,67 @@
+"""Each private name of Keras that is used does what it is used for."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from lossweigh import _compat
+
+
+def variables():
+    layer = keras.layers.Layer()
+    return [
+        layer.add_weight(name=name, shape=(), initializer="ones")
+        for name in ("kernel", "theirs", "ours")
+    ]
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_exclusion_from_weight_decay_adds_to_the_users(scaled):
+    kernel, theirs, ours = variables()
+    optimizer = keras.optimizers.SGD(0.1, weight_decay=1.0)
+    optimizer.exclude_from_weight_decay(var_list=[theirs])
+    outer = keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer
+    _compat.exclude_from_weight_decay(outer, [ours])
+    optimizer.apply([ops.zeros(())] * 3, [kernel, theirs, ours])
+    values = [float(ops.convert_to_numpy(v.value)) for v in (kernel, theirs, ours)]
+    np.testing.assert_allclose(values, [0.9, 1.0, 1.0], rtol=1e-6)
+
+
+def test_exclusion_after_the_optimizer_is_built_and_used():
+    kernel, theirs, ours = variables()
+    optimizer = keras.optimizers.SGD(0.1, weight_decay=1.0)
+    optimizer.apply([ops.zeros(())] * 3, [kernel, theirs, ours])
+    _compat.exclude_from_weight_decay(optimizer, [ours])
+    before = float(ops.convert_to_numpy(ours.value))
+    optimizer.apply([ops.zeros(())] * 3, [kernel, theirs, ours])
+    assert float(ops.convert_to_numpy(ours.value)) == before
+    assert float(ops.convert_to_numpy(kernel.value)) < before
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        keras.losses.Huber(delta=0.3),
+        keras.losses.CosineSimilarity(axis=1),
+        keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.2),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        keras.losses.MeanSquaredError(),
+    ],
+)
+def test_a_loss_reloads_with_all_its_arguments(loss):
+    rng = np.random.default_rng(0)
+    y, p = rng.random((2, 4, 3)).astype("float32")
+    again = keras.saving.deserialize_keras_object(_compat.serialize_loss(loss))
+    assert type(again) is type(loss)
+    assert float(again(y, p)) == float(loss(y, p))
+
+
+@keras.saving.register_keras_serializable(package="lossweigh_tests")
+def pinball(y_true, y_pred):
+    return ops.maximum(y_true - y_pred, 0.1 * (y_pred - y_true))
+
+
+def test_a_function_is_serialized_by_its_name():
+    serialized = _compat.serialize_loss(pinball)
+    assert keras.saving.deserialize_keras_object(serialized) is pinball

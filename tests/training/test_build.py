@@ -1,0 +1,236 @@
+"""What `build_training_model` makes, and what it refuses in which words."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from nets import LOSSES, arrays, two_heads
+from refusals import pattern
+
+import lossweigh as lw
+
+X, Y = arrays()
+SPARSE = LOSSES["alpha"]
+
+
+def scalar(y_true, y_pred):
+    return ops.mean(ops.square(y_true - y_pred))
+
+
+def named(output, input_name="x"):
+    x = keras.Input((4,), name=input_name)
+    first = layers.Dense(3, name="first")(x)
+    return keras.Model(x, {"zeta": first, output: layers.Dense(2)(first)})
+
+
+def nested():
+    x = keras.Input((4,), name="x")
+    return keras.Model(x, {"zeta": [layers.Dense(3)(x), layers.Dense(3)(x)]})
+
+
+def training_model():
+    return lw.build_training_model(two_heads(), LOSSES)
+
+
+def weighter_of_others():
+    weighter = lw.FixedWeights([1, 2])
+    lw.build_training_model(named("other"), {"zeta": "mse", "other": "mse"}, weighter)
+    return weighter
+
+
+def loss_of_another():
+    loss = lw.BranchLoss("mse")
+    lw.build_training_model(two_heads(), {"zeta": loss})
+    return loss
+
+
+# name: arguments, error, words of the message with ` ... ` where some are left out
+REFUSED = {
+    "no model": (
+        lambda: ("model", LOSSES),
+        TypeError,
+        "`pred_model` must be a keras.Model ... pred_model='model' (of type str)",
+    ),
+    "a training model": (
+        lambda: (training_model(), LOSSES),
+        TypeError,
+        "`pred_model` must be the model that predicts ... `prediction_model`",
+    ),
+    "not built": (
+        lambda: (keras.Sequential([layers.Dense(3, name="d")], name="net"), "mse"),
+        ValueError,
+        "`pred_model` must have known inputs and outputs ... 'net' (a "
+        "Sequential) ... isn't built ... `model(x[:1])`",
+    ),
+    "nested outputs": (
+        lambda: (nested(), {"zeta": "mse"}),
+        ValueError,
+        "`pred_model` must return a tensor, or a list, tuple or dict of "
+        "tensors ... a list for the output 'zeta'",
+    ),
+    "unknown name": (
+        lambda: (two_heads(), {"zeta": "mse", "box": "mse"}),
+        KeyError,
+        "`losses` may only have the names ['zeta', 'alpha'] ... (unknown: ['box'])",
+    ),
+    "too few": (
+        lambda: (two_heads(list), ["mse"]),
+        ValueError,
+        "`losses` must hold one loss for each of the 2 outputs ['zeta', "
+        "'alpha'] ... Received 1: losses=['mse']",
+    ),
+    "too many": (
+        lambda: (two_heads(list), ("mse", SPARSE, "mse")),
+        ValueError,
+        "`losses` must hold one loss for each of the 2 outputs ... Received 3",
+    ),
+    "one for two outputs": (
+        lambda: (two_heads(), "mse"),
+        TypeError,
+        "`losses` must be a dict by output name or a list ... losses='mse'",
+    ),
+    "none at all": (
+        lambda: (two_heads(), {"zeta": None}),
+        ValueError,
+        "`losses` must hold a loss for at least one of the outputs",
+    ),
+    "a lambda": (
+        lambda: (two_heads(), {"zeta": lambda y_true, y_pred: y_pred}),
+        ValueError,
+        "In `losses['zeta']`: `loss` must not be a Python lambda ... "
+        "@keras.saving.register_keras_serializable()",
+    ),
+    "an unknown loss": (
+        lambda: (two_heads(), {"zeta": "nonsense"}),
+        ValueError,
+        "In `losses['zeta']`: `loss` must be the name of a Keras loss ... 'nonsense'",
+    ),
+    "a loss of another type": (
+        lambda: (two_heads(), {"zeta": 3}),
+        TypeError,
+        "In `losses['zeta']`: `loss` must be a Keras loss name ... loss=3",
+    ),
+    "a class": (
+        lambda: (two_heads(), {"zeta": keras.losses.Huber}),
+        TypeError,
+        "In `losses['zeta']` ... a keras.losses.Loss instance",
+    ),
+    "a scalar loss": (
+        lambda: (two_heads(), {"zeta": scalar}),
+        ValueError,
+        "The loss 'scalar' of the branch 'zeta' returned a scalar ... Expected "
+        "one a ... `ops.mean(..., axis=-1)`",
+    ),
+    "another branch's loss": (
+        lambda: (two_heads(), {"alpha": loss_of_another()}),
+        ValueError,
+        "`losses['alpha']` is the BranchLoss of the branch 'zeta' already ... "
+        "Give each branch a BranchLoss of its own",
+    ),
+    "no weighter": (
+        lambda: (two_heads(), LOSSES, [1.0, 2.0]),
+        TypeError,
+        "`weighter` must be a lossweigh weighter ... weighter=[1.0, 2.0]",
+    ),
+    "another model's weighter": (
+        lambda: (two_heads(), LOSSES, weighter_of_others()),
+        ValueError,
+        "already weighs the branches ['zeta', 'other'] ... ['zeta', 'alpha'] "
+        "... Make a new FixedWeights",
+    ),
+    "unknown name of a weight": (
+        lambda: (two_heads(), LOSSES, lw.FixedWeights({"zeta": 1, "box": 2})),
+        KeyError,
+        "`weights` must have the names ['zeta', 'alpha'] ... unknown: ['box']; "
+        "missing: ['alpha']",
+    ),
+    "too few weights": (
+        lambda: (two_heads(), LOSSES, lw.FixedWeights([1])),
+        ValueError,
+        "`weights` must hold one number for each of the 2 branches ... Received 1",
+    ),
+    "the name of a target": (
+        lambda: (named("other", "zeta_target"), {"zeta": "mse"}),
+        ValueError,
+        "`pred_model` must not have an input named 'zeta_target' ... "
+        "['zeta_target'] ... ['zeta'] ... Rename the layer",
+    ),
+    "the name of a sample weight": (
+        lambda: (named("other", "zeta_sample_weight"), {"zeta": "mse"}),
+        ValueError,
+        "`pred_model` must not have an input named 'zeta_sample_weight'",
+    ),
+    "the name of a branch's loss": (
+        lambda: (named("zeta_loss"), {"zeta": "mse"}),
+        ValueError,
+        "`pred_model` must not have an output named 'zeta_loss' ... Rename the layer",
+    ),
+    "the name of the total": (
+        lambda: (named("weighted_loss"), {"zeta": "mse"}),
+        ValueError,
+        "`pred_model` must not have an output named 'weighted_loss'",
+    ),
+    # Their losses would be called as the total and the sum are.
+    "a branch called weighted": (
+        lambda: (named("weighted"), {"zeta": "mse", "weighted": "mse"}),
+        ValueError,
+        "`pred_model` must not have an output named 'weighted'",
+    ),
+    "a branch called unweighted": (
+        lambda: (named("unweighted"), {"zeta": "mse", "unweighted": "mse"}),
+        ValueError,
+        "`pred_model` must not have an output named 'unweighted'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_in_words(case):
+    arguments, error, words = REFUSED[case]
+    arguments = arguments()
+    with pytest.raises(error, match=pattern(words)):
+        lw.build_training_model(*arguments)
+
+
+def test_a_failed_build_leaves_its_arguments_usable():
+    model, weighter, loss = two_heads(), lw.FixedWeights(), lw.BranchLoss("mse")
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="returned a scalar"):
+        lw.build_training_model(model, {"zeta": scalar, "alpha": SPARSE}, weighter)
+    with pytest.raises(ValueError, match="a BranchLoss of its own"):
+        lw.build_training_model(model, {"alpha": loss, "zeta": loss}, weighter)
+    training = lw.build_training_model(model, {"zeta": loss}, weighter)
+    training.compile("sgd")
+    for one, other in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.isfinite(training.test_on_batch(X, {"zeta": Y["zeta"]})[0])
+
+
+def test_what_is_built():
+    model = two_heads()
+    training = lw.build_training_model(model, LOSSES)
+    assert isinstance(training, lw.TrainingModel)
+    assert training.name == f"{model.name}_training"
+    assert isinstance(training.weighter, lw.RevisedUncertainty)  # the default
+    assert training.weighter.branches == training.branches == ["zeta", "alpha"]
+    assert {name: loss.branch for name, loss in training.branch_losses.items()} == {
+        "zeta": "zeta",
+        "alpha": "alpha",
+    }
+    assert set(training.input) == {
+        "x",
+        *("zeta_target", "alpha_target"),
+        *("zeta_sample_weight", "alpha_sample_weight"),
+    }
+    targets = {name: training.input[f"{name}_target"] for name in LOSSES}
+    assert (targets["zeta"].shape, targets["zeta"].dtype) == ((None, 3), "float32")
+    assert (targets["alpha"].shape, targets["alpha"].dtype) == ((None,), "int32")
+    training = lw.build_training_model(model, LOSSES, lw.LossWeighter())
+    weighted = {id(variable) for variable in training.weighter.variables}
+    assert training.weighter.trainable_variables
+    assert not weighted & {id(variable) for variable in model.variables}
+    trained = [id(variable) for variable in training.trainable_variables]
+    assert sorted(trained) == sorted(
+        id(v) for part in (model, training.weighter) for v in part.trainable_variables
+    )
+    assert lw.build_training_model(model, LOSSES, name="mine").name == "mine"

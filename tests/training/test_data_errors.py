@@ -1,0 +1,192 @@
+"""Data that doesn't fit is refused in words, and nothing is lost by it."""
+
+import keras
+import numpy as np
+import pytest
+from nets import ROWS, arrays, fixed, two_heads
+from refusals import fails_and_goes_on
+
+X, Y = arrays()
+ZETA, ALPHA = Y["zeta"], Y["alpha"]
+ONES = np.ones(ROWS, "float32")
+DUMMY = np.zeros(ROWS)
+
+
+def with_one(array, value):
+    changed = array.astype("float32")
+    changed.flat[3] = value
+    return changed
+
+
+def of_y(**targets):
+    return {"y": {**Y, **targets}}
+
+
+# name: arguments of fit besides x and y, error, words of the message with ` ... `
+# where some are left out
+REFUSED = {
+    "no y": (
+        {"y": None},
+        ValueError,
+        "`y` must have a target for each of the branches ['zeta', 'alpha'] ... "
+        "y=None ... `fit(x, {'zeta': ..., 'alpha': ...})`",
+    ),
+    "unknown name": (
+        of_y(box=ZETA),
+        KeyError,
+        "`y` may only have the names ['zeta', 'alpha'] ... (unknown: ['box'])",
+    ),
+    "missing name": (
+        {"y": {"zeta": ZETA}},
+        KeyError,
+        "`y` must have the names ['zeta', 'alpha'] ... (missing: ['alpha'])",
+    ),
+    "too many targets": (
+        {"y": [ZETA, ALPHA, ALPHA]},
+        ValueError,
+        "`y` must have one array for each of the outputs ['zeta', 'alpha'] ... "
+        "Received 3 arrays",
+    ),
+    "one target": (
+        {"y": ZETA},
+        ValueError,
+        "`y` must have one array for each of the branches ['zeta', 'alpha'] ... "
+        "Received: an array of shape (10, 3)",
+    ),
+    "no x": (
+        {"x": None},
+        ValueError,
+        "`x` must have the inputs ['x']",
+    ),
+    "too few arrays": (
+        {"x": [X, ZETA], "y": DUMMY},
+        ValueError,
+        "`x` must hold the inputs ['x'] ... [x, zeta_target, alpha_target] ... "
+        "Received 2 arrays in `x`",
+    ),
+    "unknown input": (
+        {"x": {"image": X}},
+        KeyError,
+        "`x` must have the names ['x'] ... unknown: ['image']; missing: ['x']",
+    ),
+    "shape of a target": (
+        of_y(zeta=ZETA[:, :2]),
+        ValueError,
+        "The target of the branch 'zeta' must have the shape (None, 3) ... shape "
+        "(10, 2) ... target_shape",
+    ),
+    "classes one-hot": (
+        of_y(alpha=np.eye(4)[ALPHA]),
+        ValueError,
+        "The target of the branch 'alpha' must have the shape (None,) ... shape "
+        "(10, 4)",
+    ),
+    "length of a target": (
+        of_y(alpha=ALPHA[:9]),
+        ValueError,
+        "The arrays must have the same length, 10 ... 9 for `alpha_target`",
+    ),
+    "words as targets": (
+        of_y(alpha=ALPHA.astype("str")),
+        TypeError,
+        "The target of the branch 'alpha' must hold numbers (int32) ... dtype <U",
+    ),
+    "objects as targets": (
+        of_y(zeta=ZETA.astype(object)),
+        TypeError,
+        "The target of the branch 'zeta' must hold numbers (float32) ... dtype object",
+    ),
+    "nan": (
+        of_y(zeta=with_one(ZETA, np.nan)),
+        ValueError,
+        "The target of the branch 'zeta' must not hold nan. Received 1 of them in "
+        '30 numbers ... missing="nan"',
+    ),
+    "class too high": (
+        of_y(alpha=with_one(ALPHA, 4)),
+        ValueError,
+        "The target of the branch 'alpha' must hold class indices ... from 0 to 3 "
+        "... to 4",
+    ),
+    "class below 0": (
+        of_y(alpha=with_one(ALPHA, -1)),
+        ValueError,
+        "must hold class indices, whole numbers from 0 to 3. Received numbers from -1",
+    ),
+    "half a class": (
+        of_y(alpha=with_one(ALPHA, 0.5)),
+        ValueError,
+        "must hold class indices, whole numbers from 0 to 3",
+    ),
+    "unknown weight": (
+        {"sample_weight": {"box": ONES}},
+        KeyError,
+        "`sample_weight` may only have the names ['zeta', 'alpha'] ... (unknown: "
+        "['box'])",
+    ),
+    "too many axes of a weight": (
+        {"sample_weight": {"zeta": np.ones((10, 3, 1))}},
+        ValueError,
+        "`sample_weight` of 'zeta' must have 1 to 2 axes ... (10, 3, 1)",
+    ),
+    "length of a weight": (
+        {"sample_weight": {"zeta": ONES[:9]}},
+        ValueError,
+        "The arrays must have the same length, 10 ... 9 for `zeta_sample_weight`",
+    ),
+    "unknown class weight": (
+        {"class_weight": {"box": {0: 1.0}}},
+        KeyError,
+        "`class_weight` may only have the names ['zeta', 'alpha'] ... (unknown: "
+        "['box'])",
+    ),
+    "class weight of no branch": (
+        {"class_weight": {0: 1.0, 1: 2.0}},
+        ValueError,
+        "`class_weight` must be a dict by branch name, as in {'zeta': {0: 1.0, 1: "
+        "5.0}}",
+    ),
+    "class weight of no class": (
+        {"class_weight": {"alpha": {-1: 2.0}}},
+        ValueError,
+        "`class_weight['alpha']` must have class indices, integers of at least 0",
+    ),
+    "negative class weight": (
+        {"class_weight": {"alpha": {1: -2.0}}},
+        ValueError,
+        "`class_weight['alpha'][1]` must be at least 0",
+    ),
+    "class weights of another type": (
+        {"class_weight": {"zeta": {0: 1.0}, "alpha": [1, 2]}},
+        TypeError,
+        "`class_weight['alpha']` must be a dict from class index to weight",
+    ),
+    "no dict of class weights": (
+        {"class_weight": [1.0, 2.0]},
+        TypeError,
+        "`class_weight` must be a dict by branch name",
+    ),
+    "validation data": (
+        {"validation_data": (X, {"zeta": ZETA})},
+        KeyError,
+        "`y` must have the names ['zeta', 'alpha'] ... (missing: ['alpha'])",
+    ),
+    "data and y": (
+        {"x": (batch for batch in [(X, Y)]), "y": Y},
+        ValueError,
+        "`y` and `sample_weight` must be left out when `x` is a data set, "
+        "generator or loader",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def training():
+    keras.utils.set_random_seed(0)
+    return fixed(two_heads())
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_in_words(training, case):
+    arguments, error, words = REFUSED[case]
+    fails_and_goes_on(training, arguments, error, words)

@@ -1,0 +1,68 @@
+"""A training model with fixed weights is the model that Keras would train."""
+
+import keras
+import numpy as np
+import pytest
+from nets import FIXED, LOSSES, arrays, copy_of, fixed, sample_weights, two_heads
+from nets import sequences as sequence_model
+
+STEPS = 50
+
+
+def step_weights():
+    """A weight for each of 5 time steps, some of them 0."""
+    rng = np.random.default_rng(3)
+    return {name: rng.integers(0, 3, (10, 5)).astype("float32") for name in LOSSES}
+
+
+# name: model, shape of the steps, sample weights
+CASES = {
+    "dict": (two_heads, (), None),
+    "list": (lambda: two_heads(list), (), None),
+    "weights": (two_heads, (), sample_weights()),
+    "weights of a list": (lambda: two_heads(list), (), sample_weights()),
+    "regularised": (lambda: two_heads(regularised=True), (), sample_weights()),
+    "masked": (sequence_model, (5,), None),
+    "masked, weights a step": (sequence_model, (5,), step_weights()),
+}
+
+
+def as_native(model, values):
+    """Values by branch as Keras takes them for the model's outputs."""
+    if values is None or isinstance(model.output, dict):
+        return values
+    return [values["zeta"], values["alpha"]]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_fifty_steps_equal_keras(case):
+    make, steps, weights = CASES[case]
+    model = make()
+    x, y = arrays(steps=steps)
+    native = copy_of(model)
+    native.compile(
+        keras.optimizers.SGD(0.1),
+        loss=as_native(native, LOSSES),
+        loss_weights=as_native(native, FIXED),
+    )
+    training = fixed(model)
+
+    for step in range(STEPS):
+        rows = (np.arange(4) + 3 * step) % len(x)
+        some = None if weights is None else {n: w[rows] for n, w in weights.items()}
+        targets = {n: t[rows] for n, t in y.items()}
+        for each in (native, training):
+            each.reset_metrics()
+        expected = native.train_on_batch(
+            x[rows],
+            as_native(native, targets),
+            sample_weight=as_native(native, some),
+            return_dict=True,
+        )
+        logs = training.train_on_batch(
+            x[rows], targets, sample_weight=some, return_dict=True
+        )
+        for key in ("loss", "zeta_loss", "alpha_loss"):
+            assert float(logs[key]) == pytest.approx(float(expected[key]), abs=1e-5)
+        for ours, theirs in zip(model.get_weights(), native.get_weights(), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
