@@ -46,7 +46,7 @@ class TrainingInputs:
         inputs: The training model's inputs, KerasTensors by name.
         structure: The prediction model's input structure, names at its leaves.
         outputs: The names of the prediction model's outputs, in order.
-        branches: The names of the outputs that have a loss.
+        branches: The names of the outputs that have a loss, in any order.
         ordered: Whether the outputs' order is known. That of a subclassed model
             which returns a dict isn't: JAX sorts its keys.
     """
@@ -62,13 +62,14 @@ class TrainingInputs:
     ) -> None:
         self.structure = structure
         self.outputs = list(outputs)
-        self.branches = list(branches)
+        # Lists of targets and weights are in the outputs' order, however losses came.
+        self.branches = [name for name in self.outputs if name in branches]
         unnamed = all(name.startswith("output") for name in self.outputs)
         self.ordered = ordered or unnamed
         self.specs = {name: (tuple(t.shape), t.dtype) for name, t in inputs.items()}
-        self.weight_names = [sample_weight_name(branch) for branch in branches]
-        self.target_names = [target_name(branch) for branch in branches]
-        self.x_names = data_names(inputs, branches)
+        self.weight_names = [sample_weight_name(branch) for branch in self.branches]
+        self.target_names = [target_name(branch) for branch in self.branches]
+        self.x_names = data_names(inputs, self.branches)
 
     def holds_targets(self, x: Any) -> bool:
         """Whether `x` alone is complete: `[x, *targets]`, or a dict of all inputs."""

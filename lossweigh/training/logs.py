@@ -41,9 +41,10 @@ class BranchLogs:
     Args:
         outputs: The prediction model's outputs, KerasTensors by name.
         targets: The targets' inputs, KerasTensors by branch.
-        metrics: As for `compile`: by output name; for a model with one output
-            also a list.
+        metrics: As for `compile`: by output name; or a list with those of each
+            output, or of each that has a loss, in the outputs' order.
         weighted_metrics: Likewise, for metrics that see the sample weights.
+        ordered: Whether the outputs' order is known, so that a list can be read.
     """
 
     def __init__(
@@ -52,9 +53,12 @@ class BranchLogs:
         targets: Mapping[str, Any],
         metrics: Any = None,
         weighted_metrics: Any = None,
+        *,
+        ordered: bool = True,
     ) -> None:
         self.given = {"metrics": metrics, "weighted_metrics": weighted_metrics}
         self.branches = list(targets)
+        in_order = [name for name in outputs if name in targets]
         size = len(self.branches)
         self.tracker = VectorMean(2 * size, name="branch_losses_and_weights")
         self.user_metrics: list[tuple[str, str, bool, Any]] = []
@@ -62,7 +66,9 @@ class BranchLogs:
             (False, "metrics", metrics),
             (True, "weighted_metrics", weighted_metrics),
         ):
-            for branch, some in _by_branch(argument, given, self.branches).items():
+            for branch, some in _by_branch(
+                argument, given, in_order, list(outputs), ordered
+            ).items():
                 for identifier in some:
                     metric = _metric(identifier, targets[branch], outputs[branch])
                     _build_metric(metric, targets[branch], outputs[branch])
@@ -107,24 +113,32 @@ class BranchLogs:
         return logs
 
 
-def _by_branch(argument: str, given: Any, branches: list[str]) -> dict[str, list[Any]]:
+def _by_branch(
+    argument: str,
+    given: Any,
+    branches: list[str],
+    outputs: list[str],
+    ordered: bool,
+) -> dict[str, list[Any]]:
     """Metrics by branch name."""
     if given is None:
         return {}
     if not isinstance(given, Mapping):
         if not isinstance(given, (list, tuple)):
             given = [given]
-        if len(branches) == 1:
-            if len(given) == 1 and isinstance(given[0], (list, tuple)):
-                given = given[0]
+        nested = any(some is None or isinstance(some, (list, tuple)) for some in given)
+        if len(branches) == 1 and not nested:
             given = {branches[0]: given}
-        elif len(given) == len(branches):
-            given = dict(zip(branches, given, strict=True))
+        elif ordered and len(given) in (len(branches), len(outputs)):
+            names = branches if len(given) == len(branches) else outputs
+            pairs = zip(names, given, strict=True)
+            given = {name: some for name, some in pairs if some is not None}
         else:
             raise ValueError(
                 f"`{argument}` must be a dict by branch name, as in "
                 f"{{{branches[0]!r}: ['mae']}}, or a list with the metrics of each of "
-                f"the branches {branches}. Received: {argument}={given!r}."
+                f"the branches {branches} in the order of the outputs, if the model "
+                f"has one. Received: {argument}={given!r}."
             )
     unknown = [name for name in given if name not in branches]
     if unknown:

@@ -169,6 +169,7 @@ class TrainingModel(keras.Model):
             {branch: self.input[target_name(branch)] for branch in self.branches},
             metrics,
             weighted_metrics,
+            ordered=self._wiring.data.ordered,
         )
         optimizer = keras.optimizers.get(optimizer)
         _compat.exclude_from_weight_decay(optimizer, self.weighter.trainable_variables)
@@ -291,6 +292,7 @@ class TrainingModel(keras.Model):
 
     def _at_the_door(self, x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
         """Arrays become named inputs, checked; streams pass, merged batch by batch."""
+        _compiled(self._logs)
         data = self._wiring.data
         merged_already = isinstance(x, Mapping) and data.holds_targets(x)
         alone = y is None and sample_weight is None

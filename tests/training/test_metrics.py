@@ -168,7 +168,7 @@ def test_metrics_skip_missing_labels():
             ["mae"],
             ValueError,
             r"`metrics` must be a dict by branch name, as in {'zeta': \['mae'\]}, or a "
-            r"list with the .* of each of the branches \['zeta', 'alpha'\]. "
+            r"list with the .* of each of the branches \['zeta', 'alpha'\] in the .*\. "
             r"Received: metrics=\['mae'\]",
         ),
     ],
@@ -181,3 +181,13 @@ def test_metrics_of_unknown_outputs(metrics, error, message):
         training.compile("sgd", weighted_metrics=metrics)
     # What was compiled before is still in force.
     assert np.isfinite(evaluate(training)["loss"])
+
+
+def test_a_list_may_be_as_long_as_the_outputs():
+    """As in Keras, with None for an output that has no loss."""
+    training = lw.build_training_model(two_heads(), {"alpha": "mse"})
+    for metrics in ([["mae"]], [None, ["mae"]]):
+        training.compile("sgd", metrics=metrics)
+        assert "alpha_mae" in training.metrics_names
+    with pytest.raises(KeyError, match=r"unknown: \['zeta'\]"):
+        training.compile("sgd", metrics=[["mae"], None])

@@ -223,3 +223,5 @@ def test_a_list_for_a_dict_of_unknown_order_is_refused():
         training.test_on_batch(X, [ZETA, ALPHA])
     with pytest.raises(ValueError, match="`sample_weight` must be a dict by branch"):
         training.test_on_batch(X, Y, [ALPHA, ALPHA])
+    with pytest.raises(ValueError, match="`metrics` must be a dict by branch name"):
+        training.compile("adam", metrics=[["mae"], ["accuracy"]])
