@@ -10,6 +10,24 @@ layers that trains the first. How the losses are balanced is a layer you choose:
 """
 
 from lossweigh import callbacks
+from lossweigh.balancing import (
+    IMTLG,
+    MGDA,
+    AlignedMTL,
+    Balancer,
+    CAGrad,
+    ConFIG,
+    DualProj,
+    FairGrad,
+    GradDrop,
+    GradNorm,
+    GradVac,
+    LearningRateAnnealing,
+    NashMTL,
+    NormBalancer,
+    PCGrad,
+    UPGrad,
+)
 from lossweigh.branches import BranchLoss
 from lossweigh.constraints import Between, Simplex
 from lossweigh.training import (
@@ -41,16 +59,31 @@ from lossweigh.weighting import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlignedMTL",
+    "Balancer",
     "Between",
     "BranchLoss",
+    "CAGrad",
     "CoVWeighting",
+    "ConFIG",
     "DWA",
+    "DualProj",
     "FAMO",
+    "FairGrad",
     "FixedWeights",
     "GeometricMean",
+    "GradDrop",
+    "GradNorm",
+    "GradVac",
+    "IMTLG",
     "IMTLL",
+    "LearningRateAnnealing",
     "LogSum",
     "LossWeighter",
+    "MGDA",
+    "NashMTL",
+    "NormBalancer",
+    "PCGrad",
     "RandomWeights",
     "ReLoBRaLo",
     "RevisedUncertainty",
@@ -60,6 +93,7 @@ __all__ = [
     "SoftOptimalUncertainty",
     "SumToOne",
     "TrainingModel",
+    "UPGrad",
     "Uncertainty",
     "Weighter",
     "build_training_model",

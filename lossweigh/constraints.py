@@ -87,14 +87,16 @@ class Simplex(keras.constraints.Constraint):
         # What is left to share out once each element has its minimum.
         radius = max(1.0 - size * self.min_value, 0.0)
         shifted = w - self.min_value
-        ordered = ops.flip(ops.sort(shifted, axis=-1), axis=-1)
-        excess = ops.cumsum(ordered, axis=-1) - radius
-        rank = ops.cast(ops.arange(1, size + 1), w.dtype)
-        # The largest rank whose element stays above its threshold.
-        support = ops.cast(ordered - excess / rank > 0, w.dtype)
+        # An element is in the support if it stays positive when all that are at
+        # least as large share the excess. (Comparing all with all is slower than a
+        # sort for many elements, but compiles many times faster.)
+        here, there = ops.expand_dims(shifted, -1), ops.expand_dims(shifted, -2)
+        above = ops.cast(there >= here, w.dtype)
+        excess = ops.sum(above * there, axis=-1) - radius
+        support = ops.cast(shifted * ops.sum(above, axis=-1) >= excess, w.dtype)
         count = ops.maximum(ops.sum(support, axis=-1, keepdims=True), 1)
-        chosen = ops.cast(ops.equal(rank, count), w.dtype)
-        threshold = ops.sum(excess * chosen, axis=-1, keepdims=True) / count
+        total = ops.sum(support * shifted, axis=-1, keepdims=True)
+        threshold = (total - radius) / count
         return ops.maximum(shifted - threshold, 0) + self.min_value
 
     def get_config(self) -> dict[str, Any]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
 from lossweigh import _check
+from lossweigh.balancing.base import Balancer
 from lossweigh.branches import BranchLoss, ValidElements
+from lossweigh.training.balanced import BalancedModel, Messenger
 from lossweigh.training.data import sample_weight_name, target_name
 from lossweigh.training.model import WEIGHTED_LOSS, TrainingModel, loss_keys
 from lossweigh.training.structure import may_mask, named_outputs, symbolic_inputs
 from lossweigh.weighting.base import Weighter
+from lossweigh.weighting.fixed_weights import FixedWeights
 from lossweigh.weighting.revised_uncertainty import RevisedUncertainty
 
 
@@ -20,7 +23,9 @@ def build_training_model(
     pred_model: keras.Model,
     losses: Any,
     weighter: Weighter | None = None,
+    balancer: Balancer | None = None,
     *,
+    shared: str | Sequence[str] | None = None,
     name: str | None = None,
 ) -> TrainingModel:
     """Builds the model that trains `pred_model`, over the same layers.
@@ -42,7 +47,14 @@ def build_training_model(
             or `None` for an output that isn't trained.
         weighter: What combines the branch losses. Default: `RevisedUncertainty()`,
             whose worst branch did best over the problems that the methods were
-            compared on (`docs/methods`).
+            compared on (`docs/methods`); with a balancer, `FixedWeights()`, equal
+            weights.
+        balancer: What combines the branches' gradients on their way into the
+            layers that they share, such as `UPGrad()`. Default: nothing, they add
+            up. Needs a functional prediction model; where its branches leave the
+            shared layers is found from its graph.
+        shared: With a balancer at the level of the representation, the names of the
+            layers at whose outputs to balance, of those found. Default: all.
         name: Name of the training model. Default: that of `pred_model` with
             `_training` added.
 
@@ -53,7 +65,8 @@ def build_training_model(
         TypeError: If an argument is of a wrong type.
         KeyError: If `losses` names an output that the model doesn't have.
         ValueError: If the model isn't built, losses are too many or too few, a
-            loss is a Python lambda or returns a scalar, or names clash.
+            loss is a Python lambda or returns a scalar, names clash, or there is
+            nothing to balance.
 
     Examples:
         >>> import keras, numpy as np
@@ -81,8 +94,20 @@ def build_training_model(
             "`pred_model` must be the model that predicts. Received a TrainingModel; "
             "give its `prediction_model`."
         )
-    if weighter is None:
+    if balancer is not None and not isinstance(balancer, Balancer):
+        raise TypeError(
+            "`balancer` must be a lossweigh balancer, such as `UPGrad()` or `MGDA()`. "
+            f"Received: balancer={balancer!r}."
+        )
+    if shared is not None and balancer is None:
+        raise ValueError(
+            "`shared` says where a balancer works and needs one: give `balancer` too, "
+            f"or leave `shared` out. Received: shared={shared!r}, balancer=None."
+        )
+    if weighter is None and balancer is None:
         weighter = RevisedUncertainty(name="weighter")
+    elif weighter is None:
+        weighter = FixedWeights(name="weighter")
     if not isinstance(weighter, Weighter):
         raise TypeError(
             "`weighter` must be a lossweigh weighter, such as `LossWeighter()` or "
@@ -99,16 +124,32 @@ def build_training_model(
     _check_identities(layers)
     given = [(layer, layer.branch) for layer in layers.values()]
     bound = weighter.branches, weighter.kinds
+    balanced = None if balancer is None else balancer.branches
     try:
         for branch, layer in layers.items():
             layer.branch = branch
         weighter.bind(branches, [layer.kind for layer in layers.values()])
+        message = None
+        if balancer is not None:
+            balancer.bind(branches)
+            names = [shared] if isinstance(shared, str) else shared
+            layer = BalancedModel(
+                pred_model,
+                balancer,
+                branches,
+                names,
+                name=f"{pred_model.name}_balanced",
+            )
+            *made, message = layer(inputs)
+            outputs = dict(zip(outputs, made, strict=True))
         masked = may_mask(pred_model)
-        tensors = _wire(inputs, outputs, layers, weighter, masked)
+        tensors = _wire(inputs, outputs, layers, weighter, masked, message)
     except Exception:  # leave what the user passed as it was
         for layer, before in given:
             layer.branch = before
         weighter.branches, weighter.kinds = bound
+        if balancer is not None:
+            balancer.branches = balanced
         raise
     return TrainingModel(*tensors, name=name or f"{pred_model.name}_training")
 
@@ -119,6 +160,7 @@ def _wire(
     layers: dict[str, BranchLoss],
     weighter: Weighter,
     masked: bool,
+    message: Any = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The training model's inputs and outputs by name."""
     all_inputs = {tensor.name: tensor for tensor in keras.tree.flatten(inputs)}
@@ -143,7 +185,10 @@ def _wire(
             valid = ValidElements(layer.missing, name=f"{branch}_valid")
             all_outputs[f"{branch}_valid"] = valid([target, prediction])
     all_inputs.update({tensor.name: tensor for tensor in weights.values()})
-    all_outputs[WEIGHTED_LOSS] = weighter(branch_losses)
+    weighted = weighter(branch_losses)
+    if message is not None:
+        weighted = Messenger(name="messenger")([weighted, message, *branch_losses])
+    all_outputs[WEIGHTED_LOSS] = weighted
     return all_inputs, all_outputs
 
 

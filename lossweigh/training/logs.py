@@ -45,6 +45,7 @@ class BranchLogs:
             output, or of each that has a loss, in the outputs' order.
         weighted_metrics: Likewise, for metrics that see the sample weights.
         ordered: Whether the outputs' order is known, so that a list can be read.
+        balanced: Whether a balancer weighs the branches' gradients too.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class BranchLogs:
         weighted_metrics: Any = None,
         *,
         ordered: bool = True,
+        balanced: bool = False,
     ) -> None:
         self.given = {"metrics": metrics, "weighted_metrics": weighted_metrics}
         self.branches = list(targets)
         in_order = [name for name in outputs if name in targets]
-        size = len(self.branches)
-        self.tracker = VectorMean(2 * size, name="branch_losses_and_weights")
+        self.parts = ["loss", "weight", *(["balance"] if balanced else [])]
+        size = len(self.parts) * len(self.branches)
+        self.tracker = VectorMean(size, name="branch_losses_and_weights")
         self.user_metrics: list[tuple[str, str, bool, Any]] = []
         for weighted, argument, given in (
             (False, "metrics", metrics),
@@ -82,28 +85,31 @@ class BranchLogs:
         """Every Keras metric, for the model to reset and to carry on JAX."""
         return [self.tracker, *(metric for *_, metric in self.user_metrics)]
 
-    def update_losses(self, losses: Sequence[Any], weights: Any) -> None:
+    def update_losses(
+        self, losses: Sequence[Any], weights: Any, balance: Any = None
+    ) -> None:
         """Adds a batch.
 
         Args:
             losses: One tensor `(batch,)` a branch.
             weights: `(K,)`, the loss weights in force.
+            balance: `(K,)`, the balancer's weights, if there is one.
         """
         stacked = ops.stack(losses)
         means = ops.mean(stacked, axis=-1)
-        weights = ops.cast(weights, means.dtype)
-        self.tracker.update_state(
-            ops.concatenate([means, weights]), ops.shape(stacked)[1]
-        )
+        parts = [means, weights, *([] if balance is None else [balance])]
+        parts = [ops.cast(part, means.dtype) for part in parts]
+        self.tracker.update_state(ops.concatenate(parts), ops.shape(stacked)[1])
 
     def result(self) -> dict[str, Any]:
         """Means since the last reset, by log name."""
         size = len(self.branches)
-        means = ops.unstack(self.tracker.result(), 2 * size)
+        means = ops.unstack(self.tracker.result(), len(self.parts) * size)
         logs = {f"{b}_loss": means[i] for i, b in enumerate(self.branches)}
         logs["unweighted_loss"] = sum(means[1:size], means[0])
-        for i, branch in enumerate(self.branches):
-            logs[f"{branch}_weight"] = means[size + i]
+        for number, part in enumerate(self.parts[1:], start=1):
+            for i, branch in enumerate(self.branches):
+                logs[f"{branch}_{part}"] = means[number * size + i]
         for label, _, _, metric in self.user_metrics:
             value = metric.result()
             if isinstance(value, Mapping):

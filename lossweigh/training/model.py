@@ -14,7 +14,10 @@ import numpy as np
 from keras import ops
 
 from lossweigh import _compat
-from lossweigh.branches import BranchLoss, check_class_weight, split_labels
+from lossweigh.balancing.base import Balancer
+from lossweigh.branches import BranchLoss, split_labels
+from lossweigh.training.balanced import BalancedModel, Messenger
+from lossweigh.training.class_weights import class_weights
 from lossweigh.training.data import (
     TrainingInputs,
     as_arrays,
@@ -27,14 +30,18 @@ from lossweigh.training.data import (
 from lossweigh.training.end_of_epoch import CollapseWarning, EndOfEpoch
 from lossweigh.training.ignore_loss import ignoreLoss
 from lossweigh.training.logs import BranchLogs
-from lossweigh.training.structure import is_functional, named_structure
+from lossweigh.training.structure import (
+    is_functional,
+    named_outputs,
+    named_structure,
+)
 from lossweigh.weighting.base import Weighter
 
 WEIGHTED_LOSS = "weighted_loss"
 
 
 class _Mean(keras.losses.Loss):
-    """`ignoreLoss` as a Keras loss, which scales it under `tf.distribute`."""
+    """`ignoreLoss` as a Keras loss, which is scaled under `tf.distribute`."""
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         return ignoreLoss(y_true, y_pred)
@@ -49,6 +56,8 @@ class _Wiring:
     losses: dict[str, BranchLoss]
     data: TrainingInputs
     optional: frozenset[str]  # inputs that may be None; a clone has none of them
+    balanced: BalancedModel | None
+    direct: bool  # no mask and no missing label, so no `<branch>_valid`
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -65,7 +74,9 @@ class TrainingModel(keras.Model):
     Logs, for training and (with `val_`) validation: `loss`, the weighted loss
     and the regularisers; `<branch>_loss`; `<branch>_weight`, the mean over the
     epoch of the weight in force; `unweighted_loss`, the sum of the branch
-    losses, which stays comparable while weights move; and the metrics.
+    losses, which stays comparable while weights move; with a balancer
+    `<branch>_balance`, the weight of the branch's gradient, a step late; and the
+    metrics.
 
     Args:
         *args: Inputs and outputs, KerasTensors by name, as for `keras.Model`.
@@ -75,6 +86,7 @@ class TrainingModel(keras.Model):
         prediction_model: The model that predicts.
         branches: Names of the outputs that have a loss.
         weighter: The layer that weighs the branch losses.
+        balancer: What combines the branches' gradients, or `None`.
         branch_losses: The `BranchLoss` layers by branch.
     """
 
@@ -83,8 +95,14 @@ class TrainingModel(keras.Model):
     # `(inputs, outputs, name)` in Keras 3.15 and `(*args, **kwargs)` in 3.12.
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # The layers have policies of their own; this is for what `call` does itself.
+        self.dtype_policy = keras.DTypePolicy("float32")
         (weighter,) = _layers_of(self, Weighter)
-        (prediction_model,) = _layers_of(self, keras.Model)
+        balanced = next(iter(_layers_of(self, BalancedModel)), None)
+        if balanced is None:
+            (prediction_model,) = _layers_of(self, keras.Model)
+        else:
+            prediction_model = balanced.prediction_model
         losses = {layer.branch: layer for layer in _layers_of(self, BranchLoss)}
         branches = list(weighter.branches)
         self._wiring = _Wiring(
@@ -103,6 +121,8 @@ class TrainingModel(keras.Model):
                 for layer in _layers_of(self, keras.layers.InputLayer)
                 if layer.optional
             ),
+            balanced,
+            direct=not any(f"{branch}_valid" in self.output for branch in branches),
         )
         self._logs: BranchLogs | None = None
         self._class_weight: dict[str, dict[int, float]] = {}
@@ -115,6 +135,11 @@ class TrainingModel(keras.Model):
     @property
     def weighter(self) -> Weighter:
         return self._wiring.weighter
+
+    @property
+    def balancer(self) -> Balancer | None:
+        balanced = self._wiring.balanced
+        return None if balanced is None else balanced.balancer
 
     @property
     def branches(self) -> list[str]:
@@ -170,9 +195,12 @@ class TrainingModel(keras.Model):
             metrics,
             weighted_metrics,
             ordered=self._wiring.data.ordered,
+            balanced=self.balancer is not None,
         )
         optimizer = keras.optimizers.get(optimizer)
-        _compat.exclude_from_weight_decay(optimizer, self.weighter.trainable_variables)
+        own = [] if self.balancer is None else self.balancer.trainable_variables
+        own = [*own, *self.weighter.trainable_variables]
+        _compat.exclude_from_weight_decay(optimizer, own)
         super().compile(optimizer=optimizer, loss=None, **kwargs)
         self._logs = logs
 
@@ -193,6 +221,37 @@ class TrainingModel(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     # One step ----------------------------------------------------------------
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """What the graph computes, called directly where nothing is masked.
+
+        Keras's bookkeeping for each layer of the graph takes longer than the
+        branch losses themselves: a tenth of a step on torch.
+        """
+        wiring = self._wiring
+        if not wiring.direct:
+            return super().call(inputs, training=training, mask=mask)
+        x = keras.tree.map_structure(inputs.get, wiring.data.structure)
+        message = None
+        if wiring.balanced is None:
+            made = wiring.prediction_model(x, training=training)
+            outputs = named_outputs(wiring.prediction_model, made)
+        else:
+            *made, message = wiring.balanced(x, training=training)
+            outputs = dict(zip(wiring.data.outputs, made, strict=True))
+        losses = []
+        for branch, layer in wiring.losses.items():
+            weight = inputs.get(sample_weight_name(branch))
+            tensors = [inputs[target_name(branch)], outputs[branch], weight]
+            losses.append(layer.call(tensors))
+        weighted = wiring.weighter.call(losses, training=bool(training))
+        if message is not None:
+            (tell,) = _layers_of(self, Messenger)
+            weighted = tell.call([weighted, message, *losses])
+        for branch, loss in zip(wiring.losses, losses, strict=True):
+            outputs[f"{branch}_loss"] = loss
+        outputs[WEIGHTED_LOSS] = weighted
+        return outputs
 
     def train_step(self, *args: Any) -> Any:
         return super().train_step(*args[:-1], self._step_data(args[-1], training=True))
@@ -243,9 +302,11 @@ class TrainingModel(keras.Model):
         _compiled(self._logs).update_losses(
             [y_pred[f"{branch}_loss"] for branch in self.branches],
             self.weighter.loss_weights,
+            None if self.balancer is None else self.balancer.loss_weights,
         )
-        rows = y_pred[WEIGHTED_LOSS]
-        total = self._mean(rows, rows)
+        # Of one element, not a scalar: those aren't scaled under `tf.distribute`.
+        mean = ops.mean(y_pred[WEIGHTED_LOSS], keepdims=True)
+        total = self._mean(mean, mean)
         if self.losses:
             total = total + super().compute_loss(x, None, None, None, training=training)
         return total
@@ -311,34 +372,7 @@ class TrainingModel(keras.Model):
 
     def _use_class_weight(self, class_weight: Any) -> None:
         """Class weights of this call, by branch; if new, the step is traced anew."""
-        if class_weight is None:
-            class_weight = {}
-        elif not isinstance(class_weight, Mapping):
-            raise TypeError(
-                "`class_weight` must be a dict by branch name, as in "
-                f"{{{self.branches[0]!r}: {{0: 1.0, 1: 5.0}}}}. "
-                f"Received: class_weight={class_weight!r}."
-            )
-        elif class_weight and not any(
-            isinstance(value, Mapping) for value in class_weight.values()
-        ):
-            if len(self.branches) > 1:
-                raise ValueError(
-                    "`class_weight` must be a dict by branch name, as in "
-                    f"{{{self.branches[0]!r}: {{0: 1.0, 1: 5.0}}}}. "
-                    f"Received: class_weight={class_weight!r}."
-                )
-            class_weight = {self.branches[0]: class_weight}
-        unknown = [name for name in class_weight if name not in self.branches]
-        if unknown:
-            raise KeyError(
-                f"`class_weight` may only have the names {self.branches}. "
-                f"Received the names {list(class_weight)} (unknown: {unknown})."
-            )
-        checked = {
-            branch: check_class_weight(f"class_weight[{branch!r}]", some) or {}
-            for branch, some in class_weight.items()
-        }
+        checked = class_weights(class_weight, self.branches)
         if checked != self._class_weight:
             self._class_weight = checked
             self.train_function = None

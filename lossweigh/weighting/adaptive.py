@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh.weighting.base import Weighter, present
+from lossweigh.weighting.base import Weighter, present, weighted_sum
 
 _LARGEST = 1e6  # ratio of two losses
 _SMALLEST = 1e-30  # loss that is divided by, or taken the logarithm of
@@ -69,7 +69,7 @@ class AdaptiveWeighter(Weighter):
         offset = ops.stop_gradient(ops.where(is_free, offset, 0.0))
         if training:
             self.update(self.current, current, weights)
-        return ops.sum(weights[:, None] * losses, axis=0) + offset
+        return weighted_sum(weights, losses) + offset
 
 
 class DrawingWeighter(AdaptiveWeighter):

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from lossweigh import autodiff
+
 
 class Weighter(keras.layers.Layer, abc.ABC):
     """Combines K branch losses, each `(batch,)`, into one `(batch,)`.
@@ -201,28 +203,22 @@ def present(losses: Any) -> Any:
     return ops.logical_and(ops.isfinite(total), total > 0)
 
 
-def learned(variable: Any) -> Any:
-    """A learned weight as a tensor, for use in the forward pass.
+def weighted_sum(weights: Any, losses: Any) -> Any:
+    """`sum_k w_k L_k`, `(batch,)`, from `(K,)` and `(K, batch)`.
 
-    In a TensorFlow graph a weight that is read in the forward pass and assigned
-    by the optimizer can be read *after* its own update: where the gradient has
-    no data path from the read, only a control edge orders the two, and
-    TensorFlow's graph optimizer drops it. This ties the gradient to the read.
-
-    Args:
-        variable: A trainable variable of a weighter.
+    Its gradient is written out: TensorFlow's own works out shapes at run time,
+    which takes as long as the sum.
     """
-    return _tied_to_its_read(variable * 1.0)
 
+    def function(weights: Any, losses: Any) -> Any:
+        def gradient(upstream: Any) -> Any:
+            upstream = ops.expand_dims(upstream, 0)
+            of_weights = ops.sum(losses * upstream, axis=1)
+            return of_weights, ops.expand_dims(weights, 1) * upstream
 
-@ops.custom_gradient
-def _tied_to_its_read(weight: Any) -> Any:
-    def grad(*args: Any, upstream: Any = None) -> Any:
-        if upstream is None:
-            (upstream,) = args
-        return upstream + 0.0 * weight
+        return (ops.sum(ops.expand_dims(weights, 1) * losses, axis=0),), gradient
 
-    return weight * 1.0, grad
+    return autodiff.custom_gradient(function, [weights, losses])[0]
 
 
 def _as_shapes(input_shape: Any) -> list[tuple[int | None, ...]]:

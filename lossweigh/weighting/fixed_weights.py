@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
-from lossweigh.weighting.base import Weighter
+from lossweigh.weighting.base import Weighter, weighted_sum
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -99,7 +99,7 @@ class FixedWeights(Weighter):
         self.variable.assign(_check.weights("weights", weights, self.num_branches))
 
     def combine(self, losses: Any, training: bool) -> Any:
-        return ops.sum(self.loss_weights[:, None] * losses, axis=0)
+        return weighted_sum(self.loss_weights, losses)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "weights": self.weights_given}

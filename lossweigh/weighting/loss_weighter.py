@@ -8,9 +8,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh import _check
+from lossweigh import _check, autodiff
 from lossweigh.constraints import Between, Simplex
-from lossweigh.weighting.base import Weighter, learned, present
+from lossweigh.weighting.base import Weighter, present
 
 _LEAST = 1e-3  # below it the barrier goes on as a straight line, to stay finite
 
@@ -137,16 +137,40 @@ class LossWeighter(Weighter):
     def combine(self, losses: Any, training: bool) -> Any:
         if self.num_branches == 1:
             return losses[0]
-        read = self._in_force(learned(self.loss_weight))
+        return autodiff.custom_gradient(
+            self._weighted_loss, [self.loss_weight * 1.0, losses]
+        )[0]
+
+    def _weighted_loss(self, value: Any, losses: Any) -> Any:
+        """`sum_k w_k L_k` and the barrier, and their gradient, written out.
+
+        The gradient is tied to the value that was read, `0.0 * value`. In a
+        TensorFlow graph a weight that is read in the forward pass and assigned by
+        the optimizer can be read *after* its own update: where the gradient has no
+        data path from the read, only a control edge orders the two, and
+        TensorFlow's graph optimizer drops it.
+        """
+        weights = self._weights(self._in_force(value))
+        total = ops.sum(ops.expand_dims(weights, 1) * losses, axis=0)
         everyone = ops.all(present(losses))
-        read = ops.where(everyone, read, ops.stop_gradient(read))
-        weights = self._weights(read)
-        total = ops.sum(weights[:, None] * losses, axis=0)
-        if self.barrier == 0:
-            return total
-        scale = ops.mean(ops.abs(ops.mean(ops.stop_gradient(losses), axis=-1)))
-        barrier = -self.barrier * scale * ops.sum(_log(weights))
-        return total + ops.where(everyone, barrier, ops.zeros_like(barrier))
+        moving = ops.logical_and(everyone, ops.equal(self.frozen, 0.0))
+        if self.barrier > 0:
+            scale = self.barrier * ops.mean(ops.abs(ops.mean(losses, axis=-1)))
+            scale = ops.where(everyone, scale, 0.0)
+            total = total - scale * ops.sum(_log(weights))
+
+        def gradient(upstream: Any) -> Any:
+            of_weights = ops.sum(losses * upstream, axis=-1)
+            if self.barrier > 0:
+                slope = 1.0 / ops.maximum(weights, _LEAST)
+                of_weights = of_weights - scale * slope * ops.sum(upstream)
+            of_value = of_weights
+            if self.num_branches == 2:
+                of_value = of_weights[0] - of_weights[1]
+            of_value = ops.where(moving, of_value, 0.0) + 0.0 * value
+            return of_value, ops.expand_dims(weights, 1) * upstream
+
+        return (total,), gradient
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -1,0 +1,284 @@
+"""What a training step with a balancer costs, against a plain one.
+
+A trunk of four Dense(512) layers with K heads, batch 256, is trained by
+
+- ``plain``: a training model with fixed weights and no balancer: the reference;
+- each balancer at the representation, and a few at the parameters and calibrated;
+- on torch, if it is installed, TorchJD's ``mtl_backward`` with the same aggregator, in
+  a plain torch loop over the same net, against a plain torch loop.
+
+All live in one process and take turns, in another order each round. A round trains each
+through stock ``fit``; a ratio is taken within a round, and the median over the rounds is
+reported with its quartiles. The device that Keras uses is printed.
+
+    KERAS_BACKEND=jax python benchmarks/step_cost.py
+    KERAS_BACKEND=torch python benchmarks/step_cost.py --heads 8 --methods UPGrad MGDA
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+
+import lossweigh as lw
+
+BATCH, FEATURES, UNITS = 256, 64, 512
+METHODS = [
+    name
+    for name in lw.__all__
+    if isinstance(getattr(lw, name), type)
+    and issubclass(getattr(lw, name), lw.Balancer)
+    and getattr(lw, name) is not lw.Balancer
+]
+LEVELS = {
+    "parameters": {"level": "parameters"},
+    "parameters / 10": {"level": "parameters", "update_every": 10},
+    "calibrated / 25": {"level": "calibrated", "update_every": 25},
+}
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--heads", type=int, nargs="+", default=[3, 8, 20], help="K")
+    parser.add_argument(
+        "--methods", nargs="+", default=METHODS, choices=METHODS, metavar="METHOD"
+    )
+    parser.add_argument(
+        "--exact",
+        nargs="*",
+        default=["UPGrad", "MGDA"],
+        choices=METHODS,
+        metavar="METHOD",
+        help="those to time at the parameters and calibrated too (K up to 8)",
+    )
+    parser.add_argument("--rounds", type=int, default=15, help="timed rounds")
+    parser.add_argument("--steps", type=int, default=25, help="steps a round")
+    parser.add_argument("--json", metavar="FILE", help="write the results here")
+    parser.add_argument(
+        "--short", action="store_true", help="does it run? (too few rounds to cite)"
+    )
+    options = parser.parse_args()
+    if options.short:
+        options.heads, options.rounds, options.steps = [3], 2, 3
+    return options
+
+
+def limit(backend, level, num_heads):
+    """What a step may cost, as a ratio; None where nothing is promised."""
+    if level == "representation":
+        return 1.20 if backend == "torch" else 1.10 if num_heads <= 8 else 1.25
+    if num_heads > 8:
+        return None
+    limits = {
+        "parameters": (1 + 2 * num_heads) / 3,
+        "parameters / 10": 1.5 if num_heads == 8 else None,
+        "calibrated / 25": 1.25 if num_heads == 8 else None,
+    }
+    return limits[level]
+
+
+def build(num_heads, balancer):
+    keras.utils.set_random_seed(0)
+    names = [f"head_{k}" for k in range(num_heads)]
+    inputs = keras.Input((FEATURES,))
+    hidden = inputs
+    for _ in range(4):
+        hidden = keras.layers.Dense(UNITS, activation="relu")(hidden)
+    outputs = {name: keras.layers.Dense(1, name=name)(hidden) for name in names}
+    model = lw.build_training_model(
+        keras.Model(inputs, outputs),
+        dict.fromkeys(names, "mse"),
+        lw.FixedWeights(),
+        balancer,
+    )
+    model.compile("adam")
+    return model
+
+
+def make_data(num_heads, steps):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(BATCH * steps, FEATURES)).astype("float32")
+    y = {
+        f"head_{k}": np.sin(x[:, k : k + 1] * x[:, k + 1 : k + 2])
+        for k in range(num_heads)
+    }
+    return x, y
+
+
+class Timer(keras.callbacks.Callback):
+    """Seconds from the end of the first step of an epoch to the end of the epoch."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 0:
+            self.start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds = time.perf_counter() - self.start
+
+
+def keras_turn(model, x, y, steps):
+    timer = Timer()
+    model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[timer])
+    return timer.seconds / (steps - 1)
+
+
+def torch_sides(num_heads, steps, methods):
+    """Plain torch loops over the same net: summed losses, and TorchJD's aggregators."""
+    import torch
+    import torchjd
+    from torchjd.aggregation import IMTLG, MGDA, AlignedMTL, DualProj, PCGrad, UPGrad
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    same = {c.__name__: c for c in (IMTLG, MGDA, AlignedMTL, DualProj, PCGrad, UPGrad)}
+    x, y = make_data(num_heads, steps)
+    x = torch.as_tensor(x, device=device)
+    y = [torch.as_tensor(value, device=device) for value in y.values()]
+
+    def side(aggregator):
+        torch.manual_seed(0)
+        layers = []
+        for size in (FEATURES, UNITS, UNITS, UNITS):
+            layers += [torch.nn.Linear(size, UNITS), torch.nn.ReLU()]
+        trunk = torch.nn.Sequential(*layers).to(device)
+        heads = [torch.nn.Linear(UNITS, 1).to(device) for _ in range(num_heads)]
+        own = [list(head.parameters()) for head in heads]
+        optimizer = torch.optim.Adam([*trunk.parameters(), *sum(own, [])], foreach=True)
+
+        def turn():
+            for step in range(steps):
+                if step == 1:
+                    start = time.perf_counter()
+                rows = slice(step * BATCH, (step + 1) * BATCH)
+                shared = trunk(x[rows])
+                losses = [
+                    torch.nn.functional.mse_loss(head(shared), target[rows])
+                    for head, target in zip(heads, y, strict=True)
+                ]
+                optimizer.zero_grad()
+                if aggregator is None:
+                    sum(losses).backward()
+                else:
+                    torchjd.autojac.mtl_backward(losses, features=shared)
+                    torchjd.autojac.jac_to_grad(list(trunk.parameters()), aggregator)
+                optimizer.step()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            return (time.perf_counter() - start) / (steps - 1)
+
+        return turn
+
+    sides = {"torch loop": side(None)}
+    for name in methods:
+        if name in same:
+            sides[f"TorchJD {name}"] = side(same[name]())
+    return sides
+
+
+def device_name(backend):
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        return gpus[0].name if gpus else "CPU"
+    if backend == "jax":
+        import jax
+
+        return jax.devices()[0].device_kind
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+
+
+def time_heads(backend, num_heads, options):
+    """Seconds a step, {side: [one a round]}, and each side's reference and level."""
+    x, y = make_data(num_heads, options.steps)
+    turns, kind = {}, {}
+
+    def add(side, level, balancer):
+        model = build(num_heads, balancer)
+        turns[side] = lambda: keras_turn(model, x, y, options.steps)
+        kind[side] = ("plain", level)
+
+    add("plain", None, None)
+    for name in options.methods:
+        add(name, "representation", getattr(lw, name)())
+    if num_heads <= 8:
+        for name in options.exact:
+            for level, given in LEVELS.items():
+                add(f"{name} {level}", level, getattr(lw, name)(**given))
+    if backend == "torch":
+        for side, turn in torch_sides(num_heads, options.steps, options.exact).items():
+            turns[side], kind[side] = turn, ("torch loop", None)
+    seconds = {side: [] for side in turns}
+    order = list(turns)
+    for number in range(options.rounds + 1):
+        for side in order:
+            taken = turns[side]()
+            if number > 0:  # the first round compiles
+                seconds[side].append(taken)
+        order.append(order.pop(0))
+        if number % 2:
+            order.reverse()
+    return seconds, kind
+
+
+def main():
+    options = arguments()
+    backend = keras.backend.backend()
+    report = {
+        "backend": backend,
+        "keras": keras.__version__,
+        "backend_version": __import__(backend).__version__,
+        "device": device_name(backend),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "rounds": options.rounds,
+        "steps": options.steps,
+        "rows": [],
+    }
+    print(
+        f"Keras {report['keras']}, {backend} {report['backend_version']} on "
+        f"{report['device']}, {report['cores']} cores; {options.rounds} rounds of "
+        f"{options.steps} steps, batch {BATCH}, trunk 4 x {UNITS}\n"
+    )
+    print(f"{'K':>3}  {'':<30}{'ms':>8}{'ratio':>8}{'quartiles':>14}{'limit':>7}")
+    for num_heads in options.heads:
+        seconds, kind = time_heads(backend, num_heads, options)
+        for side, values in seconds.items():
+            reference, level = kind[side]
+            ratios = np.array(values) / np.array(seconds[reference])
+            low, middle, high = np.percentile(ratios, [25, 50, 75])
+            most = None if level is None else limit(backend, level, num_heads)
+            row = {
+                "heads": num_heads,
+                "side": side,
+                "milliseconds": float(np.median(values) * 1e3),
+                "ratio": float(middle),
+                "quartiles": [float(low), float(high)],
+                "limit": most,
+            }
+            report["rows"].append(row)
+            print(
+                f"{num_heads:>3}  {side:<30}{row['milliseconds']:>8.2f}"
+                f"{middle:>8.2f}{f'{low:.2f}-{high:.2f}':>14}"
+                + ("" if most is None else f"{most:>7.2f}")
+                + ("  missed" if most is not None and middle > most else ""),
+                flush=True,
+            )
+        keras.backend.clear_session()
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(report, file, indent=1)
+        print(f"\nWritten: {options.json}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""JAX: `jax.vjp`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+
+def custom_gradient(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
+    """See `lossweigh.autodiff`."""
+
+    def with_one_argument(*tensors: Any) -> Any:
+        outputs, gradient = function(*tensors)
+        return tuple(outputs), lambda upstream: tuple(gradient(*upstream))
+
+    wrapped: Callable[..., Any] = jax.custom_gradient(with_one_argument)  # type: ignore[no-untyped-call]
+    return wrapped(*tensors)
+
+
+def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
+    """See `lossweigh.autodiff`."""
+    outputs, pull_back, extras = jax.vjp(function, *tensors, has_aux=True)
+    return outputs, extras, lambda gradients: list(pull_back(tuple(gradients)))

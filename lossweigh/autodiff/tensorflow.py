@@ -1,0 +1,33 @@
+"""TensorFlow: gradient tapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+
+def custom_gradient(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
+    """See `lossweigh.autodiff`."""
+    # A variable among the arguments would be one that the function "uses".
+    return tf.custom_gradient(function)(*(tf.convert_to_tensor(t) for t in tensors))
+
+
+def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
+    """See `lossweigh.autodiff`."""
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tensors = [tf.identity(tensor) for tensor in tensors]
+        tape.watch(tensors)
+        outputs, extras = function(*tensors)
+
+    def pull_back(gradients: Sequence[Any]) -> list[Any]:
+        pulled = tape.gradient(
+            list(outputs),
+            tensors,
+            list(gradients),
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        return [tf.convert_to_tensor(gradient) for gradient in pulled]
+
+    return outputs, extras, pull_back

@@ -1,0 +1,53 @@
+"""torch: `torch.autograd`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+
+class _WithGradient(torch.autograd.Function):
+    """A function of tensors to a tuple of tensors that brings its own gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[..., Any], *tensors: Any) -> Any:
+        outputs, ctx.gradient = function(*tensors)
+        ctx.mark_non_differentiable(
+            *(output for output in outputs if not output.is_floating_point())
+        )
+        # An output may be an input, and several of them the same one.
+        return tuple(output.view_as(output) for output in outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return None, *ctx.gradient(*gradients)
+
+
+def custom_gradient(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
+    """See `lossweigh.autodiff`."""
+    return _WithGradient.apply(function, *tensors)  # type: ignore[no-untyped-call]
+
+
+def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
+    """See `lossweigh.autodiff`."""
+    with torch.enable_grad():
+        tensors = [tensor.detach().requires_grad_() for tensor in tensors]
+        outputs, extras = function(*tensors)
+    attached = [index for index, output in enumerate(outputs) if output.requires_grad]
+
+    def pull_back(gradients: Sequence[Any]) -> list[Any]:
+        pulled = torch.autograd.grad(
+            [outputs[index] for index in attached],
+            tensors,
+            [gradients[index] for index in attached],
+            retain_graph=True,
+            allow_unused=True,
+        )
+        return [
+            torch.zeros_like(tensor) if gradient is None else gradient
+            for tensor, gradient in zip(tensors, pulled, strict=True)
+        ]
+
+    return outputs, extras, pull_back

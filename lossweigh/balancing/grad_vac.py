@@ -1,0 +1,121 @@
+"""Wang et al.: gradient vaccine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh import _check
+from lossweigh.balancing import _solvers
+from lossweigh.balancing.base import Balancer, Seen
+
+_HIGHEST = 0.999  # cosine that is asked for
+
+
+@keras.saving.register_keras_serializable(package="lossweigh")
+class GradVac(Balancer):
+    """Gradient vaccine: brings gradients to the cosines that they usually have.
+
+        g_i' = g_i,  then for each j != i in random order:
+            c = cos(g_i', g_j)
+            if c < f_ij:
+                g_i' = g_i' + ||g_i'|| (f_ij sqrt(1 - c^2) - c sqrt(1 - f_ij^2))
+                              / (||g_j|| sqrt(1 - f_ij^2)) g_j
+            f_ij = (1 - beta) f_ij + beta c
+        sum_i g_i'
+
+    with `g_k` the gradient of branch k and `f` the moving averages of the cosines,
+    0 at first: where `f_ij = 0` it is PCGrad, where the branches usually agree it
+    asks them to agree as much as usual.
+
+    `w_k >= 1`, all 1 where the cosines are at least the usual ones: the weights sum
+    to K or more, the learning rate of a plain sum. A gradient of 0 has the weight
+    1, changes no other and moves no average; identical gradients keep 1 each;
+    opposite ones cancel out in the first step. For K = 1 the weight is 1.
+
+    `solve` is the first step, with the branches in the order in which they are
+    listed.
+
+    Differs from the paper: `beta` is 0.5 (the paper's 0.01 hardly moves in a short
+    training), one group of parameters (what the branches share), and no cosine
+    above 0.999 is asked for (the step grows without bound towards 1).
+
+    Args:
+        beta: Float between 0 and 1, how fast the averages follow.
+        **kwargs: Passed to `Balancer`.
+
+    Raises:
+        ValueError: If `beta` is out of range.
+
+    Examples:
+        >>> from keras import ops
+        >>> weights = GradVac().solve(ops.array([[18.0, -22.0], [-22.0, 38.0]]))
+        >>> print(ops.convert_to_numpy(weights).round(3))
+        [2.222 1.579]
+
+    Reference:
+        Z. Wang, Y. Tsvetkov, O. Firat, Y. Cao. Gradient vaccine: investigating and
+        improving multi-task optimization in massively multilingual models. ICLR
+        2021.
+    """
+
+    needs_draws = True
+
+    def __init__(self, *, beta: float = 0.5, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.beta = _check.between("beta", beta, 0.0, 1.0)
+
+    def initial_state(self, num_branches: int) -> Sequence[float]:
+        return [0.0] * num_branches**2
+
+    def solve(self, gramian: Any, present: Any = None) -> Any:
+        num = gramian.shape[0]
+        usual = ops.zeros((num, num), dtype="float32")
+        return self._vaccinate(gramian, present, usual, None)[0]
+
+    def advance(self, seen: Seen, state: Any) -> tuple[Any, Any]:
+        num = seen.gramian.shape[0]
+        usual = ops.reshape(state, (num, num))
+        order = ops.argsort(seen.draws, axis=-1)
+        weights, usual = self._vaccinate(seen.gramian, seen.present, usual, order)
+        return weights, ops.reshape(usual, (-1,))
+
+    def _vaccinate(
+        self, gramian: Any, present: Any, usual: Any, order: Any
+    ) -> tuple[Any, Any]:
+        """The weights and the next averages, `(K, K)`."""
+        lengths, cosines, here = _solvers.split(gramian, present)
+        num = cosines.shape[0]
+        unit = ops.eye(num, dtype="float32")
+        pairs = ops.cast(here[:, None] & here[None, :], "float32") * (1.0 - unit)
+        asked = ops.clip(usual, -_HIGHEST, _HIGHEST)
+        asked = ops.stack([asked, asked / ops.sqrt(1.0 - asked * asked)])
+        # For every i at once, in parts of its own length and with unit vectors for
+        # the others: products[i, j] = g_i' . g_j, square[i] = ||g_i'||^2.
+        products = cosines
+        square = ops.ones((num, 1), dtype="float32")
+        taken = ops.zeros_like(cosines)
+        met = ops.zeros_like(cosines)
+        for chosen in _solvers.turns(order, unit):
+            chosen = chosen * pairs
+            wanted = ops.sum(asked * chosen, axis=-1, keepdims=True)
+            product = ops.sum(products * chosen, axis=-1, keepdims=True)
+            length = ops.sqrt(square)
+            cosine = ops.clip(product / length, -1.0, 1.0)
+            step = length * (wanted[1] * ops.sqrt(1.0 - cosine * cosine) - cosine)
+            step = ops.where(cosine < wanted[0], step, 0.0)
+            move = step * chosen
+            taken = taken + move
+            products = products + move @ cosines
+            # Rounding must not make a length of 0.
+            square = ops.maximum(square + step * (2.0 * product + step), 1e-6)
+            met = met + cosine * chosen
+        met = usual + self.beta * (met - usual) * pairs
+        added = ops.sum(taken * (lengths[:, None] / lengths[None, :]), axis=0)
+        return (1.0 + added) * _solvers.ones(present, num), met
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "beta": self.beta}

@@ -1,0 +1,113 @@
+"""Wang, Teng & Perdikaris: learning rate annealing for physics-informed networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh import _check
+from lossweigh.balancing import _solvers
+from lossweigh.balancing.base import Balancer, Seen
+
+_LARGEST = 1e6  # weight that is aimed at
+
+
+@keras.saving.register_keras_serializable(package="lossweigh")
+class LearningRateAnnealing(Balancer):
+    """Brings every gradient to the size of a reference branch's, slowly.
+
+        w_k <- (1 - rate) w_k + rate mean|g_r| / mean|g_k|,    w_r = 1
+
+    with `g_k` the gradient of branch k, `g_r` that of the reference (the residual
+    of the differential equation, in the paper) and `mean|g|` the mean absolute
+    element. The weights start from 1.
+
+    The weights sum to no fixed number; the reference has the weight 1 and so keeps
+    its learning rate. A branch keeps its weight in a step in which its gradient is
+    0 or it or the reference is absent. A weight that is aimed at is at most 1e6.
+    For K = 1 the weight is 1.
+
+    `solve` is the first step; it sees no elements, and takes the lengths of the
+    gradients, as good where the gradients are alike in shape.
+
+    Differs from the paper, whose numerator is the largest absolute element of
+    `g_r`: two means are steadier, and give equal gradients the weight 1.
+
+    Args:
+        reference: The name or the index of the reference branch.
+        rate: Float between 0 and 1, how fast the weights follow.
+        **kwargs: Passed to `Balancer`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        KeyError: If there is no branch with the name of the reference.
+
+    Examples:
+        >>> from keras import ops
+        >>> balancer = LearningRateAnnealing(rate=0.5)
+        >>> weights = balancer.solve(ops.array([[4.0, 0.0], [0.0, 100.0]]))
+        >>> print(ops.convert_to_numpy(weights).round(3))
+        [1.  0.6]
+
+    Reference:
+        S. Wang, Y. Teng, P. Perdikaris. Understanding and mitigating gradient flow
+        pathologies in physics-informed neural networks. SIAM Journal on Scientific
+        Computing 43, 2021.
+    """
+
+    needs_mean_abs = True
+
+    def __init__(
+        self, *, reference: str | int = 0, rate: float = 0.01, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(reference, str):
+            reference = _check.whole("reference", reference, at_least=0)
+        self.reference = reference
+        self.rate = _check.between("rate", rate, 0.0, 1.0)
+
+    def initial_state(self, num_branches: int) -> Sequence[float]:
+        self._index(num_branches)
+        return [1.0] * num_branches
+
+    def solve(self, gramian: Any, present: Any = None) -> Any:
+        num = gramian.shape[0]
+        lengths, _, here = _solvers.split(gramian, present)
+        weights = self._follow(ops.ones((num,), dtype="float32"), lengths, here)
+        return weights * _solvers.ones(present, num)
+
+    def advance(self, seen: Seen, state: Any) -> tuple[Any, Any]:
+        here = ops.logical_and(seen.present, seen.mean_abs > 0.0)
+        weights = self._follow(state, seen.mean_abs, here)
+        return weights * _solvers.ones(seen.present, state.shape[0]), weights
+
+    def _follow(self, weights: Any, sizes: Any, here: Any) -> Any:
+        """The next weights, for gradients of these sizes."""
+        index = self._index(weights.shape[0])
+        goals = ops.where(here, sizes[index] / ops.where(here, sizes, 1.0), 0.0)
+        goals = ops.minimum(goals, _LARGEST)
+        moved = ops.logical_and(here, here[index])
+        return ops.where(moved, weights + self.rate * (goals - weights), weights)
+
+    def _index(self, num_branches: int) -> int:
+        if isinstance(self.reference, str):
+            branches = self.branches or []
+            _check.known_names("reference", [self.reference], branches)
+            return branches.index(self.reference)
+        if self.reference >= num_branches:
+            raise ValueError(
+                f"`reference` must be less than the number of branches, "
+                f"{num_branches}. Received: reference={self.reference}. "
+                "The first branch is 0."
+            )
+        return self.reference
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "reference": self.reference,
+            "rate": self.rate,
+        }

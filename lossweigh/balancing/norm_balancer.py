@@ -1,0 +1,113 @@
+"""Defossez et al.: the loss balancer of EnCodec."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh import _check
+from lossweigh.balancing import _solvers
+from lossweigh.balancing.base import Balancer, Seen
+
+
+@keras.saving.register_keras_serializable(package="lossweigh")
+class NormBalancer(Balancer):
+    """Gives each branch a fixed share of the combined gradient's length.
+
+        w_k = R (s_k / sum_j s_j) / m_k
+
+    with `m_k` the moving average of `||g_k||`, the length of the gradient of branch
+    k, `s_k` the branch's share and `R` the total length. The average is that of the
+    steps so far, weighted by powers of `decay` (an average that starts from 0 and
+    is divided by the sum of its weights), and has this step in it.
+
+    The weights sum to no fixed number: the lengths of the weighted gradients sum to
+    about `R`, whatever the scale of the losses. A gradient of 0 has the weight 0 as
+    long as it has been nothing else. Identical branches with equal shares have
+    equal weights. For K = 1 the weight is `R` over the average length. With a
+    branch absent, the others share `R`, and its average stays.
+
+    `solve` is the first step, in which the average is the length itself.
+
+    Args:
+        shares: A list of numbers of at least 0, one a branch. Default: equal.
+        decay: Float between 0 and 1, the weight of the past in the average.
+        total_norm: Float greater than 0, `R`, or `None` for the sum of the
+            averages: as long as the plain sum of gradients could be, so that a
+            learning rate that was tuned for it fits.
+        **kwargs: Passed to `Balancer`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Examples:
+        >>> from keras import ops
+        >>> weights = NormBalancer().solve(ops.array([[4.0, 0.0], [0.0, 100.0]]))
+        >>> print(ops.convert_to_numpy(weights).round(3))
+        [0.25 0.05]
+
+    Reference:
+        A. Defossez, J. Copet, G. Synnaeve, Y. Adi. High fidelity neural audio
+        compression. Transactions on Machine Learning Research, 2023.
+    """
+
+    def __init__(
+        self,
+        *,
+        shares: Sequence[float] | None = None,
+        decay: float = 0.999,
+        total_norm: float | None = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.shares = None if shares is None else _check.weights("shares", shares)
+        self.decay = _check.between("decay", decay, 0.0, 1.0)
+        self.total_norm = (
+            None if total_norm is None else _check.positive("total_norm", total_norm)
+        )
+
+    def initial_state(self, num_branches: int) -> Sequence[float]:
+        # By branch: the weighted sum of lengths, and the sum of the weights.
+        return [0.0] * (2 * num_branches)
+
+    def solve(self, gramian: Any, present: Any = None) -> Any:
+        lengths, _, here = _solvers.split(gramian, present)
+        return self._weights(ops.where(here, lengths, 0.0), present)
+
+    def advance(self, seen: Seen, state: Any) -> tuple[Any, Any]:
+        num = seen.gramian.shape[0]
+        sums, counts = state[:num], state[num:]
+        lengths, _, here = _solvers.split(seen.gramian, seen.present)
+        lengths = ops.where(here, lengths, 0.0)
+        sums = ops.where(seen.present, self.decay * sums + lengths, sums)
+        counts = ops.where(seen.present, self.decay * counts + 1.0, counts)
+        averages = sums / ops.maximum(counts, 1.0)
+        return self._weights(averages, seen.present), ops.concatenate([sums, counts])
+
+    def _weights(self, averages: Any, present: Any) -> Any:
+        num = averages.shape[0]
+        if self.shares is None:
+            shares = ops.ones((num,), dtype="float32")
+        else:
+            _check.weights("shares", self.shares, num)
+            shares = ops.convert_to_tensor(self.shares, dtype="float32")
+        shares = shares * _solvers.ones(present, num)
+        if self.total_norm is None:
+            total = ops.sum(averages * _solvers.ones(present, num))
+        else:
+            total = self.total_norm
+        whole = ops.sum(shares)
+        shares = total * (shares / ops.where(whole > 0.0, whole, 1.0))
+        known = averages > 0.0
+        return ops.where(known, shares / ops.where(known, averages, 1.0), 0.0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "shares": self.shares,
+            "decay": self.decay,
+            "total_norm": self.total_norm,
+        }

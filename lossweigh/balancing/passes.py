@@ -1,0 +1,357 @@
+"""The backward passes of a balancer, for each of its levels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from lossweigh import autodiff
+from lossweigh.balancing.base import Balancer, Seen
+
+
+def fan_out(
+    balancer: Balancer, tensors: Sequence[Any], owners: Sequence[Sequence[int]]
+) -> tuple[list[Any], Any]:
+    """A copy of each shared tensor for each branch that takes it.
+
+    Args:
+        balancer: What combines the copies' gradients.
+        tensors: Floating tensors of any rank.
+        owners: For each tensor the branches that take it, as indices.
+
+    Returns:
+        The copies, tensor by tensor, and `(K + 1,)` zeros, the messenger: what
+        comes back as *its* gradient is taken for the K branch losses and the
+        loss scale.
+    """
+    draws = balancer.draw(tensors)
+    number = len(tensors)
+
+    def function(*given: Any) -> Any:
+        copies = [t for t, who in zip(given, owners, strict=False) for _ in who]
+        before = list(given[number:])
+
+        def gradient(*upstream: Any) -> tuple[Any, ...]:
+            *pieces, message = upstream
+            branches = _by_branch(pieces, owners, balancer.num_branches)
+            losses, scale = _read_message(message)
+            seen, finite = _look(balancer, branches, losses, scale, draws)
+            weights, state = _advance(balancer, seen, before)
+            isolate = ops.logical_and(ops.logical_not(ops.all(finite)), scale < 1.5)
+            mixed = _mix(balancer, branches, owners, weights, finite, isolate, draws)
+            return (*mixed, weights, *state)
+
+        return (*copies, messenger(balancer)), gradient
+
+    *copies, message = autodiff.custom_gradient(
+        function, [*tensors, *_variables(balancer)]
+    )
+    return copies, message
+
+
+def through(
+    balancer: Balancer,
+    trunk: keras.Model,
+    inputs: Any,
+    owners: Sequence[Sequence[int]],
+    masks_of: Callable[[Sequence[Any]], list[Any]],
+) -> tuple[list[Any], list[Any], list[Any], Any]:
+    """Calls the shared layers, and finds the gradients of their parameters.
+
+    Args:
+        balancer: What combines the gradients.
+        trunk: A functional model to a list of tensors: the shared ones, then
+            others that no gradient comes back from.
+        inputs: What it takes.
+        owners: For each shared tensor the branches that take it, as indices.
+        masks_of: The masks of a list of tensors that layers have just made.
+
+    Returns:
+        The copies of the shared tensors, the other tensors, the masks of the
+        trunk's tensors (`None` where there is none), and the messenger, as
+        `fan_out` has it.
+    """
+    parameters = [ops.convert_to_tensor(v) for v in trunk.trainable_variables]
+    # Read once: TensorFlow would read them anew, some after their assignment.
+    others = [ops.copy(v) for v in trunk.non_trainable_variables]
+    number, shared = len(parameters), len(owners)
+    draws = balancer.draw(())
+    moved: list[int] = []  # which of the other variables the layers assigned
+    masked: list[int] = []
+
+    def call(*parameters: Any) -> Any:
+        made, after = trunk.stateless_call(parameters, others, inputs, training=True)
+        made = tuple(made) if isinstance(made, (list, tuple)) else (made,)
+        return made, (after, masks_of(made))
+
+    def function(*given: Any) -> Any:
+        before = list(given[number:])
+        made, (after, masks), pull_back = autodiff.vector_jacobian(call, given[:number])
+        moved[:] = [i for i, old in enumerate(others) if after[i] is not old]
+        masked[:] = [i for i, mask in enumerate(masks) if mask is not None]
+        copies = [t for t, who in zip(made, owners, strict=False) for _ in who]
+
+        def pull(cotangents: Sequence[Any]) -> list[Any]:
+            rest = [ops.zeros_like(tensor) for tensor in made[shared:]]
+            return pull_back([*cotangents, *rest])
+
+        def gradient(*upstream: Any) -> tuple[Any, ...]:
+            pieces, message = upstream[: len(copies)], upstream[len(copies)]
+            losses, scale = _read_message(message)
+            branches = _by_branch(pieces, owners, balancer.num_branches)
+            zeros = [ops.zeros_like(tensor) for tensor in made[:shared]]
+            found, weights, state = _pull(
+                balancer, pull, branches, zeros, owners, losses, scale, draws, before
+            )
+            return (*found, weights, *state)
+
+        return (
+            *copies,
+            messenger(balancer),
+            *made[shared:],
+            *(after[i] for i in moved),
+            *(masks[i] for i in masked),
+        ), gradient
+
+    copied = sum(len(who) for who in owners)
+    results = autodiff.custom_gradient(function, [*parameters, *_variables(balancer)])
+    copies, message = list(results[:copied]), results[copied]
+    rest = list(results[copied + 1 :])
+    plain = rest[: len(trunk.outputs) - shared]
+    rest = rest[len(plain) :]
+    for index, value in zip(moved, rest, strict=False):
+        trunk.non_trainable_variables[index].assign(value)
+    masks: list[Any] = [None] * len(trunk.outputs)
+    for index, mask in zip(masked, rest[len(moved) :], strict=True):
+        masks[index] = mask
+    return copies, plain, masks, message
+
+
+def _pull(
+    balancer: Balancer,
+    pull: Callable[[Sequence[Any]], list[Any]],
+    branches: list[dict[int, Any]],
+    zeros: list[Any],
+    owners: Sequence[Sequence[int]],
+    losses: Any,
+    scale: Any,
+    draws: Any,
+    before: list[Any],
+) -> tuple[list[Any], Any, list[Any]]:
+    """The parameters' gradients, the weights and the state of one step."""
+    age = before[1][-1]
+    calibrated = balancer.level == "calibrated"
+    factors = before[1][balancer.num_kept : balancer.num_kept + balancer.num_branches]
+    everything = [tuple(range(balancer.num_branches))]
+
+    def aged(state: list[Any], exact: bool, factors: Any) -> list[Any]:
+        """The method's state, the factors and the age in one vector."""
+        now = 1.0 if exact else age + 1.0
+        now = ops.where(now >= balancer.update_every, 0.0, now)
+        parts = [state[0][: balancer.num_kept]] if state else []
+        parts += [factors] if calibrated else []
+        return [ops.concatenate([*parts, ops.reshape(now, (1,))])]
+
+    def exactly() -> Any:
+        pulled = [
+            pull([mine.get(place, zero) for place, zero in enumerate(zeros)])
+            for mine in branches
+        ]
+        found = [dict(enumerate(gradients)) for gradients in pulled]
+        seen, finite = _look(balancer, found, losses, scale, draws)
+        weights, state = _advance(balancer, seen, before)
+        new = factors
+        if calibrated:
+            near, _ = _look(balancer, branches, losses, scale, draws)
+            norms = ops.sqrt(ops.diagonal(seen.gramian))
+            known = ops.logical_and(seen.present, near.present)
+            below = ops.where(known, ops.sqrt(ops.diagonal(near.gramian)), 1.0)
+            new = ops.where(known, norms / below, factors)
+        isolate = ops.logical_and(ops.logical_not(ops.all(finite)), scale < 1.5)
+        mixed = _mix(
+            balancer,
+            found,
+            everything * len(pulled[0]),
+            weights,
+            finite,
+            isolate,
+            draws,
+        )
+        return mixed, weights, aged(state, True, new)
+
+    def cheaply() -> Any:
+        finite = _finite(branches)
+        weights, state = before[0], before[1:]
+        if calibrated:
+            seen, finite = _look(balancer, branches, losses, scale, draws)
+            outer = ops.expand_dims(factors, 0) * ops.expand_dims(factors, 1)
+            seen = dataclasses.replace(
+                seen,
+                gramian=seen.gramian * outer,
+                mean_abs=None if seen.mean_abs is None else seen.mean_abs * factors,
+            )
+            weights, state = _advance(balancer, seen, before)
+        isolate = ops.logical_and(ops.logical_not(ops.all(finite)), scale < 1.5)
+        mixed = _mix(balancer, branches, owners, weights, finite, isolate, draws)
+        return pull(mixed), weights, aged(state, False, factors)
+
+    if balancer.update_every == 1:
+        return exactly()
+    return ops.cond(ops.equal(age, 0.0), exactly, cheaply)
+
+
+def _variables(balancer: Balancer) -> list[Any]:
+    variables = [balancer.weights_now] + (
+        [] if balancer.state is None else [balancer.state]
+    )
+    return [ops.convert_to_tensor(variable) for variable in variables]
+
+
+def messenger(balancer: Balancer) -> Any:
+    """`(K + 1,)` zeros, whose gradient brings the backward pass its message."""
+    return ops.zeros((balancer.num_branches + 1,), "float32")
+
+
+def _look(
+    balancer: Balancer,
+    branches: list[dict[int, Any]],
+    losses: Any,
+    scale: Any,
+    draws: Any,
+) -> tuple[Seen, Any]:
+    """What there is to see, and which branches' gradients are finite."""
+    gramian = _gramian(branches) / (scale * scale)
+    norms = ops.diagonal(gramian)
+    finite = ops.isfinite(norms)
+    present = ops.logical_and(finite, norms > 0)
+    both = ops.logical_and(ops.expand_dims(present, 0), ops.expand_dims(present, 1))
+    mean_abs = None
+    if balancer.needs_mean_abs:
+        mean_abs = ops.where(present, _mean_abs(branches) / scale, 0.0)
+    seen = Seen(ops.where(both, gramian, 0.0), present, losses, mean_abs, draws)
+    return seen, finite
+
+
+def _advance(
+    balancer: Balancer, seen: Seen, before: list[Any]
+) -> tuple[Any, list[Any]]:
+    """Weights and state, finite, and unmoved for branches that aren't present."""
+    kept = before[1][: balancer.num_kept] if balancer.num_kept else ops.zeros((0,))
+    weights, state = balancer.advance(seen, kept)
+    usable = ops.logical_and(seen.present, ops.isfinite(weights))
+    weights = ops.where(usable, weights, before[0])
+    if not balancer.num_kept:
+        return weights, before[1:]
+    return weights, [ops.where(ops.isfinite(state), state, kept)]
+
+
+def _mix(
+    balancer: Balancer,
+    branches: list[dict[int, Any]],
+    owners: Sequence[Sequence[int]],
+    weights: Any,
+    finite: Any,
+    isolate: Any,
+    draws: Any,
+) -> list[Any]:
+    """`sum_k w_k g_k` at each place, without the branches that aren't finite.
+
+    Under loss scaling they are left in: the optimizer sees them, skips the
+    step and lowers the scale.
+    """
+
+    def all_of_them() -> list[Any]:
+        return [
+            balancer.mix(
+                [branches[k][place] for k in who],
+                [weights[k] for k in who],
+                place,
+                draws,
+            )
+            for place, who in enumerate(owners)
+        ]
+
+    def the_finite() -> list[Any]:
+        clean = [
+            {place: ops.where(finite[k], g, ops.zeros_like(g)) for place, g in mine}
+            for k, mine in enumerate(m.items() for m in branches)
+        ]
+        return [
+            balancer.mix(
+                [clean[k][place] for k in who],
+                [weights[k] for k in who],
+                place,
+                draws,
+            )
+            for place, who in enumerate(owners)
+        ]
+
+    return list(ops.cond(isolate, the_finite, all_of_them))
+
+
+def _by_branch(
+    pieces: Sequence[Any], owners: Sequence[Sequence[int]], num_branches: int
+) -> list[dict[int, Any]]:
+    """For each branch its gradients by place."""
+    branches: list[dict[int, Any]] = [{} for _ in range(num_branches)]
+    ahead = iter(pieces)
+    for place, who in enumerate(owners):
+        for branch in who:
+            branches[branch][place] = next(ahead)
+    return branches
+
+
+def _read_message(message: Any) -> tuple[Any, Any]:
+    """The branch losses and the loss scale; 1 if nobody wrote one."""
+    scale = message[-1]
+    return message[:-1], ops.where(scale > 0, scale, ops.ones_like(scale))
+
+
+def _rows(branches: list[dict[int, Any]], place: int) -> tuple[list[int], Any]:
+    """Which branches have a gradient at a place, and these as rows of float32."""
+    who = [k for k, mine in enumerate(branches) if place in mine]
+    rows = [ops.reshape(ops.cast(branches[k][place], "float32"), (-1,)) for k in who]
+    return who, ops.stack(rows)
+
+
+def _places(branches: list[dict[int, Any]]) -> list[int]:
+    return sorted(set().union(*branches))
+
+
+def _gramian(branches: list[dict[int, Any]]) -> Any:
+    """`(K, K)`: inner products, summed over the places that two branches share."""
+    number = len(branches)
+    total = None
+    for place in _places(branches):
+        who, rows = _rows(branches, place)
+        part = ops.matmul(rows, ops.transpose(rows))
+        if len(who) < number:
+            select = np.eye(number, dtype="float32")[who]
+            part = ops.matmul(select.T, ops.matmul(part, select))
+        total = part if total is None else total + part
+    return total
+
+
+def _finite(branches: list[dict[int, Any]]) -> Any:
+    """`(K,)` bool."""
+    return ops.stack(
+        [
+            ops.isfinite(sum(ops.sum(ops.cast(g, "float32")) for g in mine.values()))
+            for mine in branches
+        ]
+    )
+
+
+def _mean_abs(branches: list[dict[int, Any]]) -> Any:
+    """`(K,)`: the mean absolute element of each branch's gradients."""
+    means = []
+    for mine in branches:
+        total = sum(ops.sum(ops.abs(ops.cast(g, "float32"))) for g in mine.values())
+        size = sum(ops.cast(ops.size(g), "float32") for g in mine.values())
+        means.append(total / size)
+    return ops.stack(means)

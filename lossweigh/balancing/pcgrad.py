@@ -1,0 +1,77 @@
+"""Yu et al.: projecting conflicting gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh.balancing import _solvers
+from lossweigh.balancing.base import Balancer, Seen
+
+
+@keras.saving.register_keras_serializable(package="lossweigh")
+class PCGrad(Balancer):
+    """Gradient surgery: takes from each gradient what conflicts with another.
+
+        g_i' = g_i,  then for each j != i in random order:
+            if g_i' . g_j < 0:  g_i' = g_i' - (g_i' . g_j / ||g_j||^2) g_j
+        sum_i g_i'
+
+    with `g_k` the gradient of branch k. The projection is against the original
+    `g_j`, so `g_i'` stays a combination of the gradients, and all that is needed
+    are their products: the K x K Gramian.
+
+    `w_k >= 1`, all 1 where nothing conflicts: the weights sum to K or more, the
+    learning rate of a plain sum of losses. A gradient of 0 has the weight 1 and
+    conflicts with none; identical gradients keep 1 each; opposite ones cancel each
+    other: 2 each for the same length. For K = 1 the weight is 1.
+
+    The order is drawn anew for each branch in each step. `solve`, without an
+    order, goes through the branches as they are listed.
+
+    Args:
+        **kwargs: Passed to `Balancer`.
+
+    Examples:
+        >>> from keras import ops
+        >>> weights = PCGrad().solve(ops.array([[18.0, -22.0], [-22.0, 38.0]]))
+        >>> print(ops.convert_to_numpy(weights).round(3))
+        [2.222 1.579]
+
+    Reference:
+        T. Yu, S. Kumar, A. Gupta, S. Levine, K. Hausman, C. Finn. Gradient surgery
+        for multi-task learning. NeurIPS 2020.
+    """
+
+    needs_draws = True
+
+    def solve(self, gramian: Any, present: Any = None, order: Any = None) -> Any:
+        """See `Balancer.solve`.
+
+        Args:
+            gramian: `(K, K)`.
+            present: `(K,)` bool, or `None` for all.
+            order: `(K, K)` int: row i lists the branches as `g_i` meets them
+                (itself among them, which changes nothing). Default: as listed.
+        """
+        lengths, cosines, _ = _solvers.split(gramian, present)
+        num = cosines.shape[0]
+        unit = ops.eye(num, dtype="float32")
+        # For every i at once, in parts of its own length and with unit vectors for
+        # the others: products[i, j] = g_i' . g_j.
+        products = cosines
+        taken = ops.zeros_like(cosines)
+        for chosen in _solvers.turns(order, unit):
+            product = ops.sum(products * chosen, axis=-1, keepdims=True)
+            taken_now = ops.relu(-product) * chosen
+            taken = taken + taken_now
+            products = products + taken_now @ cosines
+        # Two steps, so that no product of far-off lengths stands alone.
+        added = ops.sum(taken * (lengths[:, None] / lengths[None, :]), axis=0)
+        return (1.0 + added) * _solvers.ones(present, num)
+
+    def advance(self, seen: Seen, state: Any) -> tuple[Any, Any]:
+        order = ops.argsort(seen.draws, axis=-1)
+        return self.solve(seen.gramian, seen.present, order), state

@@ -1,0 +1,213 @@
+"""A prediction model with a balancer between its shared layers and its heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh import autodiff
+from lossweigh.balancing import passes
+from lossweigh.balancing.base import Balancer
+from lossweigh.training.boundary import Cut, cut
+from lossweigh.training.structure import named_outputs, symbolic_inputs
+
+
+@keras.saving.register_keras_serializable(package="lossweigh")
+class BalancedModel(keras.layers.Layer):
+    """Calls a prediction model; in training, its backward pass is balanced.
+
+    It stands in the training model where the prediction model would, and has no
+    layers of its own but the balancer. Evaluation is the prediction model's.
+
+    Args:
+        prediction_model: A functional model.
+        balancer: What combines the branches' gradients.
+        branches: The names of the outputs that are trained, in the weighter's
+            order.
+        shared: Names of the layers at whose outputs to balance; `None` for all
+            that are found.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: What the prediction model takes.
+        training: Bool.
+
+    Returns:
+        A list: the prediction model's outputs, in their named order, and the
+        balancer's messenger, for `Messenger`.
+    """
+
+    def __init__(
+        self,
+        prediction_model: keras.Model,
+        balancer: Balancer,
+        branches: Sequence[str],
+        shared: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.supports_masking = True
+        self.prediction_model = prediction_model
+        self.balancer = balancer
+        self.branches = list(branches)
+        self.shared = None if shared is None else list(shared)
+        self._parts: tuple[Cut, list[int]] | None = None
+
+    def build(self, input_shape: Any) -> None:
+        model = self.prediction_model
+        structure = model.compute_output_spec(symbolic_inputs(model))
+        flat = [id(tensor) for tensor in keras.tree.flatten(structure)]
+        named = named_outputs(model, structure)
+        order = [flat.index(id(tensor)) for tensor in named.values()]
+        places = dict(zip(named, order, strict=True))
+        parts = cut(
+            model,
+            [places[branch] for branch in self.branches],
+            self.branches,
+            self.shared,
+        )
+        if self.balancer.level != "representation":
+            self._check_exact(parts)
+        self._parts = parts, order
+        if not self.balancer.built:
+            self.balancer.build(len(self.branches))
+        self.built = True
+
+    def _check_exact(self, parts: Cut) -> None:
+        level = self.balancer.level
+        if self.shared is not None:
+            raise ValueError(
+                "`shared` must be left out unless the balancer's level is \"represent"
+                f'ation": with level="{level}" the gradients of all shared parameters '
+                f"are balanced. Received: shared={self.shared}."
+            )
+        active = [
+            layer.name
+            for layer in parts.trunk.layers
+            if getattr(layer, "activity_regularizer", None) is not None
+        ]
+        if active:
+            raise ValueError(
+                f'`balancer` with level="{level}" must not have an activity '
+                f"regularizer among the shared layers. Received one in {active}. "
+                'Use level="representation", or a kernel regularizer.'
+            )
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        assert self._parts is not None
+        parts, order = self._parts
+        if not training:
+            outputs = self.prediction_model(inputs, training=training)
+            outputs = keras.tree.flatten(outputs)
+            return [*(outputs[i] for i in order), passes.messenger(self.balancer)]
+        owners = parts.owners
+        if self.balancer.level == "representation":
+            made = parts.trunk(inputs, training=True)
+            made = list(made) if isinstance(made, (list, tuple)) else [made]
+            masks = masks_of(made)
+            copies, message = passes.fan_out(self.balancer, made[: len(owners)], owners)
+            plain = made[len(owners) :]
+        else:
+            copies, plain, masks, message = passes.through(
+                self.balancer, parts.trunk, inputs, owners, masks_of
+            )
+        flat = keras.tree.flatten(inputs)
+        direct = [flat[index] for index in parts.direct]
+        of_copies = [masks[place] for place, who in enumerate(owners) for _ in who]
+        outputs = parts.heads(
+            [*copies, *plain, *direct],
+            training=True,
+            mask=[*of_copies, *masks[len(owners) :], *masks_of(direct)],
+        )
+        outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+        return [*(outputs[i] for i in order), message]
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return None  # the outputs have theirs from the layers that made them
+
+    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
+        named = named_outputs(
+            self.prediction_model, self.prediction_model.compute_output_spec(inputs)
+        )
+        message = keras.KerasTensor((len(self.branches) + 1,), "float32")
+        return [*named.values(), message]
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "prediction_model": keras.saving.serialize_keras_object(
+                self.prediction_model
+            ),
+            "balancer": keras.saving.serialize_keras_object(self.balancer),
+            "branches": self.branches,
+            "shared": self.shared,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> BalancedModel:
+        config = dict(config)
+        for key in ("prediction_model", "balancer"):
+            config[key] = keras.saving.deserialize_keras_object(config[key])
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="lossweigh")
+class Messenger(keras.layers.Layer):
+    """Tells the balancer, in the backward pass, the branch losses and the loss scale.
+
+    Call arguments:
+        inputs: A list of the weighted loss `(batch,)`, the balancer's messenger
+            `(K + 1,)` and the K branch losses `(batch,)`.
+
+    Returns:
+        The weighted loss as it is. The messenger's gradient is the means of the
+        branch losses, followed by the sum of the weighted loss's gradient, which
+        is 1 but for loss scaling and distribution.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+
+    def call(self, inputs: Any) -> Any:
+        weighted, message, *losses = inputs
+        means = ops.stop_gradient(ops.mean(ops.stack(losses), axis=-1))
+
+        def function(weighted: Any, message: Any, means: Any) -> Any:
+            def gradient(upstream: Any) -> Any:
+                scale = ops.reshape(ops.sum(upstream), (1,))
+                told = ops.concatenate([means, scale])
+                return upstream, told, ops.zeros_like(means)
+
+            return (weighted,), gradient
+
+        (weighted,) = autodiff.custom_gradient(function, [weighted, message, means])
+        return weighted
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[0]
+
+
+class _Reader(keras.layers.Layer):
+    """Looks at a tensor's mask, which only a layer may."""
+
+    def __init__(self) -> None:
+        super().__init__(autocast=False)
+        self.supports_masking = True
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        self._found = (mask,)
+        return inputs
+
+
+def masks_of(tensors: Sequence[Any]) -> list[Any]:
+    """The masks that layers gave their outputs, `None` where there is none."""
+    masks = []
+    for tensor in tensors:
+        reader = _Reader()
+        reader(tensor)
+        masks.append(reader._found[0])
+    return masks

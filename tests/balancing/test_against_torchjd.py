@@ -1,0 +1,214 @@
+"""Every method that TorchJD has, on 500 drawn sets of gradients.
+
+K from 2 to 16, scales from 1e-6 to 1e6; well-conditioned, in conflict, linearly
+dependent, of unequal lengths, with a gradient of 0. The combined gradients are
+compared in parts of the lengths that go into them, which is what float32 rounds:
+weights aren't unique where gradients depend on each other. TorchJD gets float64.
+
+Where TorchJD isn't exact, or follows another definition, an oracle of our own in
+float64 decides, and the comment says why.
+"""
+
+import numpy as np
+import pytest
+import torch
+from gramians import drawn, parts, solve, walk
+from torchjd import aggregation
+from torchjd.linalg import QuadprogProjector
+
+from lossweigh.balancing import GradVac, PCGrad
+
+NUMBER = 500
+PROJECTOR = QuadprogProjector(norm_eps=0.0, reg_eps=1e-4)
+
+
+def weights_of(weighting, jacobian):
+    gramian = torch.tensor(jacobian @ jacobian.T, dtype=torch.float64)
+    return weighting(gramian).numpy()
+
+
+def assert_same_direction(jacobian, weights, expected, tolerance=1e-3):
+    """Equal combined gradients, up to the rounding of what they are made of."""
+    error = np.linalg.norm((weights - expected) @ jacobian)
+    size = max(parts(jacobian, expected), parts(jacobian, weights))
+    assert error <= tolerance * size, (error / size, weights, expected)
+
+
+@pytest.mark.parametrize("name", ["UPGrad", "DualProj"])
+@pytest.mark.parametrize("preferred", [False, True])
+def test_projections(name, preferred):
+    rng = np.random.default_rng(0)
+    weighting = getattr(aggregation, f"{name}Weighting")
+    preferences = {num: rng.uniform(0, 2, num) for num in (2, 5, 16)}
+    sizes = (5,) if preferred else (2, 5, 16)
+    for jacobian in drawn(NUMBER // 2, seed=int(preferred), sizes=sizes):
+        preference = preferences[len(jacobian)]
+        arguments, theirs = {}, None
+        if preferred:
+            arguments = {"preference": list(preference)}
+            theirs = torch.tensor(preference, dtype=torch.float64)
+        expected = weights_of(weighting(theirs, projector=PROJECTOR), jacobian)
+        weights = solve(name, jacobian @ jacobian.T, **arguments)
+        assert_same_direction(jacobian, weights, expected)
+        np.testing.assert_allclose(
+            weights, expected, rtol=2e-2, atol=2e-3 * expected.max()
+        )
+
+
+def test_mgda():
+    """TorchJD's Frank-Wolfe steps stop early; ours must be at least as short.
+
+    `test_solvers.py` compares the shortest combination with SciPy's.
+    """
+    weighting = aggregation.MGDAWeighting(epsilon=1e-3, max_iters=100)
+    for jacobian in drawn(NUMBER, sizes=(2, 5, 16)):
+        longest = np.linalg.norm(jacobian, axis=1).max()
+        expected = weights_of(weighting, jacobian) @ jacobian
+        found = solve("MGDA", jacobian @ jacobian.T) @ jacobian
+        assert np.linalg.norm(found) <= np.linalg.norm(expected) + 1e-4 * longest
+        # By convexity nothing on the simplex is nearer to 0 than the shortest.
+        close = np.linalg.norm(expected) ** 2 - np.linalg.norm(found) ** 2
+        assert np.linalg.norm(found - expected) ** 2 <= close + 1e-3 * longest**2
+
+
+def draw_as_torchjd(num, generator_seed, others):
+    """Draws whose argsort is the order in which TorchJD visits branches."""
+    torch.manual_seed(generator_seed)
+    draws = np.zeros((num, num))
+    for i in range(num):
+        if others:
+            order = np.delete(np.arange(num), i)[torch.randperm(num - 1).numpy()]
+            order = np.append(order, i)
+        else:
+            order = torch.randperm(num).numpy()
+        draws[i, order] = np.arange(num) / num
+    torch.manual_seed(generator_seed)
+    return draws
+
+
+def test_pcgrad():
+    weighting = aggregation.PCGradWeighting()
+    cases = list(drawn(NUMBER, sizes=(2, 5, 8)))
+    for num in (2, 5, 8):
+        jacobians = [case for case in cases if len(case) == num]
+        draws = [draw_as_torchjd(num, i, False) for i in range(len(jacobians))]
+        found, _ = walk(
+            PCGrad(),
+            [
+                {"gramian": jacobian @ jacobian.T, "draws": draw}
+                for jacobian, draw in zip(jacobians, draws, strict=True)
+            ],
+        )
+        for i, jacobian in enumerate(jacobians):
+            draw_as_torchjd(num, i, False)
+            # Cosines of -0.0 with a gradient of 0 are no conflict.
+            expected = weights_of(weighting, jacobian)
+            assert_same_direction(jacobian, found[i], expected)
+
+
+def test_grad_vac():
+    """Over many steps with one state. Without gradients of 0: TorchJD's average
+    moves towards 0 with these, ours waits.
+    """
+    kinds = ["plain", "conflicting", "deficient", "lengths"]
+    cases = list(drawn(NUMBER, sizes=(2, 5, 8), kinds=kinds, log_scale=3))
+    for num in (2, 5, 8):
+        jacobians = [case for case in cases if len(case) == num]
+        weighting = aggregation.GradVacWeighting(beta=0.5, eps=0.0)
+        draws = [draw_as_torchjd(num, i, True) for i in range(len(jacobians))]
+        found, _ = walk(
+            GradVac(beta=0.5),
+            [
+                {"gramian": jacobian @ jacobian.T, "draws": draw}
+                for jacobian, draw in zip(jacobians, draws, strict=True)
+            ],
+        )
+        for i, jacobian in enumerate(jacobians):
+            draw_as_torchjd(num, i, True)
+            expected = weights_of(weighting, jacobian)
+            assert_same_direction(jacobian, found[i], expected, 3e-3)
+
+
+def test_cagrad():
+    """The optimum of the worst branch is compared: where gradients can cancel out
+    TorchJD gives weights of 0, and there are many solutions.
+    """
+    weighting = aggregation.CAGradWeighting(c=0.5, norm_eps=1e-30)
+    for jacobian in drawn(NUMBER, sizes=(2, 5, 16)):
+        unit = np.linalg.norm(jacobian, axis=1).max()
+        jacobian = jacobian / unit
+        mean = jacobian.mean(axis=0)
+        weights = solve("CAGrad", jacobian @ jacobian.T)
+        expected = weights_of(weighting, jacobian)
+        found = weights @ jacobian
+        best = (jacobian @ (expected @ jacobian)).min()
+        radius = 0.5 * np.linalg.norm(mean)
+        assert (jacobian @ found).min() >= best - 1e-3 * np.linalg.norm(mean)
+        assert np.linalg.norm(found - mean) <= radius * (1 + 1e-3) + 1e-5
+        added = expected - 1 / len(jacobian)
+        if jacobian.any(axis=1).all() and parts(jacobian, added) < 20 * radius:
+            error = np.linalg.norm(found - expected @ jacobian)
+            assert error < 1e-2 * np.linalg.norm(mean)
+
+
+def test_imtl_g():
+    """Where more branches than dimensions leave no equal projection, `pinv(G)` is
+    what TorchJD has; gradients are compared up to the length, as the weights' sum
+    may be near 0.
+    """
+    weighting = aggregation.IMTLGWeighting()
+    for jacobian in drawn(NUMBER, sizes=(2, 5, 16)):
+        unit = np.linalg.norm(jacobian, axis=1).max()
+        jacobian = jacobian / unit
+        weights = solve("IMTLG", jacobian @ jacobian.T)
+        expected = weights_of(weighting, jacobian)
+        size = np.abs(expected).sum()
+        assert_same_direction(jacobian, weights, expected, 2e-3 * max(size, 1) ** 2)
+
+
+@pytest.mark.parametrize("preferred", [False, True])
+def test_aligned_mtl(preferred):
+    rng = np.random.default_rng(0)
+    preferences = {num: rng.uniform(0, 2, num) for num in (2, 5, 16)}
+    sizes = (5,) if preferred else (2, 5, 16)
+    for jacobian in drawn(NUMBER // 2, seed=int(preferred), sizes=sizes):
+        arguments, theirs = {}, None
+        if preferred:
+            preference = preferences[len(jacobian)]
+            arguments = {"preference": list(preference)}
+            theirs = torch.tensor(preference, dtype=torch.float64)
+        weights = solve("AlignedMTL", jacobian @ jacobian.T, **arguments)
+        expected = weights_of(aggregation.AlignedMTLWeighting(theirs), jacobian)
+        assert_same_direction(jacobian, weights, expected, 2e-3)
+
+
+def test_config():
+    aggregator = aggregation.ConFIG()
+    for jacobian in drawn(NUMBER):
+        expected = aggregator(torch.tensor(jacobian)).numpy()
+        weights = solve("ConFIG", jacobian @ jacobian.T)
+        error = np.linalg.norm(weights @ jacobian - expected)
+        # Opposite gradients: nothing but TorchJD's own rounding.
+        size = parts(jacobian, weights) + 1e-4 * np.linalg.norm(jacobian)
+        assert error < 1e-3 * size
+
+
+@pytest.mark.parametrize("alpha", [1.0, 2.0])
+def test_fair_grad(alpha):
+    """TorchJD's least squares end far from a solution unless the scale is 1, so the
+    gradients are given to it at that; `test_fair_grad.py` has the equation itself
+    for the other scales, which fixes the answer.
+    """
+    weighting = aggregation.FairGradWeighting(alpha=alpha)
+    kinds = ["plain", "conflicting", "lengths"]
+    compared = 0
+    for jacobian in drawn(NUMBER // 2, sizes=(2, 5), kinds=kinds, log_scale=0):
+        jacobian = jacobian / np.linalg.norm(jacobian)
+        gramian = jacobian @ jacobian.T
+        expected = weights_of(weighting, jacobian)
+        residual = np.abs(gramian @ expected - expected ** (-1 / alpha))
+        if (residual < 1e-4 * (np.abs(gramian) @ expected)).all():
+            compared += 1
+            weights = solve("FairGrad", gramian, alpha=alpha)
+            assert_same_direction(jacobian, weights, expected)
+    assert compared > 0.9 * NUMBER // 2
