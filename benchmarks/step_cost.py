@@ -7,9 +7,9 @@ A trunk of four Dense(512) layers with K heads, batch 256, is trained by
 - on torch, if it is installed, TorchJD's ``mtl_backward`` with the same aggregator, in
   a plain torch loop over the same net, against a plain torch loop.
 
-All live in one process and take turns, in another order each round. A round trains each
-through stock ``fit``; a ratio is taken within a round, and the median over the rounds is
-reported with its quartiles. The device that Keras uses is printed.
+All live in one process and take turns, in another order each round. A round trains
+each through stock ``fit``; a ratio is taken within a round, and the median over the
+rounds is reported with its quartiles. The device that Keras uses is printed.
 
     KERAS_BACKEND=jax python benchmarks/step_cost.py
     KERAS_BACKEND=torch python benchmarks/step_cost.py --heads 8 --methods UPGrad MGDA
@@ -149,8 +149,8 @@ def torch_sides(num_heads, steps, methods):
             layers += [torch.nn.Linear(size, UNITS), torch.nn.ReLU()]
         trunk = torch.nn.Sequential(*layers).to(device)
         heads = [torch.nn.Linear(UNITS, 1).to(device) for _ in range(num_heads)]
-        own = [list(head.parameters()) for head in heads]
-        optimizer = torch.optim.Adam([*trunk.parameters(), *sum(own, [])], foreach=True)
+        net = torch.nn.ModuleList([trunk, *heads])
+        optimizer = torch.optim.Adam(net.parameters(), foreach=True)
 
         def turn():
             for step in range(steps):

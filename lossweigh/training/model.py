@@ -142,6 +142,15 @@ class TrainingModel(keras.Model):
         return None if balanced is None else balanced.balancer
 
     @property
+    def boundary(self) -> dict[str, list[str]]:
+        """Where a balancer works: layers' names, and the branches that leave there."""
+        balanced = self._wiring.balanced
+        if balanced is None:
+            return {}
+        pairs = zip(balanced.cut.places, balanced.cut.owners, strict=True)
+        return {place: [self.branches[k] for k in who] for place, who in pairs}
+
+    @property
     def branches(self) -> list[str]:
         return list(self._wiring.losses)
 
@@ -174,7 +183,8 @@ class TrainingModel(keras.Model):
                 `auto_scale_loss`, as in Keras.
 
         Raises:
-            ValueError: If `loss` or `loss_weights` is given.
+            ValueError: If `loss` or `loss_weights` is given, or the optimizer keeps
+                moving averages and there is a balancer.
             KeyError: If a metric is given for an output without a loss.
         """
         if loss is not None and loss is not ignoreLoss:
@@ -199,6 +209,12 @@ class TrainingModel(keras.Model):
         )
         optimizer = keras.optimizers.get(optimizer)
         own = [] if self.balancer is None else self.balancer.trainable_variables
+        if own and getattr(optimizer, "inner_optimizer", optimizer).use_ema:
+            raise ValueError(
+                "`optimizer` must not have `use_ema=True` with a balancer: Keras fails "
+                "to average the variables that carry the balancer's weights. Leave "
+                f"`use_ema` out, or the balancer. Received: optimizer={optimizer!r}."
+            )
         own = [*own, *self.weighter.trainable_variables]
         _compat.exclude_from_weight_decay(optimizer, own)
         super().compile(optimizer=optimizer, loss=None, **kwargs)

@@ -23,14 +23,21 @@ import lossweigh as lw
 x, y = arrays(16)
 weights = sample_weights(16)
 weights["alpha"] += 0.5
+if {balancer} is not None:
+    # Each replica balances its own half of a batch: let the halves be the same.
+    halves = np.concatenate([np.r_[i : i + 4, i : i + 4] for i in (0, 4)])
+    x, y = x[halves], {{name: values[halves] for name, values in y.items()}}
+    weights = {{name: values[halves] for name, values in weights.items()}}
 
 def fit(start, in_force):
     with in_force:
-        model = two_heads(regularised=True)
+        model = two_heads(regularised={balancer} is None)
         if start is not None:
             model.set_weights(start)
         start = model.get_weights()
-        training = lw.build_training_model(model, LOSSES, lw.LossWeighter())
+        training = lw.build_training_model(
+            model, LOSSES, lw.LossWeighter(), {balancer}
+        )
         training.compile(keras.optimizers.SGD(0.1), metrics={{"zeta": ["mae"]}})
     history = training.fit(
         x, y, sample_weight=weights, class_weight={{"alpha": {{1: 2.0}}}},
@@ -68,8 +75,11 @@ def data_parallel():
 """
 
 
-def assert_two_equal_one(before, two):
-    output = fresh.run(COMPARE.format(before=before, two=two))
+BALANCERS = ["None", "lw.UPGrad()", "lw.NashMTL(level='parameters', update_every=2)"]
+
+
+def assert_two_equal_one(before, two, balancer):
+    output = fresh.run(COMPARE.format(before=before, two=two, balancer=balancer))
     (history, values), (of_two, values_of_two) = (
         json.loads(line) for line in output.splitlines() if line.startswith("[")
     )
@@ -82,11 +92,13 @@ def assert_two_equal_one(before, two):
 
 if keras.backend.backend() == "tensorflow":
 
-    def test_mirrored_strategy():
-        assert_two_equal_one(MIRRORED, "mirrored")
+    @pytest.mark.parametrize("balancer", BALANCERS)
+    def test_mirrored_strategy(balancer):
+        assert_two_equal_one(MIRRORED, "mirrored", balancer)
 
 
 if keras.backend.backend() == "jax":
 
-    def test_data_parallel():
-        assert_two_equal_one(DATA_PARALLEL, "data_parallel")
+    @pytest.mark.parametrize("balancer", BALANCERS)
+    def test_data_parallel(balancer):
+        assert_two_equal_one(DATA_PARALLEL, "data_parallel", balancer)

@@ -1,0 +1,163 @@
+"""Models whose branches leave what they share in different ways."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+import lossweigh as lw
+
+ROWS = 8
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Uneven(lw.Balancer):
+    """Weights that depend on the gradients and differ from branch to branch."""
+
+    def solve(self, gramian, present=None):
+        norms = ops.sqrt(ops.diagonal(gramian))
+        known = norms > 0
+        rank = ops.arange(1, len(gramian.shape) and gramian.shape[0] + 1)
+        weights = ops.cast(rank, "float32") / ops.where(known, norms, 1.0)
+        return ops.where(known, weights, 0.0)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Equal(lw.Balancer):
+    """Weights of 1: plain training."""
+
+    def solve(self, gramian, present=None):
+        return ops.ones((gramian.shape[0],), dtype="float32")
+
+
+def dense(size, name=None):
+    return layers.Dense(size, activation="tanh", name=name)
+
+
+def plain():
+    x = keras.Input((6,), name="x")
+    hidden = dense(8, "last")(dense(8)(x))
+    return keras.Model(x, {name: dense(2, name)(hidden) for name in "zba"})
+
+
+def two_places():
+    """A pyramid: z takes both levels, b the upper one, a the lower one."""
+    x = keras.Input((6, 6, 1), name="x")
+    low = layers.Conv2D(3, 3, activation="tanh", padding="same", name="low")(x)
+    high = layers.Conv2D(4, 3, 2, activation="tanh", name="high")(low)
+    pool = layers.GlobalAveragePooling2D
+    both = layers.Concatenate()([pool()(low), pool()(high)])
+    return keras.Model(
+        x,
+        {
+            "z": dense(2, "z")(both),
+            "b": dense(2, "b")(pool()(high)),
+            "a": dense(2, "a")(layers.Flatten()(low)),
+        },
+    )
+
+
+def residual():
+    """With a skip connection in the trunk, and `keras.ops` in a head."""
+    x = keras.Input((6,), name="x")
+    first = dense(6)(x)
+    second = layers.Add(name="last")([first, dense(6)(first)])
+    z = dense(2, "z")(second * 2.0)
+    b = dense(2, "b")(ops.concatenate([second, x], axis=-1))
+    return keras.Model(x, [z, b])
+
+
+def nested():
+    """The shared layers and both heads are inside a nested model."""
+    inner_x = keras.Input((6,))
+    hidden = dense(8, "last")(inner_x)
+    inner = keras.Model(inner_x, [dense(3)(hidden), dense(3)(hidden)], name="inner")
+    x = keras.Input((6,), name="x")
+    one, other = inner(dense(6)(x))
+    return keras.Model(x, {"z": dense(2, "z")(one), "b": dense(2, "b")(other)})
+
+
+def partly():
+    """A tensor that z and b share, made from one that all three share."""
+    x = keras.Input((6,), name="x")
+    first = dense(8, "first")(x)
+    second = dense(8, "second")(first)
+    return keras.Model(
+        x,
+        {
+            "z": dense(2, "z")(second),
+            "b": dense(2, "b")(second),
+            "a": dense(2, "a")(first),
+        },
+    )
+
+
+def shared_output():
+    """The output z is what the head of b starts from."""
+    x = keras.Input((6,), name="x")
+    z = dense(2, "z")(dense(8)(x))
+    return keras.Model(x, {"z": z, "b": dense(2, "b")(z)})
+
+
+def untrained():
+    """An output without a loss, from the shared tensor and from a head."""
+    x = keras.Input((6,), name="x")
+    hidden = dense(8, "last")(x)
+    z, b = dense(2, "z")(hidden), dense(2, "b")(hidden)
+    free = layers.Dense(2, name="free")(layers.Concatenate()([hidden, z]))
+    return keras.Model(x, {"z": z, "free": free, "b": b})
+
+
+def one_head_layer():
+    """Both branches use one and the same layer, behind layers of their own."""
+    x = keras.Input((6,), name="x")
+    hidden, common = dense(8, "last")(x), dense(2, "common")
+    z, b = common(dense(4)(hidden)), common(dense(4)(hidden))
+    return keras.Model(x, {"z": layers.Identity(name="z")(z), "b": dense(2, "b")(b)})
+
+
+NETS = {
+    net.__name__: net
+    for net in (
+        plain,
+        two_places,
+        residual,
+        nested,
+        partly,
+        shared_output,
+        untrained,
+        one_head_layer,
+    )
+}
+
+
+def data(model, rows=ROWS, seed=0):
+    """x and y for a model of this file; every output is (batch, 2)."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, *model.input.shape[1:])).astype("float32")
+    outputs = model.output if isinstance(model.output, dict) else ["z", "b"]
+    names = [name for name in outputs if name != "free"]
+    scale = {"z": 3.0, "b": 0.3, "a": 1.0}
+    y = {name: scale[name] * rng.normal(size=(rows, 2)) for name in names}
+    return x, {name: values.astype("float32") for name, values in y.items()}
+
+
+def train(model, y, balancer=None, weights=None, optimizer=None, **compiling):
+    """A compiled training model with mean squared errors and fixed weights."""
+    training = lw.build_training_model(
+        model, dict.fromkeys(y, "mse"), lw.FixedWeights(weights), balancer
+    )
+    training.compile(optimizer or keras.optimizers.SGD(1.0), **compiling)
+    return training
+
+
+def step(model, x, y, balancer=None, weights=None, **compiling):
+    """One step of plain descent: what each variable of the model lost, and the model.
+
+    The model has its numbers back afterwards.
+    """
+    before = model.get_weights()
+    training = train(model, y, balancer, weights, **compiling)
+    training.train_on_batch(x, y)
+    lost = [b - a for b, a in zip(before, model.get_weights(), strict=True)]
+    model.set_weights(before)
+    return lost, training

@@ -1,0 +1,403 @@
+"""A balancer's backward pass: the gradients that reach the trunk and the heads."""
+
+import keras
+import numpy as np
+import pytest
+from balanced_nets import NETS, Equal, Uneven, data, plain, step, train
+from keras import layers, ops
+
+import lossweigh as lw
+from lossweigh.training.balanced import BalancedModel
+
+LEVELS = {
+    "representation": {},
+    "parameters": {"level": "parameters"},
+    "parameters / 3": {"level": "parameters", "update_every": 3},
+    "calibrated": {"level": "calibrated", "update_every": 3},
+}
+BACKEND = keras.backend.backend()
+
+
+def of_the_trunk(training):
+    """The identities of the variables that more than one branch depends on."""
+    (balanced,) = (part for part in training.layers if isinstance(part, BalancedModel))
+    return {id(variable) for variable in balanced.cut.trunk.trainable_variables}
+
+
+# Keras says so of an output without a loss, and so do we.
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("net", NETS)
+def test_the_trunk_gets_the_weighted_sum(net, level):
+    """`sum_k w_k g_k` from K separate passes; the heads get what they always do."""
+    model = NETS[net]()
+    x, y = data(model)
+    names = list(y)
+    alone = []
+    for name in names:
+        weights = [float(other == name) for other in names]
+        alone.append(step(model, x, y, None, weights)[0])
+    together = step(model, x, y)[0]
+    balanced, training = step(model, x, y, Uneven(**LEVELS[level]))
+    weights = ops.convert_to_numpy(training.balancer.loss_weights)
+    assert len(set(weights.round(4))) == len(names)
+    in_trunk = of_the_trunk(training)
+    for index, variable in enumerate(model.weights):
+        expected = together[index]
+        if id(variable) in in_trunk:
+            parts = zip(weights, alone, strict=True)
+            expected = sum(weight * lost[index] for weight, lost in parts)
+        np.testing.assert_allclose(
+            balanced[index], expected, atol=2e-5, rtol=1e-4, err_msg=variable.path
+        )
+
+
+@pytest.mark.parametrize("net", ["plain", "nested", "partly"])
+def test_weights_at_the_parameters_are_the_exact_ones(net):
+    """The Gramian of the gradients of the shared parameters, by K separate passes."""
+    model = NETS[net]()
+    x, y = data(model)
+    names = list(y)
+    _, training = step(model, x, y, Uneven(level="parameters"))
+    in_trunk = of_the_trunk(training)
+    norms = []
+    for name in names:
+        lost = step(model, x, y, None, [float(other == name) for other in names])[0]
+        kept = zip(model.weights, lost, strict=True)
+        norms.append(np.sqrt(sum((g**2).sum() for v, g in kept if id(v) in in_trunk)))
+    expected = np.arange(1, len(names) + 1) / norms
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(training.balancer.loss_weights), expected, rtol=1e-4
+    )
+
+
+def noisy():
+    """BatchNormalization and Dropout, in the trunk and in a head."""
+    x = keras.Input((6,), name="x")
+    hidden = layers.BatchNormalization()(layers.Dense(8, activation="tanh")(x))
+    hidden = layers.Dropout(0.3, seed=5)(hidden)
+    head = layers.BatchNormalization()(layers.Dense(4)(hidden))
+    z = layers.Dense(2, name="z", kernel_regularizer="l2")(head)
+    return keras.Model(x, {"z": z, "b": layers.Dense(2, name="b")(hidden)})
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_equal_weights_are_plain_training(level):
+    """Step by step, with moving statistics and random numbers too."""
+    model = noisy()
+    x, y = data(model, rows=20)
+    start = model.get_weights()
+    runs = []
+    for balancer in (None, Equal(**LEVELS[level])):
+        model.set_weights(start)
+        for layer in model.layers:
+            if isinstance(layer, layers.Dropout):
+                layer.seed_generator.state.assign([5, 0])
+        training = train(model, y, balancer, optimizer=keras.optimizers.SGD(0.05))
+        history = training.fit(
+            x,
+            y,
+            batch_size=8,
+            epochs=3,
+            shuffle=False,
+            verbose=0,
+            validation_data=(x, y),
+        )
+        runs.append((history.history, model.get_weights()))
+    (history, weights), (balanced, of_balanced) = runs
+    for name, values in history.items():
+        assert balanced[name] == pytest.approx(values, rel=1e-5), name
+    assert balanced["z_balance"] == [1.0, 1.0, 1.0]
+    for one, other in zip(weights, of_balanced, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+def test_masks_pass_the_boundary():
+    """Padded steps don't count behind the balancer either, at any level."""
+    tokens = keras.Input((5,), dtype="int32", name="tokens")
+    hidden = layers.Embedding(7, 4, mask_zero=True)(tokens)
+    hidden = layers.SimpleRNN(4, return_sequences=True)(hidden)
+    z = layers.Dense(2, name="z")(hidden)
+    b = layers.Dense(2, name="b")(layers.SimpleRNN(3)(hidden))
+    model = keras.Model(tokens, {"z": z, "b": b})
+    rng = np.random.default_rng(0)
+    x = rng.integers(1, 7, (6, 5))
+    x[:, 3:] = 0
+    y = {"z": rng.normal(size=(6, 5, 2)), "b": rng.normal(size=(6, 2))}
+    expected, training = step(model, x, y)
+    losses = training.test_on_batch(x, y, return_dict=True)
+    for level in LEVELS:
+        lost, balanced = step(model, x, y, Equal(**LEVELS[level]))
+        for one, other in zip(lost, expected, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6, err_msg=level)
+        logs = balanced.test_on_batch(x, y, return_dict=True)
+        assert float(logs["z_loss"]) == pytest.approx(float(losses["z_loss"]))
+
+
+MODES = {
+    "eager": {"run_eagerly": True},
+    "accumulation": {},
+    **({"jit": {"jit_compile": True}} if BACKEND != "torch" else {}),
+    **(
+        {"steps_per_execution": {"steps_per_execution": 2}}
+        if BACKEND != "torch"
+        else {}
+    ),
+}
+
+
+@pytest.mark.parametrize("level", ["representation", "parameters / 3", "calibrated"])
+@pytest.mark.parametrize("mode", MODES)
+def test_modes_of_execution(mode, level):
+    """Each gives what the default gives; accumulation what larger batches give."""
+    model = plain()
+    x, y = data(model, rows=16)
+    start = model.get_weights()
+    results = []
+    for compiling in ({}, MODES[mode]):
+        model.set_weights(start)
+        steps = 2 if mode == "accumulation" and compiling is MODES[mode] else None
+        optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=steps)
+        balancer = (Equal if mode == "accumulation" else Uneven)(**LEVELS[level])
+        training = train(model, y, balancer, optimizer=optimizer, **compiling)
+        rows = 4 if steps else 8 if mode == "accumulation" else 4
+        history = training.fit(
+            x, y, batch_size=rows, epochs=2, shuffle=False, verbose=0
+        ).history
+        results.append((model.get_weights(), history["z_balance"]))
+    (expected, balance), (weights, of_mode) = results
+    assert of_mode == pytest.approx(balance, rel=1e-4)
+    for one, other in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+@pytest.mark.parametrize("level", ["representation", "parameters", "calibrated"])
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(policy, level):
+    """Nash-MTL's weights depend on the scale of the gradients, not on the loss's."""
+    weights = {}
+    for name in ("float32", policy):
+        keras.utils.set_random_seed(0)
+        keras.config.set_dtype_policy(name)
+        try:
+            model = plain()
+        finally:
+            keras.config.set_dtype_policy("float32")
+        x, y = data(model, rows=32)
+        optimizer = keras.optimizers.SGD(0.01)
+        if name == "mixed_float16":
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        training = train(model, y, lw.NashMTL(level=level), optimizer=optimizer)
+        training.fit(x, y, batch_size=8, epochs=2, verbose=0, shuffle=False)
+        weights[name] = ops.convert_to_numpy(training.balancer.loss_weights)
+        assert all(np.isfinite(w).all() for w in model.get_weights())
+    np.testing.assert_allclose(weights[policy], weights["float32"], rtol=0.1)
+
+
+def test_several_inputs():
+    one, other = keras.Input((3,), name="one"), keras.Input((4,), name="other")
+    hidden = layers.Dense(5)(layers.Concatenate()([one, other]))
+    outputs = {
+        "z": layers.Dense(2, name="z")(hidden),
+        "b": layers.Dense(2, name="b")(layers.Concatenate()([hidden, other])),
+    }
+    for inputs in ([one, other], {"one": one, "other": other}):
+        model = keras.Model(inputs, outputs)
+        rng = np.random.default_rng(0)
+        x = {"one": rng.normal(size=(6, 3)), "other": rng.normal(size=(6, 4))}
+        y = {"z": rng.normal(size=(6, 2)), "b": rng.normal(size=(6, 2))}
+        if isinstance(inputs, list):
+            x = list(x.values())
+        expected = step(model, x, y)[0]
+        for level in LEVELS:
+            lost = step(model, x, y, Equal(**LEVELS[level]))[0]
+            for a, b in zip(lost, expected, strict=True):
+                np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+RESUMED = {
+    "GradNorm": lambda: lw.GradNorm(level="calibrated", update_every=3),
+    "GradVac": lambda: lw.GradVac(),
+    "PCGrad": lambda: lw.PCGrad(level="parameters", update_every=2),
+    "GradDrop": lambda: lw.GradDrop(),
+}
+
+
+@pytest.mark.parametrize("method", RESUMED)
+def test_saved_and_resumed(method, tmp_path):
+    """State, weights, draws and the next epoch to the bit."""
+    model = plain()
+    x, y = data(model, rows=16)
+    fit = {"batch_size": 4, "shuffle": False, "verbose": 0}
+    balancer = RESUMED[method]()
+    training = train(model, y, balancer, optimizer=keras.optimizers.Adam(0.01))
+    training.fit(x, y, epochs=2, **fit)
+    training.save(tmp_path / "t.keras")
+    loaded = keras.models.load_model(tmp_path / "t.keras")
+    assert isinstance(loaded, lw.TrainingModel)
+    assert type(loaded.balancer) is type(balancer)
+    assert loaded.balancer.get_config() == balancer.get_config()
+    assert loaded.balancer.branches == ["z", "b", "a"]
+    logs = training.fit(x, y, **fit).history
+    assert loaded.fit(x, y, **fit).history == logs
+    for one, other in zip(training.variables, loaded.variables, strict=True):
+        np.testing.assert_array_equal(
+            ops.convert_to_numpy(one), ops.convert_to_numpy(other)
+        )
+    predicted = loaded.prediction_model.predict(x, verbose=0)
+    np.testing.assert_array_equal(predicted["z"], model.predict(x, verbose=0)["z"])
+
+
+def test_a_balancer_and_a_weighter():
+    """IMTL is IMTL-L with IMTL-G: the balancer sees the weighted gradients."""
+    model = plain()
+    x, y = data(model, rows=16)
+    training = lw.build_training_model(
+        model, dict.fromkeys(y, "mse"), lw.IMTLL(), lw.IMTLG()
+    )
+    training.compile("adam")
+    history = training.fit(x, y, epochs=2, verbose=0).history
+    for what in ("loss", "weight", "balance"):
+        assert all(np.isfinite(history[f"{name}_{what}"]).all() for name in y)
+    assert sum(history[f"{name}_balance"][-1] for name in y) == pytest.approx(1, 1e-4)
+    assert type(training.weighter) is lw.IMTLL
+    default = lw.build_training_model(
+        plain(), dict.fromkeys(y, "mse"), balancer=lw.MGDA()
+    )
+    assert type(default.weighter) is lw.FixedWeights
+
+
+def test_the_optimizer_leaves_the_balancer_alone():
+    """No weight decay or clipping touches its weights and state."""
+    model = plain()
+    x, y = data(model)
+    balancer = lw.GradNorm()
+    expected = lw.GradNorm()
+    start = model.get_weights()
+    train(model, y, expected, optimizer=keras.optimizers.SGD(1e-6)).fit(
+        x, y, epochs=3, verbose=0
+    )
+    model.set_weights(start)
+    optimizer = keras.optimizers.SGD(1e-6, weight_decay=0.5, clipnorm=1e-3)
+    train(model, y, balancer, optimizer=optimizer).fit(x, y, epochs=3, verbose=0)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(balancer.loss_weights),
+        ops.convert_to_numpy(expected.loss_weights),
+        rtol=1e-3,
+    )
+
+
+def test_moving_averages_are_refused():
+    """Keras 3.15 fails on variables that are overwritten with their gradient."""
+    model = plain()
+    optimizer = keras.optimizers.SGD(0.1, use_ema=True)
+    for given in (optimizer, keras.optimizers.LossScaleOptimizer(optimizer)):
+        with pytest.raises(
+            ValueError, match=r"must not have `use_ema=True` with a bal"
+        ):
+            train(model, data(model)[1], lw.MGDA(), optimizer=given)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_branch_without_labels_moves_nothing(level):
+    """Its weight and its state stay, and the others are balanced without it."""
+    model = plain()
+    x, y = data(model)
+    losses = {name: lw.BranchLoss("mse", missing="nan") for name in y}
+    balancer = lw.GradNorm(**LEVELS[level])
+    training = lw.build_training_model(model, losses, lw.FixedWeights(), balancer)
+    training.compile(keras.optimizers.SGD(0.01))
+    training.train_on_batch(x, y)
+    place = list(y).index("b")
+    weights = ops.convert_to_numpy(balancer.loss_weights)
+    state = ops.convert_to_numpy(balancer.state)
+    for _ in range(4):
+        training.train_on_batch(x, {**y, "b": np.full_like(y["b"], np.nan)})
+    after = ops.convert_to_numpy(balancer.loss_weights)
+    assert after[place] == weights[place]
+    if level != "parameters / 3":  # whose weights may all be kept, too
+        assert (np.delete(after, place) != np.delete(weights, place)).all()
+    kept = len(balancer.initial_state(3))
+    assert (
+        ops.convert_to_numpy(balancer.state)[:kept][place::3] == state[:kept][place::3]
+    ).all()
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_stays_out_of_the_trunk(level, value):
+    model = plain()
+    x, y = data(model)
+    bad = {**y, "b": y["b"].copy()}
+    bad["b"][0, 0] = value
+    losses = {**dict.fromkeys(y, "mse"), "b": lw.BranchLoss(spoilt)}
+    training = lw.build_training_model(
+        model, losses, lw.FixedWeights(), lw.UPGrad(**LEVELS[level])
+    )
+    training.compile(keras.optimizers.SGD(0.01))
+    training.train_on_batch(x, y)
+    before = model.layers[1].get_weights()[0]
+    y["b"][0, 0] = 1e6  # what `spoilt` makes a nan of
+    for _ in range(3):
+        training.train_on_batch(x, y)
+    for layer in model.layers[1:3]:
+        assert all(np.isfinite(w).all() for w in layer.get_weights())
+    assert abs(model.layers[1].get_weights()[0] - before).max() > 0
+    assert np.isfinite(ops.convert_to_numpy(training.balancer.loss_weights)).all()
+
+
+@keras.saving.register_keras_serializable(package="tests")
+def spoilt(y_true, y_pred):
+    """A squared error whose gradient is nan where the target is 1e6."""
+    factor = ops.where(y_true > 1e5, np.nan, 1.0)
+    return ops.mean(ops.square(y_pred - y_true) * factor, axis=-1)
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.parametrize("level", LEVELS)
+def test_identical_branches_and_one_branch(level):
+    x = keras.Input((6,), name="x")
+    hidden = layers.Dense(4)(x)
+    one = layers.Dense(2, name="z")
+    model = keras.Model(
+        x, {"z": one(hidden), "b": layers.Identity(name="b")(one(hidden))}
+    )
+    rows, y = data(model)
+    y["b"] = y["z"]
+    for method in (lw.UPGrad, lw.MGDA, lw.IMTLG, lw.NashMTL, lw.CAGrad):
+        lost, training = step(model, rows, y, method(**LEVELS[level]))
+        assert all(np.isfinite(part).all() for part in lost)
+        weights = ops.convert_to_numpy(training.balancer.loss_weights)
+        assert weights[0] == pytest.approx(weights[1], rel=1e-3), method
+    alone = lw.build_training_model(plain(), {"z": "mse"}, balancer=lw.UPGrad())
+    alone.compile("sgd")
+    rows, y = data(plain())
+    assert np.isfinite(alone.train_on_batch(rows, {"z": y["z"]})).all()
+
+
+if BACKEND == "tensorflow":
+
+    def test_traced_models_read_nothing_late():
+        """Over 60 freshly traced models, Dropout's seeds and all state as in eager."""
+        model = noisy()
+        x, y = data(model, rows=12)
+        start = model.get_weights()
+
+        def run(**compiling):
+            model.set_weights(start)
+            for layer in model.layers:
+                if isinstance(layer, layers.Dropout):
+                    layer.seed_generator.state.assign([5, 0])
+            balancer = Uneven(level="calibrated", update_every=2)
+            training = train(
+                model, y, balancer, optimizer=keras.optimizers.SGD(0.01), **compiling
+            )
+            losses = [float(training.train_on_batch(x, y)[0]) for _ in range(4)]
+            return losses, ops.convert_to_numpy(balancer.state)
+
+        losses, state = run(run_eagerly=True)
+        for _ in range(60):
+            traced, after = run()
+            assert traced == pytest.approx(losses, rel=1e-4)
+            np.testing.assert_allclose(after, state, rtol=1e-3)

@@ -1,0 +1,123 @@
+"""Where branches leave what they share: found, overridden, and refused in words."""
+
+import keras
+import pytest
+from balanced_nets import NETS, data, dense, plain, train
+from keras import layers
+
+import lossweigh as lw
+
+# For each net its boundary: the layer, and the branches that leave there.
+EXPECTED = {
+    "plain": {"last": "zba"},
+    "two_places": {"low": "za", "high": "zb"},
+    "residual": {"last": "zb"},
+    "nested": {"last": "zb"},
+    "partly": {"first": "a", "second": "zb"},
+    "shared_output": {"z": "zb"},
+    "untrained": {"last": "zb"},
+    "one_head_layer": {"last": "zb"},
+}
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_it_is_found(net):
+    model = NETS[net]()
+    before = model.get_config()
+    _, y = data(model)
+    training = train(model, y, lw.MGDA())
+    found = {place: "".join(who) for place, who in training.boundary.items()}
+    assert found == EXPECTED[net]
+    assert training.prediction_model is model
+    assert model.get_config() == before
+
+
+def test_shared_chooses_among_the_places():
+    model = NETS["two_places"]()
+    _, y = data(model)
+    losses = dict.fromkeys(y, "mse")
+    training = lw.build_training_model(model, losses, balancer=lw.MGDA(), shared="low")
+    assert training.boundary == {"low": ["z", "a"]}
+    with pytest.raises(
+        ValueError, match=r"`shared` must name layers .* \['high', 'low'\]"
+    ):
+        lw.build_training_model(model, losses, balancer=lw.MGDA(), shared=["z"])
+    with pytest.raises(ValueError, match="`shared` must be left out unless"):
+        lw.build_training_model(
+            model, losses, balancer=lw.MGDA(level="parameters"), shared="low"
+        )
+    with pytest.raises(ValueError, match="`shared` says where a balancer works"):
+        lw.build_training_model(model, losses, shared="low")
+
+
+def test_nothing_is_shared():
+    x = keras.Input((6,), name="x")
+    model = keras.Model(x, {"z": dense(2, "z")(x), "b": dense(2, "b")(x)})
+    balancer = lw.MGDA()
+    with pytest.raises(
+        ValueError, match=r"branches \['z', 'b'\] share.* of its own only"
+    ):
+        lw.build_training_model(model, ["mse", "mse"], balancer=balancer)
+    assert balancer.branches is None
+
+
+def test_all_that_is_shared_is_frozen():
+    model = plain()
+    for layer in model.layers[:3]:
+        layer.trainable = False
+    with pytest.raises(ValueError, match="all that they share is frozen"):
+        lw.build_training_model(model, {"z": "mse", "b": "mse"}, balancer=lw.MGDA())
+
+
+def test_a_partly_frozen_trunk_is_balanced():
+    model = plain()
+    model.layers[1].trainable = False
+    x, y = data(model)
+    before = model.get_weights()
+    training = train(model, y, lw.UPGrad(level="parameters"))
+    training.train_on_batch(x, y)
+    after = model.get_weights()
+    assert (before[0] == after[0]).all()
+    assert (before[2] != after[2]).any()
+
+
+class Opaque(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.z, self.b = dense(4), dense(2), dense(2)
+
+    def call(self, x):
+        hidden = self.hidden(x)
+        return {"z": self.z(hidden), "b": self.b(hidden)}
+
+
+def test_a_model_that_does_not_show_its_layers():
+    model = Opaque()
+    x, _ = data(plain())
+    model(x)
+    with pytest.raises(ValueError, match="as a functional one"):
+        lw.build_training_model(model, {"z": "mse", "b": "mse"}, balancer=lw.MGDA())
+
+
+def test_an_activity_regularizer_at_the_parameters():
+    x = keras.Input((6,), name="x")
+    hidden = layers.Dense(4, activity_regularizer="l2", name="active")(x)
+    model = keras.Model(x, {"z": dense(2, "z")(hidden), "b": dense(2, "b")(hidden)})
+    losses = {"z": "mse", "b": "mse"}
+    with pytest.raises(ValueError, match=r"activity regularizer .* \['active'\]"):
+        lw.build_training_model(model, losses, balancer=lw.MGDA(level="parameters"))
+    lw.build_training_model(model, losses, balancer=lw.MGDA())
+
+
+@pytest.mark.parametrize("balancer", ["UPGrad", lw.UPGrad, lw.LossWeighter()])
+def test_a_balancer_must_be_one(balancer):
+    with pytest.raises(TypeError, match="`balancer` must be a lossweigh balancer"):
+        lw.build_training_model(plain(), {"z": "mse", "b": "mse"}, balancer=balancer)
+
+
+def test_a_balancer_belongs_to_its_branches():
+    balancer = lw.UPGrad()
+    lw.build_training_model(plain(), {"z": "mse", "b": "mse"}, balancer=balancer)
+    with pytest.raises(ValueError, match=r"already balances the branches \['z', 'b'\]"):
+        lw.build_training_model(plain(), {"z": "mse", "a": "mse"}, balancer=balancer)
+    assert balancer.branches == ["z", "b"]
