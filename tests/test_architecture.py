@@ -32,7 +32,7 @@ ARROWS = {
 }
 BASES = {
     "weighting": {"base", "adaptive", "learned"},
-    "balancing": {"base", "passes", "_solvers"},
+    "balancing": {"base", "passes", "_solvers", "_statistics"},
 }
 
 

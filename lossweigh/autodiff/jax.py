@@ -21,5 +21,10 @@ def custom_gradient(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
 
 def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
     """See `lossweigh.autodiff`."""
-    outputs, pull_back, extras = jax.vjp(function, *tensors, has_aux=True)
-    return outputs, extras, lambda gradients: list(pull_back(tuple(gradients)))
+    outputs, pull_one, extras = jax.vjp(function, *tensors, has_aux=True)
+
+    # One after the other: `jax.vmap` took twice as long on processors.
+    def pull_back(several: Sequence[Sequence[Any]]) -> list[list[Any]]:
+        return [list(pull_one(tuple(gradients))) for gradients in several]
+
+    return outputs, extras, pull_back

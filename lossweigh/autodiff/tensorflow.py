@@ -21,7 +21,7 @@ def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
         tape.watch(tensors)
         outputs, extras = function(*tensors)
 
-    def pull_back(gradients: Sequence[Any]) -> list[Any]:
+    def pull_one(gradients: Sequence[Any]) -> list[Any]:
         pulled = tape.gradient(
             list(outputs),
             tensors,
@@ -30,4 +30,4 @@ def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
         )
         return [tf.convert_to_tensor(gradient) for gradient in pulled]
 
-    return outputs, extras, pull_back
+    return outputs, extras, lambda several: [pull_one(one) for one in several]

@@ -37,7 +37,7 @@ def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
         outputs, extras = function(*tensors)
     attached = [index for index, output in enumerate(outputs) if output.requires_grad]
 
-    def pull_back(gradients: Sequence[Any]) -> list[Any]:
+    def pull_one(gradients: Sequence[Any]) -> list[Any]:
         pulled = torch.autograd.grad(
             [outputs[index] for index in attached],
             tensors,
@@ -50,4 +50,4 @@ def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
             for tensor, gradient in zip(tensors, pulled, strict=True)
         ]
 
-    return outputs, extras, pull_back
+    return outputs, extras, lambda several: [pull_one(one) for one in several]

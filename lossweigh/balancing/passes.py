@@ -7,10 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from lossweigh import autodiff
+from lossweigh.balancing._statistics import (
+    by_branch,
+    finite_ones,
+    gramian_of,
+    mean_abs_of,
+)
 from lossweigh.balancing.base import Balancer, Seen
 
 
@@ -38,7 +43,7 @@ def fan_out(
 
         def gradient(*upstream: Any) -> tuple[Any, ...]:
             *pieces, message = upstream
-            branches = _by_branch(pieces, owners, balancer.num_branches)
+            branches = by_branch(pieces, owners, balancer.num_branches)
             losses, scale = _read_message(message)
             seen, finite = _look(balancer, branches, losses, scale, draws)
             weights, state = _advance(balancer, seen, before)
@@ -96,14 +101,14 @@ def through(
         masked[:] = [i for i, mask in enumerate(masks) if mask is not None]
         copies = [t for t, who in zip(made, owners, strict=False) for _ in who]
 
-        def pull(cotangents: Sequence[Any]) -> list[Any]:
+        def pull(several: Sequence[Sequence[Any]]) -> list[list[Any]]:
             rest = [ops.zeros_like(tensor) for tensor in made[shared:]]
-            return pull_back([*cotangents, *rest])
+            return pull_back([[*gradients, *rest] for gradients in several])
 
         def gradient(*upstream: Any) -> tuple[Any, ...]:
             pieces, message = upstream[: len(copies)], upstream[len(copies)]
             losses, scale = _read_message(message)
-            branches = _by_branch(pieces, owners, balancer.num_branches)
+            branches = by_branch(pieces, owners, balancer.num_branches)
             zeros = [ops.zeros_like(tensor) for tensor in made[:shared]]
             found, weights, state = _pull(
                 balancer, pull, branches, zeros, owners, losses, scale, draws, before
@@ -134,7 +139,7 @@ def through(
 
 def _pull(
     balancer: Balancer,
-    pull: Callable[[Sequence[Any]], list[Any]],
+    pull: Callable[[Sequence[Sequence[Any]]], list[list[Any]]],
     branches: list[dict[int, Any]],
     zeros: list[Any],
     owners: Sequence[Sequence[int]],
@@ -158,10 +163,12 @@ def _pull(
         return [ops.concatenate([*parts, ops.reshape(now, (1,))])]
 
     def exactly() -> Any:
-        pulled = [
-            pull([mine.get(place, zero) for place, zero in enumerate(zeros)])
-            for mine in branches
-        ]
+        pulled = pull(
+            [
+                [mine.get(place, zero) for place, zero in enumerate(zeros)]
+                for mine in branches
+            ]
+        )
         found = [dict(enumerate(gradients)) for gradients in pulled]
         seen, finite = _look(balancer, found, losses, scale, draws)
         weights, state = _advance(balancer, seen, before)
@@ -185,7 +192,7 @@ def _pull(
         return mixed, weights, aged(state, True, new)
 
     def cheaply() -> Any:
-        finite = _finite(branches)
+        finite = finite_ones(branches)
         weights, state = before[0], before[1:]
         if calibrated:
             seen, finite = _look(balancer, branches, losses, scale, draws)
@@ -198,7 +205,7 @@ def _pull(
             weights, state = _advance(balancer, seen, before)
         isolate = ops.logical_and(ops.logical_not(ops.all(finite)), scale < 1.5)
         mixed = _mix(balancer, branches, owners, weights, finite, isolate, draws)
-        return pull(mixed), weights, aged(state, False, factors)
+        return pull([mixed])[0], weights, aged(state, False, factors)
 
     if balancer.update_every == 1:
         return exactly()
@@ -225,14 +232,14 @@ def _look(
     draws: Any,
 ) -> tuple[Seen, Any]:
     """What there is to see, and which branches' gradients are finite."""
-    gramian = _gramian(branches) / (scale * scale)
+    gramian = gramian_of(branches) / (scale * scale)
     norms = ops.diagonal(gramian)
     finite = ops.isfinite(norms)
     present = ops.logical_and(finite, norms > 0)
     both = ops.logical_and(ops.expand_dims(present, 0), ops.expand_dims(present, 1))
     mean_abs = None
     if balancer.needs_mean_abs:
-        mean_abs = ops.where(present, _mean_abs(branches) / scale, 0.0)
+        mean_abs = ops.where(present, mean_abs_of(branches) / scale, 0.0)
     seen = Seen(ops.where(both, gramian, 0.0), present, losses, mean_abs, draws)
     return seen, finite
 
@@ -276,9 +283,10 @@ def _mix(
             for place, who in enumerate(owners)
         ]
 
-    def the_finite() -> list[Any]:
+    def thefinite() -> list[Any]:
+        keep = ops.logical_or(finite, ops.logical_not(isolate))
         clean = [
-            {place: ops.where(finite[k], g, ops.zeros_like(g)) for place, g in mine}
+            {place: ops.where(keep[k], g, ops.zeros_like(g)) for place, g in mine}
             for k, mine in enumerate(m.items() for m in branches)
         ]
         return [
@@ -291,67 +299,12 @@ def _mix(
             for place, who in enumerate(owners)
         ]
 
+    if keras.backend.backend() == "jax":
+        return thefinite()  # XLA selects in passing; a branch would stop it
     return list(ops.cond(isolate, the_finite, all_of_them))
-
-
-def _by_branch(
-    pieces: Sequence[Any], owners: Sequence[Sequence[int]], num_branches: int
-) -> list[dict[int, Any]]:
-    """For each branch its gradients by place."""
-    branches: list[dict[int, Any]] = [{} for _ in range(num_branches)]
-    ahead = iter(pieces)
-    for place, who in enumerate(owners):
-        for branch in who:
-            branches[branch][place] = next(ahead)
-    return branches
 
 
 def _read_message(message: Any) -> tuple[Any, Any]:
     """The branch losses and the loss scale; 1 if nobody wrote one."""
     scale = message[-1]
     return message[:-1], ops.where(scale > 0, scale, ops.ones_like(scale))
-
-
-def _rows(branches: list[dict[int, Any]], place: int) -> tuple[list[int], Any]:
-    """Which branches have a gradient at a place, and these as rows of float32."""
-    who = [k for k, mine in enumerate(branches) if place in mine]
-    rows = [ops.reshape(ops.cast(branches[k][place], "float32"), (-1,)) for k in who]
-    return who, ops.stack(rows)
-
-
-def _places(branches: list[dict[int, Any]]) -> list[int]:
-    return sorted(set().union(*branches))
-
-
-def _gramian(branches: list[dict[int, Any]]) -> Any:
-    """`(K, K)`: inner products, summed over the places that two branches share."""
-    number = len(branches)
-    total = None
-    for place in _places(branches):
-        who, rows = _rows(branches, place)
-        part = ops.matmul(rows, ops.transpose(rows))
-        if len(who) < number:
-            select = np.eye(number, dtype="float32")[who]
-            part = ops.matmul(select.T, ops.matmul(part, select))
-        total = part if total is None else total + part
-    return total
-
-
-def _finite(branches: list[dict[int, Any]]) -> Any:
-    """`(K,)` bool."""
-    return ops.stack(
-        [
-            ops.isfinite(sum(ops.sum(ops.cast(g, "float32")) for g in mine.values()))
-            for mine in branches
-        ]
-    )
-
-
-def _mean_abs(branches: list[dict[int, Any]]) -> Any:
-    """`(K,)`: the mean absolute element of each branch's gradients."""
-    means = []
-    for mine in branches:
-        total = sum(ops.sum(ops.abs(ops.cast(g, "float32"))) for g in mine.values())
-        size = sum(ops.cast(ops.size(g), "float32") for g in mine.values())
-        means.append(total / size)
-    return ops.stack(means)

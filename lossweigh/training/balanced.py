@@ -12,7 +12,7 @@ from lossweigh import autodiff
 from lossweigh.balancing import passes
 from lossweigh.balancing.base import Balancer
 from lossweigh.training.boundary import Cut, cut
-from lossweigh.training.structure import named_outputs, symbolic_inputs
+from lossweigh.training.structure import may_mask, named_outputs, symbolic_inputs
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -72,6 +72,7 @@ class BalancedModel(keras.layers.Layer):
         if self.balancer.level != "representation":
             self._check_exact(parts)
         self._parts = parts, order
+        self._masks_of = masks_of if may_mask(model) else no_masks
         if not self.balancer.built:
             self.balancer.build(len(self.branches))
         self.built = True
@@ -113,12 +114,12 @@ class BalancedModel(keras.layers.Layer):
         if self.balancer.level == "representation":
             made = parts.trunk.call(inputs, training=True)
             made = list(made) if isinstance(made, (list, tuple)) else [made]
-            masks = masks_of(made)
+            masks = self._masks_of(made)
             copies, message = passes.fan_out(self.balancer, made[: len(owners)], owners)
             plain = made[len(owners) :]
         else:
             copies, plain, masks, message = passes.through(
-                self.balancer, parts.trunk, inputs, owners, masks_of
+                self.balancer, parts.trunk, inputs, owners, self._masks_of
             )
         flat = keras.tree.flatten(inputs)
         direct = [flat[index] for index in parts.direct]
@@ -127,7 +128,7 @@ class BalancedModel(keras.layers.Layer):
         outputs = parts.heads.call(
             [*copies, *plain, *direct],
             training=True,
-            mask=[*of_copies, *masks[len(owners) :], *masks_of(direct)],
+            mask=[*of_copies, *masks[len(owners) :], *self._masks_of(direct)],
         )
         outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
         return [*(outputs[i] for i in order), message]
@@ -218,3 +219,8 @@ def masks_of(tensors: Sequence[Any]) -> list[Any]:
         reader(tensor)
         masks.append(reader._found[0])
     return masks
+
+
+def no_masks(tensors: Sequence[Any]) -> list[Any]:
+    """`None` for each tensor, where no layer of the model starts a mask."""
+    return [None] * len(tensors)

@@ -1,0 +1,58 @@
+"""Two overlapping digits: the example runs, and its data is what it says."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lossweigh as lw
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "balance_two_digits.py"
+
+
+@pytest.fixture(scope="module")
+def example():
+    return runpy.run_path(str(EXAMPLE))
+
+
+def test_pairs_are_the_two_digits_and_their_labels(example):
+    digits = np.zeros((10, 28, 28))
+    for label, digit in enumerate(digits):
+        digit[:, 4:24] = (label + 1) / 40  # a brightness for each, which adds up
+    random = np.random.default_rng(0)
+    images, y = example["draw_pairs"](digits, np.arange(10), 50, random)
+    assert images.shape == (50, 28, 42, 1)
+    assert list(y) == ["left", "right"]
+    np.testing.assert_allclose(images[:, 0, 4, 0], (y["left"] + 1) / 40, rtol=1e-6)
+    both = (y["left"] + y["right"] + 2) / 40
+    np.testing.assert_allclose(images.max((1, 2, 3)), both, rtol=1e-6)
+
+
+def test_every_balancer_is_in_the_table(example):
+    found = {
+        name
+        for name in lw.__all__
+        if isinstance(getattr(lw, name), type)
+        and issubclass(getattr(lw, name), lw.Balancer)
+    }
+    assert {*example["BALANCERS"], "Balancer"} == found
+
+
+def test_the_short_form(example, tmp_path, capsys):
+    options = ["--short", "--balancers", "UPGrad", "GradDrop", "--level", "parameters"]
+    results = example["main"]([*options, "--out", str(tmp_path)])
+    assert list(results) == ["plain sum", "Uncertainty", "UPGrad", "GradDrop"]
+    for accuracies in results.values():
+        assert accuracies.shape == (1, 2)
+        # Ten steps: chance is 0.1.
+        assert (accuracies > 0.1).all()
+        assert (accuracies < 0.9).all()
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line for line in lines if line.startswith("UPGrad"))
+    _, left, right, cost = row.split()
+    np.testing.assert_allclose(
+        [float(left), float(right)], results["UPGrad"][0], atol=1e-3
+    )
+    assert float(cost) > 0
+    assert (tmp_path / "balance_two_digits.png").stat().st_size > 10_000
