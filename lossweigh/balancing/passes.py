@@ -283,7 +283,7 @@ def _mix(
             for place, who in enumerate(owners)
         ]
 
-    def thefinite() -> list[Any]:
+    def the_finite() -> list[Any]:
         keep = ops.logical_or(finite, ops.logical_not(isolate))
         clean = [
             {place: ops.where(keep[k], g, ops.zeros_like(g)) for place, g in mine}
@@ -300,7 +300,7 @@ def _mix(
         ]
 
     if keras.backend.backend() == "jax":
-        return thefinite()  # XLA selects in passing; a branch would stop it
+        return the_finite()  # XLA selects in passing; a branch would stop it
     return list(ops.cond(isolate, the_finite, all_of_them))
 
 
