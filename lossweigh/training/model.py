@@ -57,6 +57,7 @@ class _Wiring:
     data: TrainingInputs
     optional: frozenset[str]  # inputs that may be None; a clone has none of them
     balanced: BalancedModel | None
+    messenger: Any  # a Messenger, where there is a balanced model
     direct: bool  # no mask and no missing label, so no `<branch>_valid`
 
 
@@ -122,6 +123,7 @@ class TrainingModel(keras.Model):
                 if layer.optional
             ),
             balanced,
+            next(iter(_layers_of(self, Messenger)), None),
             direct=not any(f"{branch}_valid" in self.output for branch in branches),
         )
         self._logs: BranchLogs | None = None
@@ -262,8 +264,7 @@ class TrainingModel(keras.Model):
             losses.append(layer.call(tensors))
         weighted = wiring.weighter.call(losses, training=bool(training))
         if message is not None:
-            (tell,) = _layers_of(self, Messenger)
-            weighted = tell.call([weighted, message, *losses])
+            weighted = wiring.messenger.call([weighted, message, *losses])
         for branch, loss in zip(wiring.losses, losses, strict=True):
             outputs[f"{branch}_loss"] = loss
         outputs[WEIGHTED_LOSS] = weighted
