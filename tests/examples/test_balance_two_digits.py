@@ -50,7 +50,7 @@ def test_the_short_form(example, tmp_path, capsys):
         assert (accuracies < 0.9).all()
     lines = capsys.readouterr().out.splitlines()
     row = next(line for line in lines if line.startswith("UPGrad"))
-    _, left, right, cost = row.split()
+    _, left, _, _, right, _, _, cost = row.split()
     np.testing.assert_allclose(
         [float(left), float(right)], results["UPGrad"][0], atol=1e-3
     )
