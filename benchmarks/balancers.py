@@ -221,6 +221,7 @@ def summarise(runs, seeds):
             "worst": scored.min(0),
             "step": np.median(steps),
             "diverged": sum(not curve[-1] < curve[0] for curve in losses),
+            "unsteady": sum(max(curve) > 1.05 * curve[0] for curve in losses),
         }
     best = np.max([rows[name, ""]["mean"] for name in FIXED], axis=0)
     for row in rows.values():
@@ -357,7 +358,9 @@ def reading(rows, majority, number):
         "so that the type was not learned: "
         f"{those(lambda row: row['mean'][1] < majority + 0.03)}. Training diverged, a "
         "loss ending higher than it began or not finite, in some seed: "
-        f"{those(lambda row: row['diverged'])}. First by the worse change is "
+        f"{those(lambda row: row['diverged'])}. Unsteady, a loss of a later epoch more "
+        "than 5% above the first epoch's, in some seed: "
+        f"{those(lambda row: row['unsteady'])}. First by the worse change is "
         f"{title(top)}. Over {number} seeds a mean difference from equal weights is "
         f"uncertain by about {noise[0]:.3f} in IoU and {noise[1]:.3f} in accuracy (its "
         "standard error): the order of neighbours is not to be relied on."

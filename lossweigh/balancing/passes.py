@@ -47,8 +47,7 @@ def fan_out(
             losses, scale = _read_message(message)
             seen, finite = _look(balancer, branches, losses, scale, draws)
             weights, state = _advance(balancer, seen, before)
-            isolate = ops.logical_and(ops.logical_not(ops.all(finite)), scale < 1.5)
-            mixed = _mix(balancer, branches, owners, weights, finite, isolate, draws)
+            mixed = _mix(balancer, branches, owners, weights, finite, scale, draws)
             return (*mixed, weights, *state)
 
         return (*copies, messenger(balancer)), gradient
@@ -152,24 +151,26 @@ def _pull(
     age = before[1][-1]
     calibrated = balancer.level == "calibrated"
     factors = before[1][balancer.num_kept : balancer.num_kept + balancer.num_branches]
-    everything = [tuple(range(balancer.num_branches))]
 
-    def aged(state: list[Any], exact: bool, factors: Any) -> list[Any]:
+    def aged(state: list[Any], exact: bool, factors: Any) -> Any:
         """The method's state, the factors and the age in one vector."""
         now = 1.0 if exact else age + 1.0
         now = ops.where(now >= balancer.update_every, 0.0, now)
         parts = [state[0][: balancer.num_kept]] if state else []
         parts += [factors] if calibrated else []
-        return [ops.concatenate([*parts, ops.reshape(now, (1,))])]
+        return ops.concatenate([*parts, ops.reshape(now, (1,))])
 
-    def exactly() -> Any:
+    def pull_each() -> list[dict[int, Any]]:
+        """Each branch's gradients of the parameters, by parameter."""
         pulled = pull(
             [
                 [mine.get(place, zero) for place, zero in enumerate(zeros)]
                 for mine in branches
             ]
         )
-        found = [dict(enumerate(gradients)) for gradients in pulled]
+        return [dict(enumerate(gradients)) for gradients in pulled]
+
+    def exactly(found: list[dict[int, Any]]) -> Any:
         seen, finite = _look(balancer, found, losses, scale, draws)
         weights, state = _advance(balancer, seen, before)
         new = factors
@@ -179,17 +180,7 @@ def _pull(
             known = ops.logical_and(seen.present, near.present)
             below = ops.where(known, ops.sqrt(ops.diagonal(near.gramian)), 1.0)
             new = ops.where(known, norms / below, factors)
-        isolate = ops.logical_and(ops.logical_not(ops.all(finite)), scale < 1.5)
-        mixed = _mix(
-            balancer,
-            found,
-            everything * len(pulled[0]),
-            weights,
-            finite,
-            isolate,
-            draws,
-        )
-        return mixed, weights, aged(state, True, new)
+        return weights, aged(state, True, new), finite
 
     def cheaply() -> Any:
         finite = finite_ones(branches)
@@ -203,13 +194,21 @@ def _pull(
                 mean_abs=None if seen.mean_abs is None else seen.mean_abs * factors,
             )
             weights, state = _advance(balancer, seen, before)
-        isolate = ops.logical_and(ops.logical_not(ops.all(finite)), scale < 1.5)
-        mixed = _mix(balancer, branches, owners, weights, finite, isolate, draws)
-        return pull([mixed])[0], weights, aged(state, False, factors)
+        return weights, aged(state, False, factors), finite
 
     if balancer.update_every == 1:
-        return exactly()
-    return ops.cond(ops.equal(age, 0.0), exactly, cheaply)
+        found = pull_each()
+        weights, state, finite = exactly(found)
+        everyone = [tuple(range(balancer.num_branches))] * len(found[0])
+        mixed = _mix(balancer, found, everyone, weights, finite, scale, draws)
+        return mixed, weights, [state]
+    # The gradient itself is found outside: what is inside a branch can't be fused
+    # with the rest, and a convolution's is many times slower there on JAX.
+    weights, state, finite = ops.cond(
+        ops.equal(age, 0.0), lambda: exactly(pull_each()), cheaply
+    )
+    mixed = _mix(balancer, branches, owners, weights, finite, scale, draws)
+    return pull([mixed])[0], weights, [state]
 
 
 def _variables(balancer: Balancer) -> list[Any]:
@@ -263,7 +262,7 @@ def _mix(
     owners: Sequence[Sequence[int]],
     weights: Any,
     finite: Any,
-    isolate: Any,
+    scale: Any,
     draws: Any,
 ) -> list[Any]:
     """`sum_k w_k g_k` at each place, without the branches that aren't finite.
@@ -271,6 +270,7 @@ def _mix(
     Under loss scaling they are left in: the optimizer sees them, skips the
     step and lowers the scale.
     """
+    isolate = ops.logical_and(ops.logical_not(ops.all(finite)), scale < 1.5)
 
     def all_of_them() -> list[Any]:
         return [
