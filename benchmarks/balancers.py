@@ -298,8 +298,8 @@ def page(runs, path):
         "the box has a head of 32 units, the type a global max-pooling. Losses: huber "
         "and cross-entropy.",
         f"- Adam, learning rate {RATE:g} with a cosine decay to 0, batches of {BATCH}, "
-        f"{EPOCHS} epochs, the parameters at the end. The network, the epochs and the rate "
-        "were chosen in a few pilot runs on these images, nothing else was selected by "
+        f"{EPOCHS} epochs, the parameters at the end. The network, the epochs and the "
+        "rate were chosen in a few pilot runs on these images, nothing else was selected by "
         "the held-out ones. Balancers with their defaults, over equal weights.",
         f"- The most frequent type is {majority:.0%} of the images.",
         "",
