@@ -299,8 +299,9 @@ def page(runs, path):
         "and cross-entropy.",
         f"- Adam, learning rate {RATE:g} with a cosine decay to 0, batches of {BATCH}, "
         f"{EPOCHS} epochs, the parameters at the end. The network, the epochs and the "
-        "rate were chosen in a few pilot runs on these images, nothing else was selected by "
-        "the held-out ones. Balancers with their defaults, over equal weights.",
+        "rate were chosen in a few pilot runs on these images, nothing else was "
+        "selected by the held-out ones. Balancers with their defaults, over equal "
+        "weights.",
         f"- The most frequent type is {majority:.0%} of the images.",
         "",
     ]
