@@ -199,6 +199,20 @@ class Messenger(keras.layers.Layer):
         return input_shape[0]
 
 
+def check_optimizer(optimizer: Any) -> None:
+    """Refuses what Keras can't do with the variables of a balancer.
+
+    Raises:
+        ValueError: If the optimizer keeps moving averages.
+    """
+    if getattr(optimizer, "inner_optimizer", optimizer).use_ema:
+        raise ValueError(
+            "`optimizer` must not have `use_ema=True` with a balancer: Keras fails to "
+            "average the variables that carry the balancer's weights. Leave `use_ema` "
+            f"out, or the balancer. Received: optimizer={optimizer!r}."
+        )
+
+
 class _Reader(keras.layers.Layer):
     """Looks at a tensor's mask, which only a layer may."""
 

@@ -16,7 +16,7 @@ from keras import ops
 from lossweigh import _compat
 from lossweigh.balancing.base import Balancer
 from lossweigh.branches import BranchLoss, split_labels
-from lossweigh.training.balanced import BalancedModel, Messenger
+from lossweigh.training.balanced import BalancedModel, Messenger, check_optimizer
 from lossweigh.training.class_weights import class_weights
 from lossweigh.training.data import (
     TrainingInputs,
@@ -211,12 +211,8 @@ class TrainingModel(keras.Model):
         )
         optimizer = keras.optimizers.get(optimizer)
         own = [] if self.balancer is None else self.balancer.trainable_variables
-        if own and getattr(optimizer, "inner_optimizer", optimizer).use_ema:
-            raise ValueError(
-                "`optimizer` must not have `use_ema=True` with a balancer: Keras fails "
-                "to average the variables that carry the balancer's weights. Leave "
-                f"`use_ema` out, or the balancer. Received: optimizer={optimizer!r}."
-            )
+        if own:
+            check_optimizer(optimizer)
         own = [*own, *self.weighter.trainable_variables]
         _compat.exclude_from_weight_decay(optimizer, own)
         super().compile(optimizer=optimizer, loss=None, **kwargs)
