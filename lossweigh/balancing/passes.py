@@ -272,13 +272,10 @@ def _mix(
     """
     isolate = ops.logical_and(ops.logical_not(ops.all(finite)), scale < 1.5)
 
-    def all_of_them() -> list[Any]:
+    def mixed(of: list[dict[int, Any]]) -> list[Any]:
         return [
             balancer.mix(
-                [branches[k][place] for k in who],
-                [weights[k] for k in who],
-                place,
-                draws,
+                [of[k][place] for k in who], [weights[k] for k in who], place, draws
             )
             for place, who in enumerate(owners)
         ]
@@ -289,19 +286,11 @@ def _mix(
             {place: ops.where(keep[k], g, ops.zeros_like(g)) for place, g in mine}
             for k, mine in enumerate(m.items() for m in branches)
         ]
-        return [
-            balancer.mix(
-                [clean[k][place] for k in who],
-                [weights[k] for k in who],
-                place,
-                draws,
-            )
-            for place, who in enumerate(owners)
-        ]
+        return mixed(clean)
 
     if keras.backend.backend() == "jax":
         return the_finite()  # XLA selects in passing; a branch would stop it
-    return list(ops.cond(isolate, the_finite, all_of_them))
+    return list(ops.cond(isolate, the_finite, lambda: mixed(branches)))
 
 
 def _read_message(message: Any) -> tuple[Any, Any]:
