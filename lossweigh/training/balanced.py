@@ -40,6 +40,8 @@ class BalancedModel(keras.layers.Layer):
         balancer's messenger, for `Messenger`.
     """
 
+    _parts: tuple[Cut, list[int]]  # from `build`: the cut, the order of the outputs
+
     def __init__(
         self,
         prediction_model: keras.Model,
@@ -54,7 +56,6 @@ class BalancedModel(keras.layers.Layer):
         self.balancer = balancer
         self.branches = list(branches)
         self.shared = None if shared is None else list(shared)
-        self._parts: tuple[Cut, list[int]] | None = None
 
     def build(self, input_shape: Any) -> None:
         model = self.prediction_model
@@ -100,11 +101,9 @@ class BalancedModel(keras.layers.Layer):
     @property
     def cut(self) -> Cut:
         """The prediction model in two, where it is balanced."""
-        assert self._parts is not None
         return self._parts[0]
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        assert self._parts is not None
         parts, order = self._parts
         if not training:
             outputs = self.prediction_model(inputs, training=training)
