@@ -3,8 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 from nets import FIXED, LOSSES, arrays, copy_of, fixed, sample_weights, two_heads
 from nets import sequences as sequence_model
+
+import lossweigh as lw
 
 STEPS = 50
 
@@ -66,3 +69,20 @@ def test_fifty_steps_equal_keras(case):
             assert float(logs[key]) == pytest.approx(float(expected[key]), abs=1e-5)
         for ours, theirs in zip(model.get_weights(), native.get_weights(), strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_direct_call_is_what_the_graph_computes():
+    """`call` goes past the graph where nothing is masked; both give the same."""
+    x, y = arrays()
+    training = lw.build_training_model(two_heads(), LOSSES, lw.LossWeighter())
+    inputs = {"x": x, **{f"{name}_target": values for name, values in y.items()}}
+    weights = sample_weights()
+    inputs.update({f"{name}_sample_weight": w[:, None] for name, w in weights.items()})
+    inputs = {name: ops.convert_to_tensor(values) for name, values in inputs.items()}
+    direct = training(inputs)
+    graph = super(lw.TrainingModel, training).call(inputs)
+    assert direct.keys() == graph.keys()
+    for name, values in graph.items():
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(direct[name]), ops.convert_to_numpy(values), rtol=1e-6
+        )
