@@ -28,7 +28,7 @@ from lossweigh.balancing import (
     PCGrad,
     UPGrad,
 )
-from lossweigh.branches import BranchLoss
+from lossweigh.branches import BranchLoss, TargetFreeLoss
 from lossweigh.constraints import Between, Simplex
 from lossweigh.training import (
     TrainingModel,
@@ -92,6 +92,7 @@ __all__ = [
     "SoftAdapt",
     "SoftOptimalUncertainty",
     "SumToOne",
+    "TargetFreeLoss",
     "TrainingModel",
     "UPGrad",
     "Uncertainty",

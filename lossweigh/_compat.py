@@ -44,6 +44,15 @@ def serialize_loss(loss: Any) -> dict[str, Any]:
     return serialized
 
 
+def keras_mask(tensor: Any) -> Any:
+    """The mask that the layer which made a tensor gave it, or `None`.
+
+    `keras.losses.Loss.__call__` reads `_keras_mask` of the prediction; a loss that
+    masks by itself has no other way to the mask in a plain Keras model.
+    """
+    return getattr(tensor, "_keras_mask", None)
+
+
 @contextlib.contextmanager
 def keeps_variables(model: keras.Model) -> Iterator[None]:
     """Gives a model its variables' values back if `fit` or `evaluate` fails on JAX.

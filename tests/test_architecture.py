@@ -28,6 +28,8 @@ ARROWS = {
         "branches",
         "weighting",
     },
+    "losses": {"_check", "_compat", "autodiff", "branches"},
+    "metrics": {"_check", "_compat", "losses"},
     "callbacks": {"_check", "training", "weighting"},
 }
 BASES = {
@@ -96,7 +98,7 @@ def test_private_keras_is_never_imported():
 
 def test_files_are_short():
     for path in PACKAGE.rglob("*.py"):
-        limit = 550 if path.name in ("model.py", "branches.py") else 360
+        limit = 550 if path.name == "model.py" else 380
         assert len(path.read_text().splitlines()) <= limit, path
 
 

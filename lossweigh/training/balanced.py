@@ -25,8 +25,8 @@ class BalancedModel(keras.layers.Layer):
     Args:
         prediction_model: A functional model.
         balancer: What combines the branches' gradients.
-        branches: The names of the outputs that are trained, in the weighter's
-            order.
+        branches: The names of the branches, in the weighter's order.
+        outputs: For each branch the names of the outputs that its loss looks at.
         shared: Names of the layers at whose outputs to balance; `None` for all
             that are found.
         **kwargs: Passed to `keras.layers.Layer`.
@@ -36,17 +36,20 @@ class BalancedModel(keras.layers.Layer):
         training: Bool.
 
     Returns:
-        A list: the prediction model's outputs, in their named order, and the
-        balancer's messenger, for `Messenger`.
+        A list: the prediction model's outputs, in their named order; for each branch
+        each of its outputs, as its loss is to see it; and the balancer's messenger,
+        for `Messenger`.
     """
 
-    _parts: tuple[Cut, list[int]]  # from `build`: the cut, the order of the outputs
+    # From `build`: the cut, the order of the outputs, the branches' outputs.
+    _parts: tuple[Cut, list[int], list[int]]
 
     def __init__(
         self,
         prediction_model: keras.Model,
         balancer: Balancer,
         branches: Sequence[str],
+        outputs: Sequence[Sequence[str]],
         shared: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -55,6 +58,7 @@ class BalancedModel(keras.layers.Layer):
         self.prediction_model = prediction_model
         self.balancer = balancer
         self.branches = list(branches)
+        self.outputs = [list(names) for names in outputs]
         self.shared = None if shared is None else list(shared)
 
     def build(self, input_shape: Any) -> None:
@@ -66,13 +70,14 @@ class BalancedModel(keras.layers.Layer):
         places = dict(zip(named, order, strict=True))
         parts = cut(
             model,
-            [places[branch] for branch in self.branches],
+            [[places[name] for name in names] for names in self.outputs],
             self.branches,
             self.shared,
         )
         if self.balancer.level != "representation":
             self._check_exact(parts)
-        self._parts = parts, order
+        # The flat outputs that a call gives, of those that the heads give.
+        self._parts = parts, order, [places[n] for names in self.outputs for n in names]
         self._masks_of = masks_of if may_mask(model) else no_masks
         if not self.balancer.built:
             self.balancer.build(len(self.branches))
@@ -104,11 +109,12 @@ class BalancedModel(keras.layers.Layer):
         return self._parts[0]
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        parts, order = self._parts
+        parts, order, own = self._parts
         if not training:
             outputs = self.prediction_model(inputs, training=training)
             outputs = keras.tree.flatten(outputs)
-            return [*(outputs[i] for i in order), passes.messenger(self.balancer)]
+            outputs = [outputs[index] for index in (*order, *own)]
+            return [*outputs, passes.messenger(self.balancer)]
         owners = parts.owners
         if self.balancer.level == "representation":
             made = parts.trunk.call(inputs, training=True)
@@ -130,7 +136,8 @@ class BalancedModel(keras.layers.Layer):
             mask=[*of_copies, *masks[len(owners) :], *self._masks_of(direct)],
         )
         outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
-        return [*(outputs[i] for i in order), message]
+        outputs[: len(order)] = [outputs[index] for index in order]
+        return [*outputs, message]
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return None  # the outputs have theirs from the layers that made them
@@ -139,8 +146,14 @@ class BalancedModel(keras.layers.Layer):
         named = named_outputs(
             self.prediction_model, self.prediction_model.compute_output_spec(inputs)
         )
+        # A copy each: one KerasTensor twice would be the last of the two.
+        own = [
+            keras.KerasTensor(named[name].shape, named[name].dtype)
+            for names in self.outputs
+            for name in names
+        ]
         message = keras.KerasTensor((len(self.branches) + 1,), "float32")
-        return [*named.values(), message]
+        return [*named.values(), *own, message]
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -150,6 +163,7 @@ class BalancedModel(keras.layers.Layer):
             ),
             "balancer": keras.saving.serialize_keras_object(self.balancer),
             "branches": self.branches,
+            "outputs": self.outputs,
             "shared": self.shared,
         }
 

@@ -21,7 +21,8 @@ class Cut:
             the boundary tensors, followed by the plain ones.
         heads: The rest. Takes a list: for each boundary tensor a copy for each of
             its owners, the plain tensors, and the model's inputs numbered
-            `direct`. Gives a list of the model's outputs.
+            `direct`. Gives a list of the model's outputs, followed by the outputs of
+            each branch, which are its own copy where several branches share one.
         owners: For each boundary tensor the branches, as indices, that leave there.
         direct: Which of the model's inputs, flattened, the heads use.
         places: The names of the layers that made the boundary tensors.
@@ -139,7 +140,7 @@ class _Graph:
 
 def cut(
     model: keras.Model,
-    outputs: Sequence[int],
+    outputs: Sequence[Sequence[int]],
     names: Sequence[str],
     shared: Sequence[str] | None = None,
 ) -> Cut:
@@ -152,7 +153,7 @@ def cut(
 
     Args:
         model: The prediction model.
-        outputs: For each branch the index of its output, flattened.
+        outputs: For each branch the indices of its outputs, flattened.
         names: The branches' names, for messages.
         shared: Names of layers whose outputs to balance, of those found;
             `None` for all.
@@ -172,9 +173,10 @@ def cut(
     graph.settle()
     inputs = [id(tensor) for tensor in _tensors(graph.inputs)]
     results = [graph.key(tensor) for tensor in _tensors(graph.outputs)]
-    branch_of: dict[int, set[int]] = {results[output]: set() for output in outputs}
-    for branch, output in enumerate(outputs):
-        branch_of[results[output]].add(branch)
+    branch_of: dict[int, set[int]] = {}
+    for branch, some in enumerate(outputs):
+        for output in some:
+            branch_of.setdefault(results[output], set()).add(branch)
     _mark(graph.calls, branch_of)
 
     alone = len(outputs) == 1
@@ -196,7 +198,7 @@ def cut(
                 takers.setdefault(key, set()).add(branch)
     for index, key in enumerate(results):
         if key in made_by or key in inputs:
-            here = {b for b, output in enumerate(outputs) if output == index}
+            here = {b for b, some in enumerate(outputs) if index in some}
             takers.setdefault(key, set()).update(here or {-1})
 
     boundary = {
@@ -238,10 +240,12 @@ def cut(
     starts.update(spec)
     taken += spec.values()
     graph.replay(outside, starts)
-    made = []
-    for index, key in enumerate(results):
-        own = next((b for b, output in enumerate(outputs) if output == index), None)
-        made.append(starts.get((key, own), starts.get(key)))
+    owned = [(b, index) for b, some in enumerate(outputs) for index in some]
+    owner = {index: b for b, index in reversed(owned)}  # the first
+    made = [
+        starts.get((results[index], b), starts.get(results[index]))
+        for b, index in (*((owner.get(i), i) for i in range(len(results))), *owned)
+    ]
     heads = keras.Model(taken, made, name=f"{model.name}_heads")
     return Cut(
         trunk,

@@ -9,11 +9,12 @@ import keras
 
 from lossweigh import _check
 from lossweigh.balancing.base import Balancer
-from lossweigh.branches import BranchLoss, ValidElements
+from lossweigh.branches import Branch, BranchLoss, ValidElements
 from lossweigh.training.balanced import BalancedModel, Messenger
 from lossweigh.training.data import sample_weight_name, target_name
-from lossweigh.training.model import WEIGHTED_LOSS, TrainingModel, loss_keys
+from lossweigh.training.model import TrainingModel
 from lossweigh.training.structure import may_mask, named_outputs, symbolic_inputs
+from lossweigh.training.wiring import WEIGHTED_LOSS, looked_at, loss_keys
 from lossweigh.weighting.base import Weighter
 from lossweigh.weighting.fixed_weights import FixedWeights
 from lossweigh.weighting.revised_uncertainty import RevisedUncertainty
@@ -33,8 +34,10 @@ def build_training_model(
     The training model's inputs are those of `pred_model`, a target for each
     branch and, optionally, sample weights; its output is the weighted loss.
     `pred_model` isn't changed and holds nothing of the losses: predict with it,
-    save it and serve it alone. A branch is an output with a loss, and its name
-    is the output's: a key of the output dict, or the name of the output's layer.
+    save it and serve it alone. A branch is a loss with a name. Most are an output's
+    loss and named as it: a key of the output dict, or the name of the output's layer.
+    A second loss of an output, a loss of several, and one without a target have
+    names of their own and say what they are `of`.
 
     Args:
         pred_model: Any `keras.Model` with known inputs and outputs: functional,
@@ -43,8 +46,11 @@ def build_training_model(
         losses: A loss for each output: a dict by output name (an output that it
             leaves out isn't trained), a list or tuple in the outputs' order, or
             the loss of the only output. Each is a Keras loss name, a
-            `keras.losses.Loss`, a function `(y_true, y_pred)`, a `BranchLoss`,
-            or `None` for an output that isn't trained.
+            `keras.losses.Loss`, a function `(y_true, y_pred)`, a `BranchLoss` or
+            `TargetFreeLoss`, or `None` for an output that isn't trained. A dict may
+            hold further branches under names of their own, as
+            `"shape": BranchLoss(Correlation(), of="demand")` or
+            `"rank": TargetFreeLoss(PairwiseRanking(), of=["right", "wrong"])`.
         weighter: What combines the branch losses. Default: `RevisedUncertainty()`,
             whose worst branch did best over the problems that the methods were
             compared on (`docs/methods`); with a balancer, `FixedWeights()`, equal
@@ -63,7 +69,7 @@ def build_training_model(
 
     Raises:
         TypeError: If an argument is of a wrong type.
-        KeyError: If `losses` names an output that the model doesn't have.
+        KeyError: If `losses` names an output or input that the model doesn't have.
         ValueError: If the model isn't built, losses are too many or too few, a
             loss is a Python lambda or returns a scalar, names clash, or there is
             nothing to balance.
@@ -117,19 +123,19 @@ def build_training_model(
     outputs = named_outputs(pred_model, pred_model(inputs))
     chosen = _losses_by_name(losses, list(outputs))
     branches = list(chosen)
-    _check_clashes(
-        [tensor.name for tensor in keras.tree.flatten(inputs)], list(outputs), branches
-    )
     layers = {branch: _branch_loss(branch, loss) for branch, loss in chosen.items()}
     _check_identities(layers)
+    of_inputs = [tensor.name for tensor in keras.tree.flatten(inputs)]
+    _check_names(layers, list(outputs), of_inputs)
     given = [(layer, layer.branch) for layer in layers.values()]
     bound = weighter.branches, weighter.kinds
     balanced = None if balancer is None else balancer.branches
     try:
         for branch, layer in layers.items():
             layer.branch = branch
+        _check_clashes(of_inputs, list(outputs), layers)
         weighter.bind(branches, [layer.kind for layer in layers.values()])
-        message = None
+        message, own = None, []
         if balancer is not None:
             balancer.bind(branches)
             names = [shared] if isinstance(shared, str) else shared
@@ -137,13 +143,15 @@ def build_training_model(
                 pred_model,
                 balancer,
                 branches,
+                [[n for n in b.looks_at if n in outputs] for b in layers.values()],
                 names,
                 name=f"{pred_model.name}_balanced",
             )
             *made, message = layer(inputs)
-            outputs = dict(zip(outputs, made, strict=True))
+            own = made[len(outputs) :]
+            outputs = dict(zip(outputs, made, strict=False))
         masked = may_mask(pred_model)
-        tensors = _wire(inputs, outputs, layers, weighter, masked, message)
+        tensors = _wire(inputs, outputs, own, layers, weighter, masked, message)
     except Exception:  # leave what the user passed as it was
         for layer, before in given:
             layer.branch = before
@@ -157,7 +165,8 @@ def build_training_model(
 def _wire(
     inputs: Any,
     outputs: dict[str, Any],
-    layers: dict[str, BranchLoss],
+    own: list[Any],
+    layers: dict[str, Branch],
     weighter: Weighter,
     masked: bool,
     message: Any = None,
@@ -165,25 +174,30 @@ def _wire(
     """The training model's inputs and outputs by name."""
     all_inputs = {tensor.name: tensor for tensor in keras.tree.flatten(inputs)}
     all_outputs = dict(outputs)
+    named = {**all_inputs, **outputs}
+    tensors = looked_at(layers, outputs, own, all_inputs)
+    targets = _targets(layers, tensors)
+    all_inputs.update({tensor.name: tensor for tensor in targets.values()})
     branch_losses = []
     weights = {}
     for branch, layer in layers.items():
-        prediction = outputs[branch]
-        shape, dtype = layer.target_spec(prediction)
-        target = keras.Input(batch_shape=shape, dtype=dtype, name=target_name(branch))
+        first = tensors[branch][0]
         weights[branch] = keras.Input(
-            batch_shape=(shape[0], *[None] * (len(prediction.shape) - 1)),
+            batch_shape=(first.shape[0], *[None] * (len(first.shape) - 1)),
             dtype="float32",
             name=sample_weight_name(branch),
             optional=True,
         )
-        all_inputs[target.name] = target
-        loss = layer([target, prediction, weights[branch]])
+        target = None if layer.target is None else targets[layer.target]
+        steps = {"steps": named[layer.steps]} if isinstance(layer.steps, str) else {}
+        loss = layer(layer.pack(target, tensors[branch], weights[branch]), **steps)
         branch_losses.append(loss)
         all_outputs[f"{branch}_loss"] = loss
-        if layer.missing is not None or masked:
-            valid = ValidElements(layer.missing, name=f"{branch}_valid")
-            all_outputs[f"{branch}_valid"] = valid([target, prediction])
+        missing = layer.missing if isinstance(layer, BranchLoss) else None
+        if missing is not None or masked or steps:
+            valid = ValidElements(missing, name=f"{branch}_valid")
+            target = first if target is None else target
+            all_outputs[f"{branch}_valid"] = valid([target, first], **steps)
     all_inputs.update({tensor.name: tensor for tensor in weights.values()})
     weighted = weighter(branch_losses)
     if message is not None:
@@ -192,10 +206,42 @@ def _wire(
     return all_inputs, all_outputs
 
 
+def _targets(
+    layers: dict[str, Branch], tensors: dict[str, list[Any]]
+) -> dict[str, Any]:
+    """An Input for each target, which all its branches can take."""
+    specs: dict[str, tuple[str, tuple[int | None, ...], str]] = {}
+    for branch, layer in layers.items():
+        if not isinstance(layer, BranchLoss):
+            continue
+        some = tensors[branch]
+        shape, dtype = layer.target_spec(some if len(some) > 1 else some[0])
+        other, before, dtype_before = specs.get(layer.target, (branch, shape, dtype))
+        if len(before) != len(shape) or any(
+            a != b and None not in (a, b) for a, b in zip(before, shape, strict=False)
+        ):
+            raise ValueError(
+                f"The branches {other!r} and {branch!r} share the target "
+                f"{layer.target!r} and must take it in one shape. Received {before} "
+                f"and {shape}. Give one a target of its own, as in `BranchLoss(..., "
+                f'target="{branch}")`.'
+            )
+        shape = tuple(a if b is None else b for a, b in zip(before, shape, strict=True))
+        # Class indices are exact as float32, but nan isn't one as int32.
+        dtype = dtype if dtype == dtype_before else "float32"
+        specs[layer.target] = (other, shape, dtype)
+    return {
+        target: keras.Input(batch_shape=shape, dtype=dtype, name=target_name(target))
+        for target, (_, shape, dtype) in specs.items()
+    }
+
+
 def _losses_by_name(losses: Any, outputs: list[str]) -> dict[str, Any]:
     """The losses that aren't `None` by output name, in the order they were given."""
     if isinstance(losses, Mapping):
-        _check.known_names("losses", losses, outputs)
+        own = [name for name, loss in losses.items() if isinstance(loss, Branch)]
+        own = [name for name in own if losses[name].of is not None]
+        _check.known_names("losses", losses, dict.fromkeys([*outputs, *own]))
         named = dict(losses)
     elif isinstance(losses, (list, tuple)):
         if len(losses) != len(outputs):
@@ -221,8 +267,8 @@ def _losses_by_name(losses: Any, outputs: list[str]) -> dict[str, Any]:
     return chosen
 
 
-def _branch_loss(branch: str, loss: Any) -> BranchLoss:
-    if not isinstance(loss, BranchLoss):
+def _branch_loss(branch: str, loss: Any) -> Branch:
+    if not isinstance(loss, Branch):
         try:
             return BranchLoss(loss, branch=branch, name=f"{branch}_loss")
         except (TypeError, ValueError) as error:
@@ -230,20 +276,46 @@ def _branch_loss(branch: str, loss: Any) -> BranchLoss:
     return loss
 
 
-def _check_identities(layers: dict[str, BranchLoss]) -> None:
+def _check_identities(layers: dict[str, Branch]) -> None:
     owners: dict[int, str] = {}
     for branch, layer in layers.items():
         owner = owners.setdefault(id(layer), layer.branch or branch)
         if owner != branch:
             raise ValueError(
-                f"`losses[{branch!r}]` is the BranchLoss of the branch {owner!r} "
-                "already. Give each branch a BranchLoss of its own."
+                f"`losses[{branch!r}]` is the {type(layer).__name__} of the branch "
+                f"{owner!r} already. Give each branch a {type(layer).__name__} of its "
+                "own."
             )
 
 
-def _check_clashes(inputs: list[str], outputs: list[str], branches: list[str]) -> None:
-    taken = {target_name(branch) for branch in branches}
-    taken |= {sample_weight_name(branch) for branch in branches}
+def _check_names(
+    layers: dict[str, Branch], outputs: list[str], inputs: list[str]
+) -> None:
+    """What a branch is of, and its mask, are outputs or inputs."""
+    known = list(dict.fromkeys([*outputs, *inputs]))
+    for branch, layer in layers.items():
+        of = [branch] if layer.of is None else layer.of
+        _check.known_names(f"losses[{branch!r}].of", of, known)
+        if isinstance(layer.steps, str):
+            _check.known_names(f"losses[{branch!r}].mask", [layer.steps], known)
+        if not any(name in outputs for name in of):
+            raise ValueError(
+                f"`losses[{branch!r}]` must be of at least one output, of {outputs}: "
+                f"nothing else is trained. Received: of={of}."
+            )
+        if branch in outputs and branch not in of:
+            raise ValueError(
+                f"`losses[{branch!r}]` has the name of an output and must be of that "
+                f"output. Received: of={of}. Give the branch another name."
+            )
+
+
+def _check_clashes(
+    inputs: list[str], outputs: list[str], layers: dict[str, Branch]
+) -> None:
+    branches = list(layers)
+    taken = {sample_weight_name(branch) for branch in branches}
+    taken |= {target_name(b.target) for b in layers.values() if b.target is not None}
     # Losses that would be called as the total and the sum are.
     totals = {name for name in ("weighted", "unweighted") if name in branches}
     for what, names, reserved in (
@@ -257,3 +329,8 @@ def _check_clashes(inputs: list[str], outputs: list[str], branches: list[str]) -
                 "training model uses that name for a branch. Received the "
                 f"{what}s {names} and the branches {branches}. Rename the layer."
             )
+    if totals:
+        raise ValueError(
+            f"`losses` must not have a branch named {min(totals)!r}: the log "
+            f"`{min(totals)}_loss` is the training model's. Give it another name."
+        )

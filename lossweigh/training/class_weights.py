@@ -9,40 +9,48 @@ from lossweigh.branches import check_class_weight
 
 
 def class_weights(
-    class_weight: Any, branches: Sequence[str]
+    class_weight: Any, targets: Mapping[str, str | None]
 ) -> dict[str, dict[int, float]]:
     """`fit`'s `class_weight` by branch name, checked.
 
     Args:
-        class_weight: A dict by branch name, or for one branch the class weights
-            themselves, or `None`.
-        branches: The branches' names.
+        class_weight: A dict by the name of a branch, or of a target for all its
+            branches; or for one target the class weights themselves; or `None`.
+        targets: The name of each branch's target, `None` if it has none.
     """
+    names = list(dict.fromkeys(name for name in targets.values() if name is not None))
     if class_weight is None:
         class_weight = {}
     elif not isinstance(class_weight, Mapping):
-        raise TypeError(
-            "`class_weight` must be a dict by branch name, as in "
-            f"{{{branches[0]!r}: {{0: 1.0, 1: 5.0}}}}. "
-            f"Received: class_weight={class_weight!r}."
-        )
+        raise TypeError(_by_name(class_weight, names))
     elif class_weight and not any(
         isinstance(value, Mapping) for value in class_weight.values()
     ):
-        if len(branches) > 1:
-            raise ValueError(
-                "`class_weight` must be a dict by branch name, as in "
-                f"{{{branches[0]!r}: {{0: 1.0, 1: 5.0}}}}. "
-                f"Received: class_weight={class_weight!r}."
-            )
-        class_weight = {branches[0]: class_weight}
-    unknown = [name for name in class_weight if name not in branches]
+        if len(names) != 1:
+            raise ValueError(_by_name(class_weight, names))
+        class_weight = {names[0]: class_weight}
+    known = [branch for branch, target in targets.items() if target is not None]
+    known += [name for name in names if name not in known]
+    unknown = [name for name in class_weight if name not in known]
     if unknown:
         raise KeyError(
-            f"`class_weight` may only have the names {branches}. "
+            f"`class_weight` may only have the names {known}. "
             f"Received the names {list(class_weight)} (unknown: {unknown})."
         )
-    return {
-        branch: check_class_weight(f"class_weight[{branch!r}]", some) or {}
-        for branch, some in class_weight.items()
+    checked = {
+        name: check_class_weight(f"class_weight[{name!r}]", some) or {}
+        for name, some in class_weight.items()
     }
+    return {
+        branch: checked[branch] if branch in checked else checked[target]
+        for branch, target in targets.items()
+        if target is not None and (branch in checked or target in checked)
+    }
+
+
+def _by_name(class_weight: Any, names: Sequence[str]) -> str:
+    first = names[0] if names else "label"
+    return (
+        "`class_weight` must be a dict by branch name, as in "
+        f"{{{first!r}: {{0: 1.0, 1: 5.0}}}}. Received: class_weight={class_weight!r}."
+    )

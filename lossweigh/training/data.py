@@ -9,11 +9,12 @@ import keras
 import numpy as np
 
 from lossweigh import _check
+from lossweigh.branches import Branch, BranchLoss, OwnTarget
 
 
-def target_name(branch: str) -> str:
-    """The name of the input that takes a branch's targets."""
-    return f"{branch}_target"
+def target_name(target: str) -> str:
+    """The name of the input that takes a target; most are named as their output."""
+    return f"{target}_target"
 
 
 def sample_weight_name(branch: str) -> str:
@@ -21,11 +22,14 @@ def sample_weight_name(branch: str) -> str:
     return f"{branch}_sample_weight"
 
 
-def data_names(inputs: Iterable[str], branches: Iterable[str]) -> list[str]:
-    """The names of a training model's inputs that are the prediction model's."""
-    taken = {
-        f(branch) for branch in branches for f in (target_name, sample_weight_name)
-    }
+def data_names(inputs: Iterable[str], names: Iterable[str]) -> list[str]:
+    """The names of a training model's inputs that are the prediction model's.
+
+    Args:
+        inputs: The names of all inputs.
+        names: The names of the branches and of the targets.
+    """
+    taken = {f(name) for name in names for f in (target_name, sample_weight_name)}
     return [name for name in inputs if name not in taken]
 
 
@@ -46,7 +50,7 @@ class TrainingInputs:
         inputs: The training model's inputs, KerasTensors by name.
         structure: The prediction model's input structure, names at its leaves.
         outputs: The names of the prediction model's outputs, in order.
-        branches: The names of the outputs that have a loss, in any order.
+        targets: For each branch the name of its target, `None` if it has none.
         ordered: Whether the outputs' order is known. That of a subclassed model
             which returns a dict isn't: JAX sorts its keys.
     """
@@ -56,28 +60,34 @@ class TrainingInputs:
         inputs: Mapping[str, Any],
         structure: Any,
         outputs: Sequence[str],
-        branches: Sequence[str],
+        targets: Mapping[str, str | None],
         *,
         ordered: bool = True,
     ) -> None:
         self.structure = structure
         self.outputs = list(outputs)
-        # Lists of targets and weights are in the outputs' order, however losses came.
-        self.branches = [name for name in self.outputs if name in branches]
+        self.target_of = dict(targets)
+        # Lists of targets and weights are in the outputs' order, however losses came;
+        # targets that aren't named as outputs follow.
+        given = dict.fromkeys(name for name in targets.values() if name is not None)
+        self.targets = [name for name in self.outputs if name in given]
+        self.targets += [name for name in given if name not in self.outputs]
         unnamed = all(name.startswith("output") for name in self.outputs)
         self.ordered = ordered or unnamed
         self.specs = {name: (tuple(t.shape), t.dtype) for name, t in inputs.items()}
-        self.weight_names = [sample_weight_name(branch) for branch in self.branches]
-        self.target_names = [target_name(branch) for branch in self.branches]
-        self.x_names = data_names(inputs, self.branches)
+        self.weight_names = [sample_weight_name(branch) for branch in targets]
+        self.target_names = [target_name(name) for name in self.targets]
+        self.x_names = data_names(inputs, [*self.targets, *targets])
 
     def holds_targets(self, x: Any) -> bool:
         """Whether `x` alone is complete: `[x, *targets]`, or a dict of all inputs."""
         if isinstance(x, Mapping):
-            return all(name in x for name in self.target_names)
+            needed = self.target_names or self.x_names
+            return all(name in x for name in needed)
         return (
             isinstance(x, (list, tuple))
-            and len(x) == len(self.x_names) + len(self.branches)
+            and bool(self.targets)
+            and len(x) == len(self.x_names) + len(self.targets)
             and not any(isinstance(part, (Mapping, list, tuple)) for part in x)
         )
 
@@ -86,21 +96,23 @@ class TrainingInputs:
 
         Args:
             x: What the prediction model takes, or that followed by the targets.
-            y: Targets: by branch name, in the order of the outputs, or the
-                target itself for one branch. A dummy where `x` holds the targets.
-            sample_weight: Weights by branch name (some or all), in the order of
-                the outputs, or one array for all branches.
+            y: Targets: by name, in the order of the outputs, or the target itself if
+                there is one. A dummy where `x` holds the targets, or there are none.
+            sample_weight: Weights by the name of a branch, or of a target for all
+                its branches (some or all); in the order of the targets; or one array
+                for all branches.
 
         Returns:
-            A dict with the prediction model's inputs, a target for each branch,
-            and the sample weights that were given.
+            A dict with the prediction model's inputs, the targets, and the sample
+            weights that were given.
         """
         if self.holds_targets(x):
             merged = self._complete(x)
         else:
             merged = self._named_x(x)
-            for branch, target in self._by_branch("y", y).items():
-                merged[target_name(branch)] = target
+            if self.targets:
+                for name, target in self._by_target("y", y).items():
+                    merged[target_name(name)] = target
         for branch, weight in self._weights(sample_weight).items():
             merged[sample_weight_name(branch)] = weight
         for name in (*self.target_names, *self.weight_names):
@@ -161,61 +173,72 @@ class TrainingInputs:
 
     def _wrong_number_of_arrays(self, received: int) -> None:
         raise ValueError(
-            f"`x` must hold the inputs {self.x_names}, with the targets of the "
-            f"branches {self.branches} in `y`, or both in one list "
+            f"`x` must hold the inputs {self.x_names}, with the targets of "
+            f"{self.targets} in `y`, or both in one list "
             f"[{', '.join([*self.x_names, *self.target_names])}]. "
             f"Received {received} arrays in `x`."
         )
 
-    def _by_branch(self, argument: str, values: Any) -> dict[str, Any]:
-        """Values by branch name, all of them."""
+    def _by_target(self, argument: str, values: Any) -> dict[str, Any]:
+        """Values by the target's name, all of them."""
         if values is None:
             raise ValueError(
-                f"`{argument}` must have a target for each of the branches "
-                f"{self.branches}. Received: {argument}=None. Pass targets as "
-                f"`fit(x, {{{', '.join(f'{b!r}: ...' for b in self.branches)}}})`."
+                f"`{argument}` must have an array for each of the targets "
+                f"{self.targets}. Received: {argument}=None. Pass targets as "
+                f"`fit(x, {{{', '.join(f'{t!r}: ...' for t in self.targets)}}})`."
             )
         if isinstance(values, Mapping):
-            _check.known_names(argument, values, self.outputs)
-            _check.names(
-                argument, [n for n in values if n in self.branches], self.branches
+            _check.known_names(
+                argument, values, dict.fromkeys([*self.outputs, *self.targets])
             )
-            return {branch: values[branch] for branch in self.branches}
+            _check.names(
+                argument, [n for n in values if n in self.targets], self.targets
+            )
+            return {name: values[name] for name in self.targets}
         if isinstance(values, (list, tuple)):
             if not self.ordered and len(self.outputs) > 1:
                 raise ValueError(
-                    f"`{argument}` must be a dict by branch name, {self.branches}: the "
+                    f"`{argument}` must be a dict by name, {self.targets}: the "
                     "prediction model returns a dict, whose order isn't known. "
                     f"Received: {_describe(values)}."
                 )
-            for names in (self.outputs, self.branches):
-                if len(values) == len(names):
+            for names in (self.outputs, self.targets):
+                if len(values) == len(names) and set(self.targets) <= set(names):
                     named = dict(zip(names, values, strict=True))
-                    return {branch: named[branch] for branch in self.branches}
+                    return {name: named[name] for name in self.targets}
             raise ValueError(
                 f"`{argument}` must have one array for each of the outputs "
-                f"{self.outputs}, or of the branches {self.branches}. "
+                f"{self.outputs}, or of the targets {self.targets}. "
                 f"Received {len(values)} arrays."
             )
-        if len(self.branches) == 1:
-            return {self.branches[0]: values}
+        if len(self.targets) == 1:
+            return {self.targets[0]: values}
         raise ValueError(
-            f"`{argument}` must have one array for each of the branches "
-            f"{self.branches}, in a dict by name or in a list in the order of the "
+            f"`{argument}` must have one array for each of the targets "
+            f"{self.targets}, in a dict by name or in a list in the order of the "
             f"outputs. Received: {_describe(values)}."
         )
 
     def _weights(self, sample_weight: Any) -> dict[str, Any]:
+        """Weights by branch name, of those that were given."""
         if sample_weight is None:
             return {}
         if isinstance(sample_weight, Mapping):
-            _check.known_names("sample_weight", sample_weight, self.branches)
+            _check.known_names(
+                "sample_weight",
+                sample_weight,
+                dict.fromkeys([*self.target_of, *self.targets]),
+            )
             given = sample_weight
         elif isinstance(sample_weight, (list, tuple)):
-            given = self._by_branch("sample_weight", sample_weight)
+            given = self._by_target("sample_weight", sample_weight)
         else:
-            given = dict.fromkeys(self.branches, sample_weight)
-        return {name: value for name, value in given.items() if value is not None}
+            given = dict.fromkeys(self.target_of, sample_weight)
+        found = {
+            branch: given[branch] if branch in given else given.get(target)
+            for branch, target in self.target_of.items()
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
     def _fitted(self, name: str, value: Any) -> Any:
         """A target or weight of the rank that its input has, or a worded error."""
@@ -270,40 +293,52 @@ def as_arrays(merged: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_values(
-    merged: Mapping[str, Any], branch: str, missing: Any, num_classes: int | None
+    merged: Mapping[str, Any],
+    layer: Branch,
+    num_classes: int | None,
 ) -> None:
     """Errors that only the numbers show: lengths, nan, class indices.
 
     Args:
         merged: Named arrays, as `TrainingInputs.merge` gives them.
-        branch: The branch to check.
-        missing: What marks a missing label, as for `BranchLoss`.
+        layer: The branch to check.
         num_classes: For class indices, how many classes there are.
     """
-    target = merged[target_name(branch)]
+    branch = str(layer.branch)
     length = next(iter(merged.values())).shape[0]
-    for name in (target_name(branch), sample_weight_name(branch)):
+    names = [sample_weight_name(branch)]
+    if isinstance(layer, BranchLoss):
+        names.append(target_name(layer.target))
+    for name in names:
         if name in merged and merged[name].shape[0] != length:
             raise ValueError(
                 f"The arrays must have the same length, {length}. Received "
                 f"{merged[name].shape[0]} for `{name}`."
             )
+    if not isinstance(layer, BranchLoss):
+        return
+    target = merged[target_name(layer.target)]
     if not isinstance(target, np.ndarray):
         return  # a tensor stays on its device
-    known = target
+    is_known = np.ones(target.shape, bool)
     if target.dtype.kind == "f":
         is_nan = np.isnan(target)
-        if missing != "nan" and is_nan.any():
+        if layer.missing != "nan" and is_nan.any():
             raise ValueError(
                 f"The target of the branch {branch!r} must not hold nan. Received "
                 f"{int(is_nan.sum())} of them in {target.size} numbers. If nan marks "
                 f'missing labels, give `BranchLoss(..., missing="nan")`.'
             )
-        known = target[~is_nan]
+        is_known &= ~is_nan
+    if layer.missing not in (None, "nan"):
+        is_known &= target != layer.missing
+    if isinstance(layer.loss, OwnTarget):
+        whole = is_known.reshape(len(target), -1).all(axis=1)
+        if whole.any():
+            layer.loss.check_target(branch, target[whole])
     if num_classes is None:
         return
-    if missing not in (None, "nan"):
-        known = known[known != missing]
+    known = target[is_known]
     if known.size and (
         known.min() < 0
         or known.max() >= num_classes

@@ -40,7 +40,9 @@ class BranchLogs:
 
     Args:
         outputs: The prediction model's outputs, KerasTensors by name.
-        targets: The targets' inputs, KerasTensors by branch.
+        targets: The targets' inputs, KerasTensors by the name of the output that
+            they are compared with.
+        branches: The branches' names.
         metrics: As for `compile`: by output name; or a list with those of each
             output, or of each that has a loss, in the outputs' order.
         weighted_metrics: Likewise, for metrics that see the sample weights.
@@ -52,6 +54,7 @@ class BranchLogs:
         self,
         outputs: Mapping[str, Any],
         targets: Mapping[str, Any],
+        branches: Sequence[str],
         metrics: Any = None,
         weighted_metrics: Any = None,
         *,
@@ -59,7 +62,7 @@ class BranchLogs:
         balanced: bool = False,
     ) -> None:
         self.given = {"metrics": metrics, "weighted_metrics": weighted_metrics}
-        self.branches = list(targets)
+        self.branches = list(branches)
         in_order = [name for name in outputs if name in targets]
         self.parts = ["loss", "weight", *(["balance"] if balanced else [])]
         size = len(self.parts) * len(self.branches)
@@ -69,16 +72,16 @@ class BranchLogs:
             (False, "metrics", metrics),
             (True, "weighted_metrics", weighted_metrics),
         ):
-            for branch, some in _by_branch(
+            for output, some in _by_output(
                 argument, given, in_order, list(outputs), ordered
             ).items():
                 for identifier in some:
-                    metric = _metric(identifier, targets[branch], outputs[branch])
-                    _build_metric(metric, targets[branch], outputs[branch])
+                    metric = _metric(identifier, targets[output], outputs[output])
+                    _build_metric(metric, targets[output], outputs[output])
                     label = metric.name
                     if len(outputs) > 1:
-                        label = f"{branch}_{label}"
-                    self.user_metrics.append((label, branch, weighted, metric))
+                        label = f"{output}_{label}"
+                    self.user_metrics.append((label, output, weighted, metric))
 
     @property
     def metrics(self) -> list[Any]:
@@ -119,43 +122,43 @@ class BranchLogs:
         return logs
 
 
-def _by_branch(
+def _by_output(
     argument: str,
     given: Any,
-    branches: list[str],
+    measured: list[str],
     outputs: list[str],
     ordered: bool,
 ) -> dict[str, list[Any]]:
-    """Metrics by branch name."""
+    """Metrics by output name."""
     if given is None:
         return {}
     if not isinstance(given, Mapping):
         if not isinstance(given, (list, tuple)):
             given = [given]
         nested = any(some is None or isinstance(some, (list, tuple)) for some in given)
-        if len(branches) == 1 and not nested:
-            given = {branches[0]: given}
-        elif ordered and len(given) in (len(branches), len(outputs)):
-            names = branches if len(given) == len(branches) else outputs
+        if len(measured) == 1 and not nested:
+            given = {measured[0]: given}
+        elif ordered and len(given) in (len(measured), len(outputs)):
+            names = measured if len(given) == len(measured) else outputs
             pairs = zip(names, given, strict=True)
             given = {name: some for name, some in pairs if some is not None}
         else:
             raise ValueError(
-                f"`{argument}` must be a dict by branch name, as in "
-                f"{{{branches[0]!r}: ['mae']}}, or a list with the metrics of each of "
-                f"the branches {branches} in the order of the outputs, if the model "
-                f"has one. Received: {argument}={given!r}."
+                f"`{argument}` must be a dict by output name, as in "
+                f"{{{(measured or outputs)[0]!r}: ['mae']}}, or a list with the "
+                f"metrics of each of the outputs {measured} in their order, if the "
+                f"model has one. Received: {argument}={given!r}."
             )
-    unknown = [name for name in given if name not in branches]
+    unknown = [name for name in given if name not in measured]
     if unknown:
         raise KeyError(
             f"`{argument}` may only have the names of outputs that have a loss, "
-            f"{branches}. Received the names {list(given)} (unknown: {unknown})."
+            f"{measured}. Received the names {list(given)} (unknown: {unknown})."
         )
     named = {}
-    for branch, some in given.items():
+    for output, some in given.items():
         if some is not None:
-            named[branch] = list(some) if isinstance(some, (list, tuple)) else [some]
+            named[output] = list(some) if isinstance(some, (list, tuple)) else [some]
     return named
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -15,14 +14,12 @@ from keras import ops
 
 from lossweigh import _compat
 from lossweigh.balancing.base import Balancer
-from lossweigh.branches import BranchLoss, split_labels
-from lossweigh.training.balanced import BalancedModel, Messenger, check_optimizer
+from lossweigh.branches import Branch, split_labels
+from lossweigh.training.balanced import check_optimizer
 from lossweigh.training.class_weights import class_weights
 from lossweigh.training.data import (
-    TrainingInputs,
     as_arrays,
     check_values,
-    data_names,
     is_stream,
     sample_weight_name,
     target_name,
@@ -30,14 +27,9 @@ from lossweigh.training.data import (
 from lossweigh.training.end_of_epoch import CollapseWarning, EndOfEpoch
 from lossweigh.training.ignore_loss import ignoreLoss
 from lossweigh.training.logs import BranchLogs
-from lossweigh.training.structure import (
-    is_functional,
-    named_outputs,
-    named_structure,
-)
+from lossweigh.training.structure import may_mask, named_outputs
+from lossweigh.training.wiring import WEIGHTED_LOSS, read
 from lossweigh.weighting.base import Weighter
-
-WEIGHTED_LOSS = "weighted_loss"
 
 
 class _Mean(keras.losses.Loss):
@@ -47,28 +39,14 @@ class _Mean(keras.losses.Loss):
         return ignoreLoss(y_true, y_pred)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Wiring:
-    """What a training model finds in its own graph; hidden from Keras's tracking."""
-
-    prediction_model: keras.Model
-    weighter: Weighter
-    losses: dict[str, BranchLoss]
-    data: TrainingInputs
-    optional: frozenset[str]  # inputs that may be None; a clone has none of them
-    balanced: BalancedModel | None
-    messenger: Any  # a Messenger, where there is a balanced model
-    direct: bool  # no mask and no missing label, so no `<branch>_valid`
-
-
 @keras.saving.register_keras_serializable(package="lossweigh")
 class TrainingModel(keras.Model):
     """A model whose inputs are data and targets and whose output is its loss.
 
     Made by `build_training_model`. It shares every layer with the prediction
     model, is trained with the stock `fit`, and takes `(x, y, sample_weight)` as
-    the prediction model would: `y` by branch name. Calling it on a dict of all
-    its inputs (`<input>`, `<branch>_target`, optionally
+    the prediction model would: `y` by output name. Calling it on a dict of all
+    its inputs (`<input>`, `<output>_target`, optionally
     `<branch>_sample_weight`) gives a dict of the predictions by output name,
     each `<branch>_loss` `(batch,)`, and the `weighted_loss` `(batch,)`.
 
@@ -85,10 +63,10 @@ class TrainingModel(keras.Model):
 
     Attributes:
         prediction_model: The model that predicts.
-        branches: Names of the outputs that have a loss.
+        branches: Names of the branches.
         weighter: The layer that weighs the branch losses.
         balancer: What combines the branches' gradients, or `None`.
-        branch_losses: The `BranchLoss` layers by branch.
+        branch_losses: The `BranchLoss` and `TargetFreeLoss` layers by branch.
     """
 
     # `*args, **kwargs`, under these names: Keras revives a subclass as a functional
@@ -98,34 +76,10 @@ class TrainingModel(keras.Model):
         super().__init__(*args, **kwargs)
         # The layers have policies of their own; this is for what `call` does itself.
         self.dtype_policy = keras.DTypePolicy("float32")
-        (weighter,) = _layers_of(self, Weighter)
-        balanced = next(iter(_layers_of(self, BalancedModel)), None)
-        if balanced is None:
-            (prediction_model,) = _layers_of(self, keras.Model)
-        else:
-            prediction_model = balanced.prediction_model
-        losses = {layer.branch: layer for layer in _layers_of(self, BranchLoss)}
-        branches = list(weighter.branches)
-        self._wiring = _Wiring(
-            prediction_model,
-            weighter,
-            {branch: losses[branch] for branch in branches},
-            TrainingInputs(
-                self.input,
-                named_structure(prediction_model, data_names(self.input, branches)),
-                [key for key in self.output if key not in loss_keys(branches)],
-                branches,
-                ordered=is_functional(prediction_model),
-            ),
-            frozenset(
-                layer.name
-                for layer in _layers_of(self, keras.layers.InputLayer)
-                if layer.optional
-            ),
-            balanced,
-            next(iter(_layers_of(self, Messenger)), None),
-            direct=not any(f"{branch}_valid" in self.output for branch in branches),
-        )
+        self._wiring = read(self)
+        if may_mask(self.prediction_model):
+            for layer in self.branch_losses.values():
+                layer.expect_mask()
         self._logs: BranchLogs | None = None
         self._class_weight: dict[str, dict[int, float]] = {}
         self._mean = _Mean(name="mean_of_rows", dtype="float32")
@@ -157,7 +111,7 @@ class TrainingModel(keras.Model):
         return list(self._wiring.losses)
 
     @property
-    def branch_losses(self) -> dict[str, BranchLoss]:
+    def branch_losses(self) -> dict[str, Branch]:
         return self._wiring.losses
 
     # Compiling ---------------------------------------------------------------
@@ -203,7 +157,11 @@ class TrainingModel(keras.Model):
             )
         logs = BranchLogs(
             {name: self.output[name] for name in self._wiring.data.outputs},
-            {branch: self.input[target_name(branch)] for branch in self.branches},
+            {
+                output: self.input[target_name(layer.target)]
+                for output, layer in self._wiring.measured.items()
+            },
+            self.branches,
             metrics,
             weighted_metrics,
             ordered=self._wiring.data.ordered,
@@ -246,18 +204,20 @@ class TrainingModel(keras.Model):
         if not wiring.direct:
             return super().call(inputs, training=training, mask=mask)
         x = keras.tree.map_structure(inputs.get, wiring.data.structure)
-        message = None
+        message, own = None, []
         if wiring.balanced is None:
             made = wiring.prediction_model(x, training=training)
             outputs = named_outputs(wiring.prediction_model, made)
         else:
             *made, message = wiring.balanced(x, training=training)
-            outputs = dict(zip(wiring.data.outputs, made, strict=True))
+            outputs = dict(zip(wiring.data.outputs, made, strict=False))
+            own = made[len(outputs) :]
+        tensors = wiring.tensors(outputs, own, inputs)
         losses = []
         for branch, layer in wiring.losses.items():
+            target = None if layer.target is None else inputs[target_name(layer.target)]
             weight = inputs.get(sample_weight_name(branch))
-            tensors = [inputs[target_name(branch)], outputs[branch], weight]
-            losses.append(layer.call(tensors))
+            losses.append(layer.call(layer.pack(target, tensors[branch], weight)))
         weighted = wiring.weighter.call(losses, training=bool(training))
         if message is not None:
             weighted = wiring.messenger.call([weighted, message, *losses])
@@ -283,7 +243,7 @@ class TrainingModel(keras.Model):
             name = sample_weight_name(branch)
             weight = merged.get(name)
             if training and branch in self._class_weight:
-                factor = self._weights_of_classes(branch, merged[target_name(branch)])
+                factor = self._weights_of_classes(branch, merged)
                 if weight is not None:
                     factor = factor * ops.convert_to_tensor(weight, dtype="float32")
                 weight = factor
@@ -292,8 +252,9 @@ class TrainingModel(keras.Model):
             merged[name] = weight
         return merged, None, None
 
-    def _weights_of_classes(self, branch: str, target: Any) -> Any:
-        layer = self.branch_losses[branch]
+    def _weights_of_classes(self, branch: str, merged: Mapping[str, Any]) -> Any:
+        layer: Any = self.branch_losses[branch]  # a BranchLoss, or there are none
+        target = merged[target_name(layer.target)]
         rank = len(self.input[sample_weight_name(branch)].shape)
         weight = layer.weight_of_class(
             split_labels(ops.convert_to_tensor(target), layer.missing)[1],
@@ -327,17 +288,18 @@ class TrainingModel(keras.Model):
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
-        for _, branch, weighted, metric in _compiled(self._logs).user_metrics:
-            target = ops.convert_to_tensor(x[target_name(branch)])
-            _, target = split_labels(target, self.branch_losses[branch].missing)
-            weight = y_pred.get(f"{branch}_valid")
-            given = x.get(sample_weight_name(branch)) if weighted else None
+        for _, output, weighted, metric in _compiled(self._logs).user_metrics:
+            layer = self._wiring.measured[output]
+            target = ops.convert_to_tensor(x[target_name(layer.target)])
+            _, target = split_labels(target, layer.missing)
+            weight = y_pred.get(f"{layer.branch}_valid")
+            given = x.get(sample_weight_name(str(layer.branch))) if weighted else None
             if given is not None:
-                rank = max(len(y_pred[branch].shape) - 1, 1)
+                rank = max(len(y_pred[output].shape) - 1, 1)
                 if len(given.shape) > rank:
                     given = ops.mean(ops.cast(given, "float32"), axis=-1)
                 weight = given if weight is None else weight * given
-            prediction = ops.cast(y_pred[branch], "float32")  # or the target isn't
+            prediction = ops.cast(y_pred[output], "float32")  # or the target isn't
             metric.update_state(target, prediction, sample_weight=weight)
         return self.get_metrics_result()
 
@@ -378,14 +340,15 @@ class TrainingModel(keras.Model):
                 "generator or loader: let it yield (x, y) or (x, y, sample_weight)."
             )
         merged = as_arrays(data.merge(x, y, sample_weight))
-        for branch, layer in self.branch_losses.items():
-            classes = self.output[branch].shape[-1] if layer.is_sparse else None
-            check_values(merged, branch, layer.missing, classes)
+        for layer in self.branch_losses.values():
+            first = layer.looks_at[0]
+            classes = self.output[first].shape[-1] if layer.is_sparse else None
+            check_values(merged, layer, classes)
         return merged, None, None
 
     def _use_class_weight(self, class_weight: Any) -> None:
         """Class weights of this call, by branch; if new, the step is traced anew."""
-        checked = class_weights(class_weight, self.branches)
+        checked = class_weights(class_weight, self._wiring.data.target_of)
         if checked != self._class_weight:
             self._class_weight = checked
             self.train_function = None
@@ -411,8 +374,9 @@ class TrainingModel(keras.Model):
             x: What the prediction model takes; or a data set, generator or
                 loader that yields `(x, y)` or `(x, y, sample_weight)`; or
                 `[x, *targets]`, with a dummy `y`.
-            y: Targets: a dict by branch name, a list in the order of the
-                outputs, or the target itself for one branch.
+            y: Targets: a dict by name (an output's, or a `BranchLoss`'s `target`), a
+                list in the order of the outputs, or the target itself if there is
+                only one.
             batch_size: As in Keras.
             epochs: As in Keras.
             verbose: As in Keras.
@@ -420,10 +384,11 @@ class TrainingModel(keras.Model):
             validation_split: As in Keras.
             validation_data: `(x, y)`, `(x, y, sample_weight)` or a data set.
             shuffle: As in Keras.
-            class_weight: Class weights by branch name, for training only; with
-                sample weights too, the two multiply.
-            sample_weight: Weights by branch name (a branch that is left out
-                weighs 1), or one array for all branches.
+            class_weight: Class weights by the name of a branch, or of a target for
+                all its branches; for training only. With sample weights too, the
+                two multiply.
+            sample_weight: Weights by the name of a branch, or of a target for all
+                its branches (what is left out weighs 1); or one array for all.
             **kwargs: As in Keras.
 
         Returns:
@@ -529,16 +494,6 @@ class TrainingModel(keras.Model):
             whole = pathlib.Path(folder) / path.name
             super().save(whole, **kwargs)
             os.replace(whole, path)
-
-
-def loss_keys(branches: Sequence[str]) -> set[str]:
-    """The keys of a training model's outputs that aren't predictions."""
-    keys = {f"{branch}_{what}" for branch in branches for what in ("loss", "valid")}
-    return keys | {WEIGHTED_LOSS}
-
-
-def _layers_of(model: keras.Model, kind: type) -> list[Any]:
-    return [layer for layer in model.layers if isinstance(layer, kind)]
 
 
 def _compiled(logs: BranchLogs | None) -> BranchLogs:

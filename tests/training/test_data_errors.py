@@ -28,7 +28,7 @@ REFUSED = {
     "no y": (
         {"y": None},
         ValueError,
-        "`y` must have a target for each of the branches ['zeta', 'alpha'] ... "
+        "`y` must have an array for each of the targets ['zeta', 'alpha'] ... "
         "y=None ... `fit(x, {'zeta': ..., 'alpha': ...})`",
     ),
     "unknown name": (
@@ -50,7 +50,7 @@ REFUSED = {
     "one target": (
         {"y": ZETA},
         ValueError,
-        "`y` must have one array for each of the branches ['zeta', 'alpha'] ... "
+        "`y` must have one array for each of the targets ['zeta', 'alpha'] ... "
         "Received: an array of shape (10, 3)",
     ),
     "no x": (

@@ -167,9 +167,9 @@ def test_metrics_skip_missing_labels():
         (
             ["mae"],
             ValueError,
-            r"`metrics` must be a dict by branch name, as in {'zeta': \['mae'\]}, or a "
-            r"list with the .* of each of the branches \['zeta', 'alpha'\] in the .*\. "
-            r"Received: metrics=\['mae'\]",
+            r"`metrics` must be a dict by output name, as in {'zeta': \['mae'\]}, or a "
+            r"list with the .* of each of the outputs \['zeta', 'alpha'\] in their "
+            r"order.*\. Received: metrics=\['mae'\]",
         ),
     ],
 )

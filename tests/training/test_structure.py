@@ -219,9 +219,9 @@ def test_a_list_for_a_dict_of_unknown_order_is_refused():
     model = built(Subclassed(dict), X)
     training = lw.build_training_model(model, {"alpha": CLASSES, "zeta": "mse"})
     training.compile("sgd")
-    with pytest.raises(ValueError, match=r"`y` must be a dict by branch name, .*order"):
+    with pytest.raises(ValueError, match=r"`y` must be a dict by name, .*order"):
         training.test_on_batch(X, [ZETA, ALPHA])
-    with pytest.raises(ValueError, match="`sample_weight` must be a dict by branch"):
+    with pytest.raises(ValueError, match="`sample_weight` must be a dict by name"):
         training.test_on_batch(X, Y, [ALPHA, ALPHA])
-    with pytest.raises(ValueError, match="`metrics` must be a dict by branch name"):
+    with pytest.raises(ValueError, match="`metrics` must be a dict by output name"):
         training.compile("adam", metrics=[["mae"], ["accuracy"]])

@@ -1,0 +1,19 @@
+"""A branch's loss as a layer: any loss, mask and weight, to `(batch,)` float32."""
+
+from lossweigh.branches.base import Branch
+from lossweigh.branches.branch_loss import BranchLoss
+from lossweigh.branches.labels import check_class_weight, split_labels
+from lossweigh.branches.protocols import MaskedLoss, OwnTarget
+from lossweigh.branches.target_free_loss import TargetFreeLoss
+from lossweigh.branches.valid_elements import ValidElements
+
+__all__ = [
+    "Branch",
+    "BranchLoss",
+    "MaskedLoss",
+    "OwnTarget",
+    "TargetFreeLoss",
+    "ValidElements",
+    "check_class_weight",
+    "split_labels",
+]

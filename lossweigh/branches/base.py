@@ -1,0 +1,220 @@
+"""The base of a branch's loss as a layer: tensors in, `(batch,)` float32 out."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh import _check, _compat
+from lossweigh.branches.elements import steps_mask
+from lossweigh.branches.functions import kind_of, loss_function, loss_name
+from lossweigh.branches.protocols import MaskedLoss
+
+NORMALIZATIONS = ("valid", "keras2")
+_REWORDED = ("Could not automatically infer", "Exception encountered when calling")
+
+
+class Branch(keras.layers.Layer, abc.ABC):
+    """What is trained under one name: a loss, and what it is the loss of.
+
+    Abstract: `BranchLoss` has a target, `TargetFreeLoss` has none.
+
+    Args:
+        loss: What computes the loss.
+        of: Names of the tensors that the loss looks at, outputs or inputs of the
+            prediction model; `None` for the output of the branch's name.
+        mask: What says which time steps are real: `None`, the mask that Keras
+            carries; the name of an input or output of the prediction model; or
+            `False`, every step is.
+        normalize: `"valid"` or `"keras2"`.
+        branch: The branch's name, set by `build_training_model`.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Attributes:
+        kind: `"regression"` or `"classification"`, by the loss.
+        is_sparse: Whether targets are class indices.
+        lost_mask: Whether a mask that doesn't arrive is an error.
+    """
+
+    is_sparse = False
+
+    def __init__(
+        self,
+        loss: Any,
+        *,
+        of: str | Sequence[str] | None,
+        mask: str | bool | None,
+        normalize: str,
+        branch: str | None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.loss = loss
+        self.function: Callable[..., Any] = loss_function(loss)
+        self.of = _names(of)
+        self.steps = _check_steps(mask)
+        self.normalize = _check.one_of("normalize", normalize, NORMALIZATIONS)
+        self.branch = branch
+        self.supports_masking = True
+        self.lost_mask = False
+        self.kind = loss.kind if isinstance(loss, MaskedLoss) else kind_of(loss)
+        self._outlining = False
+
+    @property
+    @abc.abstractmethod
+    def target(self) -> str | None:
+        """The name of the target, `None` where there is none."""
+
+    @property
+    def looks_at(self) -> list[str]:
+        """The names of the tensors that the loss looks at."""
+        return [str(self.branch)] if self.of is None else self.of
+
+    def expect_mask(self) -> None:
+        """Says that the prediction model starts a mask: one that's not there was lost.
+
+        That is an error for a loss over time steps.
+        """
+        self.lost_mask = (
+            isinstance(self.loss, MaskedLoss)
+            and self.loss.over_time
+            and self.steps is None
+        )
+
+    @abc.abstractmethod
+    def pack(self, target: Any, predictions: list[Any], sample_weight: Any) -> Any:
+        """The layer's `inputs` of a branch's target, predictions and weights."""
+
+    def find_mask(self, mask: Any, steps: Any, prediction: Any) -> Any:
+        """The mask in force: the one that was named, or the one that Keras carries."""
+        if steps is not None:
+            if len(prediction.shape) < 2:
+                raise ValueError(
+                    f"`mask`{self._of_branch()} is for predictions with time steps, "
+                    "(batch, time, ...). Received a prediction of shape "
+                    f"{tuple(prediction.shape)}."
+                )
+            return steps_mask(steps, ops.shape(prediction)[1])
+        if self.steps is False:
+            return None
+        if mask is None and self.lost_mask and not self._outlining:
+            raise ValueError(
+                f"The mask{self._of_branch()} was lost: the prediction model starts "
+                "one and a layer on the way doesn't pass it on, so the loss "
+                f"{loss_name(self.loss)!r} can't tell real steps from padded ones. "
+                "Name an input or output of the model that holds the mask (batch, "
+                "time) or the lengths (batch,), as in `BranchLoss(loss, "
+                'mask="lengths")`, or say `mask=False` if every step is real.'
+            )
+        return mask
+
+    def outline(self, inputs: Any, mask: Any, **kwargs: Any) -> Any:
+        """The symbolic output, with the errors of `call` as they were raised."""
+        self._outlining = True
+        try:
+            return super().compute_output_spec(inputs, mask=mask, **kwargs)
+        except Exception as error:
+            # Keras rewords what went wrong in `call`; ours and the loss function's
+            # own message say more.
+            while error.__context__ and str(error).startswith(_REWORDED):
+                error = error.__context__  # type: ignore[assignment]
+            raise error from None
+        finally:
+            self._outlining = False
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        return None
+
+    def get_config(self) -> dict[str, Any]:
+        loss = self.loss
+        if not isinstance(loss, str):
+            loss = _compat.serialize_loss(loss)
+        return {
+            **super().get_config(),
+            "loss": loss,
+            "of": self.of,
+            "mask": self.steps,
+            "normalize": self.normalize,
+            "branch": self.branch,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        config = dict(config)
+        if isinstance(config["loss"], dict):
+            config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
+        return cls(**config)
+
+    def check_values(self, values: Any) -> Any:
+        """The loss's values as float32; a scalar is an error."""
+        if len(values.shape) == 0:
+            raise ValueError(
+                f"The loss {loss_name(self.loss)!r}{self._of_branch()} returned a "
+                "scalar: one number for the whole batch. Expected one a sample, "
+                "(batch,), or a tensor of them, (batch, ...). Leave out the mean "
+                "over the batch: write `ops.mean(..., axis=-1)`, not "
+                "`ops.mean(...)`."
+            )
+        return ops.cast(values, "float32")
+
+    def check_weights(self, prediction: Any, **tensors: Any) -> None:
+        """Masks and weights are `(batch,)` or a leading part of the prediction."""
+        shape = tuple(prediction.shape)
+        for name, tensor in tensors.items():
+            if tensor is None:
+                continue
+            received = tuple(tensor.shape)
+            ok = 1 <= len(received) <= len(shape) and all(
+                a is None or b is None or a == b or (name != "mask" and a == 1)
+                for a, b in zip(received, shape, strict=False)
+            )
+            if not ok:
+                raise ValueError(
+                    f"`{name}`{self._of_branch()} must have the shape (batch,) or a "
+                    f"leading part of the prediction's shape, {shape}. "
+                    f"Received: {name} of shape {received}."
+                )
+
+    def _of_branch(self) -> str:
+        return "" if self.branch is None else f" of the branch {self.branch!r}"
+
+
+def replace_invalid(tensor: Any, valid: Any) -> Any:
+    """Predictions with 0.5 where they don't count.
+
+    A nan there would come back in the gradient, even times 0.
+    """
+    for _ in range(len(tensor.shape) - len(valid.shape)):
+        valid = ops.expand_dims(valid, -1)
+    return ops.where(valid, tensor, ops.full_like(tensor, 0.5))
+
+
+def _names(of: Any) -> list[str] | None:
+    if of is None:
+        return None
+    names = [of] if isinstance(of, str) else of
+    if (
+        not isinstance(names, (list, tuple))
+        or not names
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise TypeError(
+            "`of` must be the name of an output or input of the prediction model, or a "
+            f"list of names. Received: of={of!r}."
+        )
+    return list(names)
+
+
+def _check_steps(mask: Any) -> str | bool | None:
+    if mask is None or mask is False or isinstance(mask, str):
+        return mask
+    raise TypeError(
+        "`mask` must be None (the mask that Keras carries), the name of an input or "
+        "output of the prediction model that holds a mask (batch, time) or lengths "
+        f"(batch,), or False (every step is real). Received: mask={mask!r}."
+    )

@@ -1,0 +1,91 @@
+"""Which elements of a branch count, and the mean over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+
+def per_sample(
+    values: Any, valid: Any, weights: list[Any], normalize: str = "valid"
+) -> Any:
+    """Values of elements to each sample's share of the batch's mean.
+
+    Args:
+        values: `(batch, ...)` float32.
+        valid: Bool, a leading or the whole part of the values' shape, or more;
+            `None` if every element counts.
+        weights: Tensors like `valid`, which multiply; each may be `None`.
+        normalize: As for `BranchLoss`.
+
+    Returns:
+        `(batch,)` float32, whose mean is `sum(v s m) / sum(m)`.
+    """
+    rank = len(values.shape)
+    inner_axes = tuple(range(1, rank))
+    if valid is not None:
+        valid = ops.broadcast_to(to_rank(valid, rank, ops.any), ops.shape(values))
+        values = ops.where(valid, values, ops.zeros_like(values))
+    weight = None
+    for factor in weights:
+        if factor is not None:
+            factor = to_rank(ops.cast(factor, "float32"), rank, ops.mean)
+            weight = factor if weight is None else weight * factor
+    if weight is not None:
+        values = values * weight
+        if normalize == "keras2":
+            not_zero = ops.cast(ops.not_equal(weight, 0), "float32")
+            values = divide(values, ops.mean(not_zero))
+    if valid is None:
+        return ops.mean(values, axis=inner_axes) if inner_axes else values
+    batch = ops.cast(ops.shape(values)[0], "float32")
+    count = ops.sum(ops.cast(valid, "float32"))
+    total = ops.sum(values, axis=inner_axes) if inner_axes else values
+    return divide(total * batch, count)
+
+
+def both(mask: Any, labelled: Any, rank: int) -> Any:
+    """Where an element of `rank` axes is unmasked and labelled; `None` for all."""
+    valid = None
+    if mask is not None:
+        valid = to_rank(ops.cast(mask, "bool"), rank, ops.any)
+    if labelled is not None:
+        labelled = to_rank(labelled, rank, ops.all)
+        valid = labelled if valid is None else ops.logical_and(valid, labelled)
+    return valid
+
+
+def to_rank(tensor: Any, rank: int, reduce: Callable[..., Any]) -> Any:
+    """Adds trailing axes of size 1, or reduces trailing axes, to reach `rank`."""
+    extra = len(tensor.shape) - rank
+    if extra > 0:
+        return reduce(tensor, axis=tuple(range(rank, rank + extra)))
+    for _ in range(-extra):
+        tensor = ops.expand_dims(tensor, -1)
+    return tensor
+
+
+def divide(numerator: Any, denominator: Any) -> Any:
+    """`numerator / denominator`, 0 where the denominator is 0."""
+    safe = ops.where(denominator > 0, denominator, 1.0)
+    return ops.where(denominator > 0, numerator / safe, ops.zeros_like(numerator))
+
+
+def steps_mask(steps: Any, num_steps: Any) -> Any:
+    """A mask `(batch, time)` from a mask or from the sequences' lengths.
+
+    Args:
+        steps: `(batch, time)`, 1 or True at a real step; or `(batch,)` or
+            `(batch, 1)` with the number of real steps of each sequence, which come
+            first.
+        num_steps: Number of time steps of the prediction.
+    """
+    if len(steps.shape) == 2 and steps.shape[-1] == 1 and num_steps != 1:
+        steps = ops.squeeze(steps, -1)
+    if len(steps.shape) == 1:
+        order = ops.arange(num_steps, dtype="int32")
+        lengths = ops.expand_dims(ops.cast(steps, "int32"), -1)
+        return ops.expand_dims(order, 0) < lengths
+    return ops.cast(steps, "bool")

@@ -1,0 +1,104 @@
+"""Targets: which are missing, and how much each one's class weighs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from lossweigh import _check
+
+
+def split_labels(y_true: Any, missing: str | float | None) -> tuple[Any, Any]:
+    """Which labels are there, and the labels with 0 for those that aren't.
+
+    Args:
+        y_true: Targets of any shape.
+        missing: As for `BranchLoss`.
+
+    Returns:
+        A bool tensor of the targets' shape, or `None` if no label can be
+        missing; and the targets.
+    """
+    if missing is None:
+        return None, y_true
+    if missing == "nan":
+        if not keras.backend.is_float_dtype(
+            keras.backend.standardize_dtype(y_true.dtype)
+        ):
+            return None, y_true  # an integer is never nan
+        labelled = ops.logical_not(ops.isnan(y_true))
+    else:
+        labelled = ops.not_equal(y_true, ops.cast(missing, y_true.dtype))
+    return labelled, ops.where(labelled, y_true, ops.zeros_like(y_true))
+
+
+def weight_of_class(
+    y_true: Any, class_weight: Mapping[int, float] | None, is_sparse: bool
+) -> Any:
+    """The weight of each label's class, or `None` without class weights.
+
+    Args:
+        y_true: Targets without missing labels.
+        class_weight: Dict from class index to weight, or `None`.
+        is_sparse: Whether targets are class indices, not vectors of classes.
+
+    Returns:
+        A float32 tensor with one weight a label.
+    """
+    if not class_weight:
+        return None
+    y_true = ops.convert_to_tensor(y_true)
+    if len(y_true.shape) > 1:
+        if y_true.shape[-1] == 1:
+            y_true = ops.squeeze(y_true, -1)
+        elif not is_sparse:
+            y_true = ops.argmax(y_true, axis=-1)
+    if keras.backend.is_float_dtype(y_true.dtype):
+        y_true = ops.round(ops.where(ops.isnan(y_true), 0.0, y_true))
+    size = max(class_weight) + 2  # the last entry is every unnamed class's
+    table = np.ones(size, "float32")
+    for index, value in class_weight.items():
+        table[index] = value
+    index = ops.cast(y_true, "int32")
+    index = ops.where(index < 0, size - 1, ops.minimum(index, size - 1))
+    return ops.take(ops.convert_to_tensor(table), index, axis=0)
+
+
+def check_class_weight(
+    name: str, class_weight: Mapping[int, float] | None
+) -> dict[int, float] | None:
+    """A dict from class index (>= 0) to weight (>= 0), or `None`."""
+    if class_weight is None:
+        return None
+    if not isinstance(class_weight, Mapping) or not class_weight:
+        raise TypeError(
+            f"`{name}` must be a dict from class index to weight, as in "
+            f"{{0: 0.5, 1: 4.0}}. Received: {name}={class_weight!r}."
+        )
+    checked = {}
+    for index, value in class_weight.items():
+        if isinstance(index, bool) or int(index) != index or index < 0:
+            raise ValueError(
+                f"`{name}` must have class indices, integers of at least 0, as keys. "
+                f"Received the key {index!r} in {name}={dict(class_weight)}."
+            )
+        checked[int(index)] = _check.not_negative(f"{name}[{index}]", value)
+    return checked
+
+
+def check_missing(missing: Any) -> str | float | None:
+    """`None`, `"nan"` or a number."""
+    if missing is None or missing == "nan":
+        return missing
+    if isinstance(missing, float) and missing != missing:
+        return "nan"
+    if isinstance(missing, (str, bool)):
+        raise ValueError(
+            "`missing` must be None, 'nan', or the number that marks a missing "
+            f"label, such as -1. Received: missing={missing!r}."
+        )
+    return _check.number("missing", missing)

@@ -1,0 +1,150 @@
+"""What a loss may be beyond a function of elements that don't know each other."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from lossweigh import _check, _compat
+from lossweigh.branches.elements import divide, per_sample, to_rank
+
+REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "none")
+
+
+class _Reduce(keras.losses.Loss):
+    """Keras's reduction of values that are there already, distribution included."""
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return y_pred
+
+
+class MaskedLoss(keras.losses.Loss, abc.ABC):
+    """A loss whose value depends on several elements, so that it masks by itself.
+
+    Abstract: a loss is a subclass with one method to write, `values`. Keras would
+    apply a mask `(batch, time)` and a weight to what the loss returns, which fails
+    or is wrong where the loss has reduced time; here they go in. It works in
+    `compile(loss=...)` of any Keras model, and in a `BranchLoss`.
+
+    Args:
+        name: Name of the loss.
+        reduction: `"sum_over_batch_size"`, `"sum"` or `"none"`, as in Keras.
+        dtype: As in Keras.
+
+    Attributes:
+        kind: `"regression"` or `"classification"`.
+        over_time: Whether axis 1 is time, so that a mask which was lost matters.
+    """
+
+    kind = "regression"
+    over_time = True
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        reduction: str = "sum_over_batch_size",
+        dtype: Any = None,
+    ) -> None:
+        reduction = "none" if reduction is None else reduction
+        _check.one_of("reduction", reduction, REDUCTIONS)
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self._reduce = _Reduce(reduction=reduction, dtype=dtype)
+
+    @abc.abstractmethod
+    def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:
+        """The weighted loss of each sample, or its parts.
+
+        Args:
+            *tensors: `y_true, y_pred`, or what else the loss is of, float32 where
+                they are predictions.
+            valid: Bool, `(batch,)`, `(batch, time)` or the prediction's shape:
+                where an element is neither masked nor unlabelled. `None` if all are
+                valid. What isn't valid may hold any number, nan included.
+            weight: float32, of 1 to as many axes as the prediction, axes of size 1
+                included. `None` if all weigh 1.
+
+        Returns:
+            `(batch, ...)`. The mean over all axes but the first is the sample's loss
+            times its weight, 0 for a sample without a valid element.
+        """
+
+    def call(self, *tensors: Any) -> Any:
+        return self.values(*tensors)
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        mask = _compat.keras_mask(y_pred)
+        with keras.name_scope(self.name):
+            y_true, y_pred = keras.tree.map_structure(self._tensor, (y_true, y_pred))
+            if sample_weight is not None:
+                sample_weight = ops.convert_to_tensor(sample_weight, self.dtype)
+            values = self.values(y_true, y_pred, valid=mask, weight=sample_weight)
+            if self.reduction == "none":
+                return values
+            if len(values.shape) == 0:
+                # Keras doesn't scale a scalar under `tf.distribute`.
+                values = ops.reshape(values, (1,))
+            elif self.reduction == "sum":
+                values = to_rank(values, 1, ops.mean)
+            else:
+                values = shares_of_samples(values, mask, [sample_weight], "valid")
+            return self._reduce(values, values)
+
+    def _tensor(self, x: Any) -> Any:
+        x = ops.convert_to_tensor(x)
+        is_float = keras.backend.is_float_dtype(
+            keras.backend.standardize_dtype(x.dtype)
+        )
+        return ops.cast(x, self.dtype) if is_float else x
+
+
+class OwnTarget(abc.ABC):
+    """A loss whose target isn't shaped like the prediction; it says how it is."""
+
+    @abc.abstractmethod
+    def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
+        """Shape, batch axis included, and dtype of the targets.
+
+        Args:
+            prediction: Shape of the prediction, batch axis included, or a list of
+                the shapes of several.
+        """
+
+    def check_target(self, branch: str, target: np.ndarray) -> None:
+        """Raises a worded error for numbers that can't be targets.
+
+        Args:
+            branch: Name of the branch.
+            target: All targets that `fit` was given, without the missing ones.
+        """
+        return
+
+
+def shares_of_samples(
+    values: Any, valid: Any, weights: list[Any], normalize: str
+) -> Any:
+    """What a `MaskedLoss` gave, to each sample's share of the batch's mean.
+
+    Args:
+        values: From `MaskedLoss.values`: weighted already.
+        valid: As it was given to `values`.
+        weights: The weights in what was given to `values`.
+        normalize: As for `BranchLoss`; `"keras2"` divides by the fraction of samples
+            that weigh something.
+
+    Returns:
+        `(batch,)`: the mean is that over the samples with a valid element.
+    """
+    samples = to_rank(values, 1, ops.mean)
+    if normalize == "keras2":
+        for weight in weights:
+            if weight is not None:
+                some = to_rank(ops.not_equal(weight, 0), 1, ops.any)
+                samples = divide(samples, ops.mean(ops.cast(some, "float32")))
+    if valid is not None:
+        valid = to_rank(valid, 1, ops.any)
+    return per_sample(samples, valid, [])

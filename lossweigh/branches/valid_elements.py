@@ -1,0 +1,57 @@
+"""`ValidElements`: which elements of a branch a metric may count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh.branches.elements import both, steps_mask
+from lossweigh.branches.labels import check_missing, split_labels
+
+
+@keras.saving.register_keras_serializable(package="lossweigh")
+class ValidElements(keras.layers.Layer):
+    """1 where a prediction is neither masked nor unlabelled, 0 elsewhere.
+
+    What `compile(metrics=...)` weighs the elements of a branch by, so that
+    metrics skip padded steps and missing labels on every backend.
+
+    Args:
+        missing: As for `BranchLoss`.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: `[y_true, y_pred]`.
+        mask: Masks of the inputs, passed by Keras.
+        steps: A mask or lengths instead, as for `BranchLoss`.
+
+    Returns:
+        float32, of the prediction's shape without its last axis.
+    """
+
+    def __init__(self, missing: str | float | None = None, **kwargs: Any) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.missing = check_missing(missing)
+        self.supports_masking = True
+
+    def call(self, inputs: Any, mask: Any = None, steps: Any = None) -> Any:
+        y_true, y_pred = inputs
+        rank = max(len(y_pred.shape) - 1, 1)
+        labelled, _ = split_labels(y_true, self.missing)
+        mask = None if mask is None else mask[1]
+        if steps is not None:
+            mask = steps_mask(steps, ops.shape(y_pred)[1])
+        valid = both(mask, labelled, rank)
+        shape = ops.shape(y_pred)[:rank]
+        if valid is None:
+            return ops.ones(shape, "float32")
+        return ops.broadcast_to(ops.cast(valid, "float32"), shape)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        return None
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "missing": self.missing}

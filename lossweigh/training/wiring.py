@@ -1,0 +1,136 @@
+"""What a training model finds in its own graph."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from lossweigh.branches import Branch, BranchLoss
+from lossweigh.training.balanced import BalancedModel, Messenger
+from lossweigh.training.data import TrainingInputs, data_names
+from lossweigh.training.structure import is_functional, named_structure
+from lossweigh.weighting.base import Weighter
+
+WEIGHTED_LOSS = "weighted_loss"
+
+
+@dataclasses.dataclass(frozen=True)
+class Wiring:
+    """A training model's parts; hidden from Keras's tracking.
+
+    Attributes:
+        prediction_model: The model that predicts.
+        weighter: What weighs the branch losses.
+        losses: The branches' losses by branch name, in the weighter's order.
+        data: How `fit`'s data become inputs.
+        measured: For each output that metrics may be given for, the branch whose
+            target it is compared with.
+        optional: Inputs that may be `None`; a clone has none of them.
+        balanced: The balanced model, if there is one.
+        messenger: A `Messenger`, where there is a balanced model.
+        direct: No mask and no missing label, so no `<branch>_valid`.
+    """
+
+    prediction_model: keras.Model
+    weighter: Weighter
+    losses: dict[str, Branch]
+    data: TrainingInputs
+    measured: dict[str, BranchLoss]
+    optional: frozenset[str]
+    balanced: BalancedModel | None
+    messenger: Any
+    direct: bool
+
+    def tensors(
+        self, outputs: Mapping[str, Any], own: Sequence[Any], inputs: Mapping[str, Any]
+    ) -> dict[str, list[Any]]:
+        """The tensors that each branch's loss looks at.
+
+        Args:
+            outputs: The prediction model's outputs by name.
+            own: The balanced model's copies of them, branch by branch, if any.
+            inputs: The training model's inputs by name.
+        """
+        return looked_at(self.losses, outputs, own, inputs)
+
+
+def looked_at(
+    losses: Mapping[str, Branch],
+    outputs: Mapping[str, Any],
+    own: Sequence[Any],
+    inputs: Mapping[str, Any],
+) -> dict[str, list[Any]]:
+    """The tensors that each branch's loss looks at; arguments as for `Wiring`."""
+    copies = iter(own)
+    found = {}
+    for branch, layer in losses.items():
+        found[branch] = [
+            inputs[name]
+            if name not in outputs
+            else (next(copies) if own else outputs[name])
+            for name in layer.looks_at
+        ]
+    return found
+
+
+def read(model: keras.Model) -> Wiring:
+    """The parts of a training model, from its layers, inputs and outputs."""
+    (weighter,) = _layers_of(model, Weighter)
+    balanced = next(iter(_layers_of(model, BalancedModel)), None)
+    if balanced is None:
+        (prediction_model,) = _layers_of(model, keras.Model)
+    else:
+        prediction_model = balanced.prediction_model
+    by_name = {layer.branch: layer for layer in _layers_of(model, Branch)}
+    losses = {branch: by_name[branch] for branch in weighter.branches}
+    targets = {branch: layer.target for branch, layer in losses.items()}
+    outputs = [key for key in model.output if key not in loss_keys(losses)]
+    names = [*losses, *(name for name in targets.values() if name is not None)]
+    structure = named_structure(prediction_model, data_names(model.input, names))
+    ordered = is_functional(prediction_model)
+    inputs = _layers_of(model, keras.layers.InputLayer)
+    return Wiring(
+        prediction_model,
+        weighter,
+        losses,
+        TrainingInputs(model.input, structure, outputs, targets, ordered=ordered),
+        measured(losses, outputs),
+        frozenset(layer.name for layer in inputs if layer.optional),
+        balanced,
+        next(iter(_layers_of(model, Messenger)), None),
+        direct=not any(f"{branch}_valid" in model.output for branch in losses),
+    )
+
+
+def measured(
+    losses: Mapping[str, Branch], outputs: Iterable[str]
+) -> dict[str, BranchLoss]:
+    """The branch whose target an output's metrics are given, by output.
+
+    That of the output's name, or the first that looks at the output alone and has a
+    target.
+    """
+    found = {}
+    for output in outputs:
+        fitting = [
+            layer
+            for layer in losses.values()
+            if isinstance(layer, BranchLoss) and layer.looks_at == [output]
+        ]
+        fitting.sort(key=lambda layer: layer.branch != output)
+        if fitting:
+            found[output] = fitting[0]
+    return found
+
+
+def loss_keys(branches: Iterable[str]) -> set[str]:
+    """The keys of a training model's outputs that aren't predictions."""
+    keys = {f"{branch}_{what}" for branch in branches for what in ("loss", "valid")}
+    return keys | {WEIGHTED_LOSS}
+
+
+def _layers_of(model: keras.Model, kind: type) -> list[Any]:
+    return [layer for layer in model.layers if isinstance(layer, kind)]
