@@ -9,7 +9,7 @@ layers that trains the first. How the losses are balanced is a layer you choose:
     prediction.predict(x)
 """
 
-from lossweigh import callbacks
+from lossweigh import callbacks, losses
 from lossweigh.balancing import (
     IMTLG,
     MGDA,
@@ -101,4 +101,5 @@ __all__ = [
     "callbacks",
     "ignoreLoss",
     "ignore_loss",
+    "losses",
 ]

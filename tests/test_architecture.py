@@ -1,6 +1,7 @@
 """Imports point one way, private Keras stays in one file, and names are kept."""
 
 import ast
+import inspect
 import pathlib
 
 import keras
@@ -29,12 +30,12 @@ ARROWS = {
         "weighting",
     },
     "losses": {"_check", "_compat", "autodiff", "branches"},
-    "metrics": {"_check", "_compat", "losses"},
     "callbacks": {"_check", "training", "weighting"},
 }
 BASES = {
     "weighting": {"base", "adaptive", "learned"},
     "balancing": {"base", "passes", "_solvers", "_statistics"},
+    "losses": {"_shapes", "_steps", "distances", "miners"},
 }
 
 
@@ -112,6 +113,11 @@ def test_public_names_are_documented_and_registered():
             registered = keras.saving.get_registered_name(thing)
             abstract = ("Balancer", "Weighter")
             assert registered in (f"lossweigh>{name}", *abstract), name
+    for name in lossweigh.losses.__all__:
+        thing = getattr(lossweigh.losses, name)
+        assert thing.__doc__, name
+        if not inspect.isabstract(thing):
+            assert keras.saving.get_registered_name(thing) == f"lossweigh>{name}", name
     assert lossweigh.ignore_loss is lossweigh.ignoreLoss
     assert keras.saving.get_registered_name(lossweigh.ignoreLoss) == (
         "lossweigh>ignoreLoss"

@@ -1,0 +1,139 @@
+"""Schroff, Kalenichenko & Philbin: a sample nearer to its class than to another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from lossweigh import _check
+from lossweigh.branches import MaskedLoss, OwnTarget
+from lossweigh.branches.elements import divide, to_rank
+from lossweigh.losses import _shapes
+from lossweigh.losses.distances import Distance, check_distance
+from lossweigh.losses.miners import GivenTriplets, Miner
+
+
+@keras.saving.register_keras_serializable(package="lossweigh")
+class TripletMargin(MaskedLoss, OwnTarget):
+    """An anchor is to be nearer to its positive than to its negative, by a margin.
+
+        L = mean_a max(0, m + D(f_a, f_p) - D(f_a, f_n))
+
+    with the embeddings `f` of an anchor, of a positive (a sample of the same
+    class) and of a negative (a sample of another class), the distance `D` and the
+    margin `m`. Who finds the triplets is the miner:
+
+    - `GivenTriplets()` takes the three as they are given: it has no target, and is
+      used in a `TargetFreeLoss(..., of=["anchor", "positive", "negative"])`.
+    - `BatchHard()` finds them in each batch, by labels: it is used in a
+      `BranchLoss(...)`, or in `compile(loss=...)` of a model with one output.
+
+    With `BatchHard` the mean is over the anchors that have a triplet: one without a
+    positive or negative in the batch has the value 0, no gradient, and doesn't
+    dilute the loss of the others. The values of the others are scaled for that, by
+    the number of valid samples over the number of anchors with a triplet, in
+    whatever way they are reduced. In a batch without any triplet the loss is 0.
+
+    FaceNet has `D` the squared distance of embeddings of length 1, Hermans, Beyer
+    and Leibe the distance itself, of embeddings of any length.
+
+    Args:
+        margin: Float of at least 0. FaceNet: 0.2.
+        distance: A `Distance`. Default: `Euclidean()`. Or `SquaredEuclidean()`,
+            `Cosine()`.
+        miner: A `Miner`. Default: `GivenTriplets()`. Or `BatchHard()`.
+        name: Name of the loss.
+        reduction: As in Keras.
+
+    Call arguments:
+        tensors: Three times `(batch, features)`, or labels, `(batch,)` or `(batch,
+            1)`, and embeddings `(batch, features)`.
+
+    Returns:
+        `values` gives `(batch,)` float32, one number an anchor, times its weight. A
+        sample with weight 0 may be the positive or negative of others, one that
+        isn't valid (masked, or without a label) may not.
+
+    Raises:
+        TypeError: If `distance` or `miner` is of another type.
+        ValueError: If `margin` is less than 0; if tensors don't have these shapes;
+            from `check_target`, if the labels can't make a triplet.
+
+    Examples:
+        >>> from keras import ops
+        >>> from lossweigh.losses.miners import BatchHard
+        >>> loss = TripletMargin(miner=BatchHard())
+        >>> labels = ops.array([0, 0, 1])  # the last is alone in its class
+        >>> embeddings = ops.array([[0.0, 0.0], [3.0, 4.0], [3.0, 0.0]])
+        >>> print(ops.convert_to_numpy(loss(labels, embeddings)).round(4))
+        1.7
+
+    Reference:
+        F. Schroff, D. Kalenichenko, J. Philbin. FaceNet: a unified embedding for
+        face recognition and clustering. CVPR 2015. For `BatchHard`: A. Hermans, L.
+        Beyer, B. Leibe. In defense of the triplet loss for person
+        re-identification. arXiv:1703.07737, 2017.
+    """
+
+    over_time = False
+
+    def __init__(
+        self,
+        *,
+        margin: float = 0.2,
+        distance: Distance | None = None,
+        miner: Miner | None = None,
+        name: str = "triplet_margin",
+        reduction: str = "sum_over_batch_size",
+    ) -> None:
+        super().__init__(name=name, reduction=reduction, dtype="float32")
+        self.margin = _check.not_negative("margin", margin)
+        self.distance = check_distance(distance)
+        self.miner = GivenTriplets() if miner is None else miner
+        if not isinstance(self.miner, Miner):
+            raise TypeError(
+                "`miner` must be a Miner, such as `GivenTriplets()` or `BatchHard()`. "
+                f"Received: miner={miner!r}."
+            )
+
+    def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:
+        anchor, positive, negative, found = self.miner.triplets(
+            tensors, valid, self.distance
+        )
+        near, far = self.distance(anchor, positive), self.distance(anchor, negative)
+        values = ops.maximum(self.margin + near - far, 0.0)
+        if found is not None:
+            counts = _shapes.valid_samples(valid)
+            counts = ops.ones_like(found) if counts is None else counts
+            values = ops.where(found, values, ops.zeros_like(values))
+            values = values * divide(_number(counts), _number(found))
+        return values if weight is None else values * to_rank(weight, 1, ops.mean)
+
+    def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
+        return self.miner.target_spec(prediction)
+
+    def check_target(self, branch: str, target: np.ndarray) -> None:
+        self.miner.check_target(branch, target)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "margin": self.margin,
+            "distance": keras.saving.serialize_keras_object(self.distance),
+            "miner": keras.saving.serialize_keras_object(self.miner),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> TripletMargin:
+        config = dict(config)
+        for key in ("distance", "miner"):
+            if isinstance(config.get(key), dict):
+                config[key] = keras.saving.deserialize_keras_object(config[key])
+        return cls(**config)
+
+
+def _number(where: Any) -> Any:
+    return ops.sum(ops.cast(where, "float32"))
