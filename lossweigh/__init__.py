@@ -9,7 +9,7 @@ layers that trains the first. How the losses are balanced is a layer you choose:
     prediction.predict(x)
 """
 
-from lossweigh import callbacks, losses
+from lossweigh import callbacks, losses, metrics
 from lossweigh.balancing import (
     IMTLG,
     MGDA,
@@ -28,7 +28,7 @@ from lossweigh.balancing import (
     PCGrad,
     UPGrad,
 )
-from lossweigh.branches import BranchLoss, TargetFreeLoss
+from lossweigh.branches import BranchLoss, MaskedLoss, TargetFreeLoss
 from lossweigh.constraints import Between, Simplex
 from lossweigh.training import (
     TrainingModel,
@@ -81,6 +81,7 @@ __all__ = [
     "LogSum",
     "LossWeighter",
     "MGDA",
+    "MaskedLoss",
     "NashMTL",
     "NormBalancer",
     "PCGrad",
@@ -102,4 +103,5 @@ __all__ = [
     "ignoreLoss",
     "ignore_loss",
     "losses",
+    "metrics",
 ]

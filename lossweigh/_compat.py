@@ -44,13 +44,29 @@ def serialize_loss(loss: Any) -> dict[str, Any]:
     return serialized
 
 
+class _Reader(keras.layers.Layer):
+    """Looks at a tensor's mask, which only a layer may."""
+
+    def __init__(self) -> None:
+        super().__init__(autocast=False, name="mask_reader")
+        self.supports_masking = True
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        self._found = (mask,)
+        return inputs
+
+
 def keras_mask(tensor: Any) -> Any:
     """The mask that the layer which made a tensor gave it, or `None`.
 
-    `keras.losses.Loss.__call__` reads `_keras_mask` of the prediction; a loss that
-    masks by itself has no other way to the mask in a plain Keras model.
+    Keras keeps it in an attribute of the tensor, or where a backend's tensors take
+    none (JAX) in a table of its own. A layer is given it either way, by public API.
     """
-    return getattr(tensor, "_keras_mask", None)
+    if isinstance(tensor, (list, tuple, dict)) or not keras.ops.is_tensor(tensor):
+        return None
+    reader = _Reader()
+    reader(tensor)
+    return reader._found[0]
 
 
 @contextlib.contextmanager

@@ -30,12 +30,13 @@ ARROWS = {
         "weighting",
     },
     "losses": {"_check", "_compat", "autodiff", "branches"},
+    "metrics": {"_check", "_compat", "branches", "losses"},
     "callbacks": {"_check", "training", "weighting"},
 }
 BASES = {
     "weighting": {"base", "adaptive", "learned"},
     "balancing": {"base", "passes", "_solvers", "_statistics"},
-    "losses": {"_shapes", "_steps", "distances", "miners"},
+    "losses": {"_series", "_shapes", "_steps", "distances", "miners"},
 }
 
 

@@ -1,22 +1,27 @@
-"""Losses that Keras doesn't have: of triplets, of pairs, of co-occurrences.
+"""Losses that Keras doesn't have: of sequences, triplets, pairs, co-occurrences.
 
 Each works in a `BranchLoss` or `TargetFreeLoss`, and where it is a function of one
 target and one output, in `compile(loss=...)` of any Keras model.
 """
 
 from lossweigh.losses.center import CenterLoss
+from lossweigh.losses.concordance import Concordance
 from lossweigh.losses.contrastive import ContrastiveLoss
+from lossweigh.losses.correlation import Correlation
 from lossweigh.losses.distances import Cosine, Distance, Euclidean, SquaredEuclidean
 from lossweigh.losses.glove import GloVe
 from lossweigh.losses.miners import BatchHard, GivenTriplets, Miner
 from lossweigh.losses.pairwise_ranking import PairwiseRanking
 from lossweigh.losses.pointwise_mutual_information import PointwiseMutualInformation
+from lossweigh.losses.target_replication import TargetReplication
 from lossweigh.losses.triplet_margin import TripletMargin
 
 __all__ = [
     "BatchHard",
     "CenterLoss",
+    "Concordance",
     "ContrastiveLoss",
+    "Correlation",
     "Cosine",
     "Distance",
     "Euclidean",
@@ -26,5 +31,6 @@ __all__ = [
     "PairwiseRanking",
     "PointwiseMutualInformation",
     "SquaredEuclidean",
+    "TargetReplication",
     "TripletMargin",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh import autodiff
+from lossweigh import _compat, autodiff
 from lossweigh.balancing import passes
 from lossweigh.balancing.base import Balancer
 from lossweigh.training.boundary import Cut, cut
@@ -226,26 +226,9 @@ def check_optimizer(optimizer: Any) -> None:
         )
 
 
-class _Reader(keras.layers.Layer):
-    """Looks at a tensor's mask, which only a layer may."""
-
-    def __init__(self) -> None:
-        super().__init__(autocast=False)
-        self.supports_masking = True
-
-    def call(self, inputs: Any, mask: Any = None) -> Any:
-        self._found = (mask,)
-        return inputs
-
-
 def masks_of(tensors: Sequence[Any]) -> list[Any]:
     """The masks that layers gave their outputs, `None` where there is none."""
-    masks = []
-    for tensor in tensors:
-        reader = _Reader()
-        reader(tensor)
-        masks.append(reader._found[0])
-    return masks
+    return [_compat.keras_mask(tensor) for tensor in tensors]
 
 
 def no_masks(tensors: Sequence[Any]) -> list[Any]:

@@ -1,0 +1,149 @@
+"""Pearson's correlation over the time steps of each sequence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh import _check
+from lossweigh.branches import MaskedLoss
+from lossweigh.losses import _series
+
+FORMS = ("scalar", "sequence", "repeated", "steps")
+
+
+@keras.saving.register_keras_serializable(package="lossweigh")
+class Correlation(MaskedLoss):
+    """How little a sequence's shape over time is that of its target: `1 - r`.
+
+        r = sum_t w_t (y_t - my) (p_t - mp)
+            / sqrt(sum_t w_t (y_t - my)^2 * sum_t w_t (p_t - mp)^2)
+
+    with `y_t` and `p_t` target and prediction at step `t`, `w_t` the weight of the
+    step, and `my` and `mp` the weighted means over the sequence's valid steps. From 0,
+    for the same shape at any level and scale, by 1 to 2, for the opposite. Each channel
+    has its own correlation; the sequence's loss is the mean over those of its channels
+    that have a valid element. Levels and scales are free: add a squared error as a
+    second branch of the output, or take `Concordance`.
+
+    The same loss, and the same gradient, comes in four forms:
+
+    | `form` | `values` gives | |
+    |---|---|---|
+    | `"scalar"` | `()` | the mean over the sequences, as it is |
+    | `"sequence"` | `(batch,)` | one number a sequence |
+    | `"repeated"` | `(batch, time)` | the same at each step, padded ones too |
+    | `"steps"` | `(batch, time)` | what each step adds to it, 0 where it's padded |
+
+    `"steps"` is `1 - (y_t - my) (p_t - mp) / (sy sp)`, `sy` and `sp` the standard
+    deviations: its mean over time is `1 - r`. With `n` valid steps out of `T` they are
+    multiplied by `T / n`, so that this holds for the mean over all `T`. A `BranchLoss`
+    takes all forms but the first, which has no sequences left to mask or weigh.
+
+    A weight `(batch,)` is the sequence's. One of `(batch, time)` weighs the steps in
+    `r`, and its mean over the valid steps weighs the sequence: weights that are
+    constant over time are the sequence's.
+
+    A sequence whose target or prediction is constant has no correlation: `r` counts as
+    0, its loss is 1, and its gradient 0. So it is with a single valid step. A sequence
+    without any counts for nothing. A correlation knows no units, so no fixed epsilon
+    tells a constant from small numbers; here that is a standard deviation below
+    `epsilon` times the mean (or 1e-15), which float32 can't tell from its rounding.
+
+    Args:
+        form: `"sequence"`, `"scalar"`, `"repeated"` or `"steps"`.
+        epsilon: Float of at least 0: a standard deviation of up to this times the
+            size of the mean is none.
+        name: Name of the loss.
+        reduction: As in Keras. A scalar is a mean already, whatever this is.
+
+    Call arguments:
+        y_true: Targets, of the prediction's shape.
+        y_pred: `(batch, time)` or `(batch, time, channels)`; time may be unknown.
+
+    Returns:
+        `values` gives float32 of the form's shape. It can be differentiated once.
+
+    Raises:
+        ValueError: If an argument is out of range or shapes don't fit.
+
+    Examples:
+        >>> from keras import ops
+        >>> loss = Correlation(form="steps")
+        >>> y_true = ops.array([[1.0, 2.0, 3.0, 4.0]])
+        >>> y_pred = ops.array([[5.0, 5.0, 7.0, 7.0]])
+        >>> steps = loss.values(y_true, y_pred)
+        >>> print(ops.convert_to_numpy(steps).round(3))
+        [[-0.342  0.553  0.553 -0.342]]
+        >>> print(ops.convert_to_numpy(loss(y_true, y_pred)).round(3))  # their mean
+        0.106
+
+    Reference:
+        K. Pearson. Notes on regression and inheritance in the case of two parents.
+        Proceedings of the Royal Society of London 58, 1895.
+    """
+
+    def __init__(
+        self,
+        *,
+        form: str = "sequence",
+        epsilon: float = 1e-6,
+        name: str = "correlation",
+        reduction: str = "sum_over_batch_size",
+    ) -> None:
+        super().__init__(name=name, reduction=reduction, dtype="float32")
+        self.form = _check.one_of("form", form, FORMS)
+        self.epsilon = _check.not_negative("epsilon", epsilon)
+
+    def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:
+        y_true, y_pred = tensors
+        of = _series.series("Correlation", y_true, y_pred, valid, weight)
+        if self.form == "steps":
+            return self._steps(of)
+        losses = of.of_samples(1.0 - self._correlation(of))
+        if self.form == "scalar":
+            return _series.mean_of_valid(losses, valid)
+        if self.form == "repeated":
+            shape = ops.shape(of.y_pred)[:2]
+            return ops.broadcast_to(ops.expand_dims(losses, 1), shape)
+        return losses
+
+    def _correlation(self, of: _series.Series) -> Any:
+        at = _series.moments(of)
+        per_true = self._inverse(at.var_true, at.size_true())
+        per_pred = self._inverse(at.var_pred, at.size_pred())
+        r = ops.clip(at.cov * per_true * per_pred, -1.0, 1.0)
+        both = per_true * per_pred
+        return _series.with_gradient(
+            r,
+            of,
+            at,
+            of_true=(-r * ops.square(per_true), both, 0.0),
+            of_pred=(both, -r * ops.square(per_pred), 0.0),
+        )
+
+    def _steps(self, of: _series.Series) -> Any:
+        # Here a gradient may differ from step to step: it takes the long way.
+        at = _series.moments(of)
+        d_true, d_pred = of.y_true - at.near_true, of.y_pred - at.near_pred
+        d_true = d_true - ops.expand_dims(of.mean(d_true), 1)
+        d_pred = d_pred - ops.expand_dims(of.mean(d_pred), 1)
+        per_true = self._inverse(of.mean(ops.square(d_true)), at.size_true())
+        per_pred = self._inverse(of.mean(ops.square(d_pred)), at.size_pred())
+        both = ops.expand_dims(per_true * per_pred, 1)
+        parts = 1.0 - d_true * d_pred * both
+        if of.steps is not None:
+            parts = parts * of.steps * ops.cast(ops.shape(parts)[1], parts.dtype)
+        if of.share is None:
+            return ops.mean(parts, axis=-1)
+        return ops.sum(parts * ops.expand_dims(of.share, 1), axis=-1)
+
+    def _inverse(self, variance: Any, size: Any) -> Any:
+        """One by the standard deviation, 0 for a constant."""
+        varies = _series.varies(variance, size, self.epsilon)
+        return ops.where(varies, ops.rsqrt(ops.where(varies, variance, 1.0)), 0.0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "form": self.form, "epsilon": self.epsilon}

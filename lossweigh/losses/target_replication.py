@@ -1,0 +1,163 @@
+"""Lipton, Kale, Elkan & Wetzel: a sequence's target at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh import _check, _compat
+from lossweigh.branches import MaskedLoss, OwnTarget
+from lossweigh.branches.elements import divide, to_rank
+from lossweigh.branches.functions import SPARSE, kind_of, loss_function, loss_name
+from lossweigh.losses import _steps
+
+
+@keras.saving.register_keras_serializable(package="lossweigh")
+class TargetReplication(MaskedLoss, OwnTarget):
+    """A sequence's target, asked for at every step and most of all at the last.
+
+        L = alpha * mean_{t < T} l_t + (1 - alpha) * l_T
+
+    with `l_t` the loss of the prediction at step `t` against the one target of the
+    sequence, `T` its last step that is real (neither masked nor padded, on either
+    side), and the mean over its earlier real steps. A sequence with one real step has
+    no earlier one: its loss is `l_T`, whole. A sequence without any counts for
+    nothing.
+
+    The recurrent network's output is per step, `return_sequences=True`; what counts
+    in the end is the last step's: see `lossweigh.metrics.LastStep`. `alpha=0` is the
+    last step's loss alone.
+
+    Class weights in a `BranchLoss` are the sequence's, by its class. A sample weight
+    `(batch,)` is the sequence's too; one of `(batch, time)` weighs each step's loss.
+
+    Args:
+        loss: `l`: a Keras loss name, a `keras.losses.Loss` or a registered function
+            `(y_true, y_pred)` that gives one number a step, `(batch, time)`.
+        alpha: Float from 0 to 1. The paper uses 0.5.
+        name: Name of the loss.
+        reduction: As in Keras.
+
+    Call arguments:
+        y_true: The target, once a sequence: `(batch,)` class indices for a sparse
+            loss, otherwise `(batch, classes)`; `(batch, 1)` or `(batch,)` for one
+            output.
+        y_pred: `(batch, time, classes)`.
+
+    Returns:
+        `values` gives `(batch,)` float32.
+
+    Raises:
+        TypeError: If `loss` is none of the above.
+        ValueError: If `alpha` is out of range, shapes don't fit, or `loss` doesn't
+            give one number a step.
+
+    Examples:
+        >>> from keras import ops
+        >>> loss = TargetReplication("mse", alpha=0.5)
+        >>> y_pred = ops.array([[[3.0], [1.0], [2.0]]])  # errors 3, 1 and 2
+        >>> print(ops.convert_to_numpy(loss(ops.array([[0.0]]), y_pred)))
+        4.5
+
+    Reference:
+        Z. C. Lipton, D. C. Kale, C. Elkan, R. Wetzel. Learning to diagnose with LSTM
+        recurrent neural networks. ICLR 2016, section 4.1. There sequences aren't
+        padded, and the mean is over all steps, the last one included; here it is
+        over the earlier ones.
+    """
+
+    def __init__(
+        self,
+        loss: str | keras.losses.Loss | Callable[[Any, Any], Any],
+        *,
+        alpha: float = 0.5,
+        name: str = "target_replication",
+        reduction: str = "sum_over_batch_size",
+    ) -> None:
+        super().__init__(name=name, reduction=reduction, dtype="float32")
+        self.loss = loss
+        self.function = loss_function(loss)
+        self.alpha = _check.between("alpha", alpha, 0.0, 1.0)
+        self.kind = kind_of(loss)
+        self.is_sparse = loss_name(loss) in SPARSE
+
+    def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:
+        y_true, y_pred = tensors
+        steps = self._per_step(y_true, y_pred, valid)
+        shape = ops.shape(steps)
+        if valid is None:
+            real = ops.ones(shape, dtype="bool")
+        else:
+            real = to_rank(ops.cast(valid, "bool"), 2, ops.any)
+            real = ops.broadcast_to(real, shape)
+            steps = ops.where(real, steps, 0.0)
+        if weight is not None:
+            steps = steps * to_rank(ops.cast(weight, "float32"), 2, ops.mean)
+        at_last, _ = _steps.last_step(real)
+        earlier = ops.logical_and(real, ops.logical_not(at_last))
+        number = ops.sum(ops.cast(earlier, "float32"), axis=1)
+        last = ops.sum(ops.where(at_last, steps, 0.0), axis=1)
+        others = divide(ops.sum(ops.where(earlier, steps, 0.0), axis=1), number)
+        alpha = ops.where(number > 0, self.alpha, 0.0)
+        return alpha * others + (1.0 - alpha) * last
+
+    def _per_step(self, y_true: Any, y_pred: Any, valid: Any) -> Any:
+        """The loss of each step, `(batch, time)`."""
+        expected, _ = self.target_spec(tuple(y_pred.shape))
+        received = tuple(y_true.shape)
+        if len(received) == len(expected) + 1 and received[-1] == 1:
+            y_true = ops.squeeze(y_true, -1)
+        elif len(received) == len(expected) - 1 and expected[-1] == 1:
+            y_true = ops.expand_dims(y_true, -1)
+        if len(y_true.shape) != len(expected) or (
+            len(expected) == 2 and y_true.shape[1] not in (None, expected[1])
+        ):
+            raise ValueError(
+                "`y_true` must hold the target once a sequence, of the shape "
+                f"{expected}, for a prediction of shape {tuple(y_pred.shape)}. "
+                f"Received a target of shape {received}."
+            )
+        if valid is not None:  # what isn't valid may be nan
+            there = to_rank(ops.cast(valid, "bool"), 2, ops.any)
+            there = ops.expand_dims(there, -1)
+            y_pred = ops.where(there, y_pred, ops.full_like(y_pred, 0.5))
+        num_steps = ops.shape(y_pred)[1]
+        target = ops.repeat(ops.expand_dims(y_true, 1), num_steps, axis=1)
+        steps = self.function(target, y_pred)
+        if len(steps.shape) != 2:
+            raise ValueError(
+                f"`loss` must give one number a step, (batch, time). The loss "
+                f"{loss_name(self.loss)!r} gave the shape {tuple(steps.shape)} for a "
+                f"prediction of shape {tuple(y_pred.shape)}."
+            )
+        return ops.cast(steps, "float32")
+
+    def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
+        shape = tuple(prediction)
+        if len(shape) != 3 or isinstance(shape[0], (list, tuple)):
+            raise ValueError(
+                "TargetReplication is of an output with time steps, (batch, time, "
+                f"classes). Received a prediction of shape {shape}. Does the recurrent "
+                "layer have `return_sequences=True`?"
+            )
+        if self.is_sparse:
+            return (shape[0],), "int32"
+        return (shape[0], shape[2]), "float32"
+
+    def get_config(self) -> dict[str, Any]:
+        loss = self.loss if isinstance(self.loss, str) else None
+        return {
+            **super().get_config(),
+            "loss": _compat.serialize_loss(self.loss) if loss is None else loss,
+            "alpha": self.alpha,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> TargetReplication:
+        config = dict(config)
+        if isinstance(config["loss"], dict):
+            config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
+        return cls(**config)
