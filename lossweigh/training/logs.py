@@ -47,6 +47,7 @@ class BranchLogs:
             output, or of each that has a loss, in the outputs' order.
         weighted_metrics: Likewise, for metrics that see the sample weights.
         ordered: Whether the outputs' order is known, so that a list can be read.
+        whole: The outputs whose target isn't given element by element.
         balanced: Whether a balancer weighs the branches' gradients too.
     """
 
@@ -60,6 +61,7 @@ class BranchLogs:
         *,
         ordered: bool = True,
         balanced: bool = False,
+        whole: Sequence[str] = (),
     ) -> None:
         self.given = {"metrics": metrics, "weighted_metrics": weighted_metrics}
         self.branches = list(branches)
@@ -77,6 +79,8 @@ class BranchLogs:
             ).items():
                 for identifier in some:
                     metric = _metric(identifier, targets[output], outputs[output])
+                    if output in whole:
+                        _check_whole(argument, output, identifier, metric)
                     _build_metric(metric, targets[output], outputs[output])
                     label = metric.name
                     if len(outputs) > 1:
@@ -178,6 +182,19 @@ def _metric(identifier: Any, target: Any, prediction: Any) -> Any:
     if isinstance(identifier, str):
         metric.name = identifier  # "mae" is logged as "mae", as in Keras
     return metric
+
+
+def _check_whole(argument: str, output: str, identifier: Any, metric: Any) -> None:
+    """Keras's own metrics compare element with element: that isn't possible here."""
+    if type(metric).__module__.split(".")[0] == "keras":
+        shown = repr(identifier) if isinstance(identifier, str) else "..."
+        raise ValueError(
+            f"`{argument}` of the output {output!r} must be metrics of your own or "
+            "`lossweigh.metrics.LastStep`: its target is given once a sample, not for "
+            "each element, and a metric of Keras would compare what doesn't belong "
+            f"together. Received: {identifier!r}. For the last real step of a sequence "
+            f"write `lossweigh.metrics.LastStep({shown})`."
+        )
 
 
 def _build_metric(metric: Any, target: Any, prediction: Any) -> None:

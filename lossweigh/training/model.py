@@ -166,6 +166,12 @@ class TrainingModel(keras.Model):
             weighted_metrics,
             ordered=self._wiring.data.ordered,
             balanced=self.balancer is not None,
+            whole=[
+                output
+                for output, layer in self._wiring.measured.items()
+                if len(self.input[target_name(layer.target)].shape)
+                < len(self.output[output].shape) - layer.is_sparse
+            ],
         )
         optimizer = keras.optimizers.get(optimizer)
         own = [] if self.balancer is None else self.balancer.trainable_variables

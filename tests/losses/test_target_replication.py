@@ -213,6 +213,17 @@ def test_shapes():
         lw.build_training_model(model, loss)
 
 
+@pytest.mark.parametrize("metric", ["accuracy", keras.metrics.CategoricalAccuracy()])
+def test_a_metric_that_compares_each_step_is_refused(metric):
+    inputs = keras.Input((T, 2), name="x")
+    out = layers.Dense(C, activation="softmax", name="label")(lstm(inputs))
+    training = lw.build_training_model(
+        keras.Model(inputs, out), TargetReplication("categorical_crossentropy")
+    )
+    with pytest.raises(ValueError, match=r"'label' must be .*LastStep\(.*\)`"):
+        training.compile("sgd", metrics=[metric])
+
+
 def test_no_steps_at_all():
     y, p = draw("mse")
     value = TargetReplication("mse")(y, p[:, :0])

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
+from balanced_nets import Uneven
 from keras import layers, ops
 
 import lossweigh as lw
-from tests.training.balanced_nets import Uneven
 
 ROWS, BATCH = 12, 4
 
