@@ -103,7 +103,7 @@ def draw(path, y, said, results):
     right.set(title="Level and shape, held-out days")
     right.legend(frameon=False)
     right.minorticks_off()
-    right.set_xticks([0.2, 0.5, 1, 2, 5, 10], ["0.2", "0.5", "1", "2", "5", "10"])
+    right.set_xticks([0.2, 0.5, 1, 2, 4], ["0.2", "0.5", "1", "2", "4"])
     for axes in (*days, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
