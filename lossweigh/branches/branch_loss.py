@@ -215,6 +215,8 @@ class BranchLoss(Branch):
                 f"{tuple(y_true.shape)}."
             )
         labelled, y_true = self._labels(y_true)
+        if labelled is not None and isinstance(self.loss, OwnTarget):
+            labelled = to_rank(labelled, 1, ops.all)  # its target is a sample's, whole
         weights = [sample_weight, self.weight_of_class(y_true, self.class_weight)]
         if isinstance(self.loss, MaskedLoss):
             valid = _all_of(mask, labelled)

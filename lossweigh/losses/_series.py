@@ -1,8 +1,7 @@
-"""Sequences of numbers: their means, variances and covariance over time."""
+"""Sequences of numbers: masked, weighted, and their moments over time."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,14 +9,14 @@ import keras
 from keras import ops
 
 from lossweigh.autodiff import custom_gradient
-from lossweigh.branches.elements import divide, per_sample, to_rank
+from lossweigh.branches.elements import divide, to_rank
 from lossweigh.losses import _shapes
 
 # Where a variance's inverse, squared, still fits into float32.
 _NO_VARIANCE = 1e-30
-# Numbers side by side that a processor adds up at once, and the first steps, whose
-# mean is near that of all: within `sqrt(T / 64)` standard deviations, at worst.
-_LANES, _FIRST = 128, 64
+# How many numbers a processor adds up side by side; and how many first steps have a
+# mean near that of all, at worst `sqrt(T / 64)` standard deviations away.
+_LANES, _FIRST = 32, 64
 
 
 class Series(NamedTuple):
@@ -113,109 +112,106 @@ def series(loss: str, y_true: Any, y_pred: Any, valid: Any, weight: Any) -> Seri
 class Moments(NamedTuple):
     """Means, variances and the covariance over time, `(batch, channels)` each.
 
+    Squares of numbers about 1000 leave few digits in float32, so something near the
+    mean is taken off first: what is added up is the rest.
+
     Attributes:
-        near_true: Numbers near the targets' means, `(batch, 1, channels)`. Of values
-            about 1000 float32 has too few digits to be squared: what these numbers
-            leave over is what is added up.
-        near_pred: Likewise.
-        mean_true: The targets' means, less `near_true`.
+        rest_true: `(batch, time / lanes, lanes * channels)`, the targets, less what is
+            near their mean.
+        rest_pred: Likewise.
+        mean_true: The mean of the rest.
         mean_pred: Likewise.
-        var_true: Divided by the number of steps, as all moments are.
+        size_true: The square of the targets' own mean.
+        size_pred: Likewise.
+        gap: The difference of the targets' mean and the predictions'.
+        var_true: Divided by the number of steps, as the covariance is.
         var_pred: Likewise.
         cov: The covariance.
     """
 
-    near_true: Any
-    near_pred: Any
+    rest_true: Any
+    rest_pred: Any
     mean_true: Any
     mean_pred: Any
+    size_true: Any
+    size_pred: Any
+    gap: Any
     var_true: Any
     var_pred: Any
     cov: Any
 
-    @property
-    def gap(self) -> Any:
-        """The difference of the means."""
-        return (self.near_true - self.near_pred)[:, 0] + self.mean_true - self.mean_pred
-
-    def size_true(self) -> Any:
-        """The square of the targets' mean."""
-        return ops.square(self.near_true[:, 0] + self.mean_true)
-
-    def size_pred(self) -> Any:
-        return ops.square(self.near_pred[:, 0] + self.mean_pred)
-
 
 def moments(of: Series) -> Moments:
-    """The moments of sequences; no gradient flows through them.
+    """The moments of sequences, in one pass; no gradient flows through them.
 
-    Equal values give a variance of exactly 0: the first is taken off before anything
-    is added up.
+    Equal values give a variance of exactly 0.
     """
     y_true, y_pred = ops.stop_gradient(of.y_true), ops.stop_gradient(of.y_pred)
-    lanes = 1
-    mean: Callable[..., Any]
-    if of.steps is None:
-        # One pass. With every n-th step side by side, as channels of their own, more
-        # numbers are added up at once; their moments are merged (Chan et al. 1983).
-        time, channels = y_true.shape[1:]
-        if time and channels:
-            lanes = max(
-                n for n in range(1, max(_LANES // channels, 1) + 1) if time % n == 0
-            )
-            shape = (-1, time // lanes, lanes * channels)
-            y_true, y_pred = ops.reshape(y_true, shape), ops.reshape(y_pred, shape)
-        first = max(_FIRST // lanes, 1)
+    near_true, near_pred = _near(of, y_true), _near(of, y_pred)
+    lanes = _number_of_lanes(of)
+    rest_true = _fold(y_true, lanes) - _tile(near_true, lanes)
+    rest_pred = _fold(y_pred, lanes) - _tile(near_pred, lanes)
 
-        def near(tensor: Any) -> Any:
-            start = tensor[:, :1]
-            return start + ops.mean(tensor[:, :first] - start, axis=1, keepdims=True)
+    def mean(tensor: Any) -> Any:
+        tensor = of.mean(tensor)
+        if lanes == 1:
+            return tensor
+        return ops.mean(ops.reshape(tensor, (-1, lanes, y_pred.shape[2])), axis=1)
 
-        mean = functools.partial(ops.mean, axis=1)
-    else:
-        index = ops.argmax(ops.cast(ops.not_equal(of.steps, 0.0), "int32"), axis=1)
-        index = ops.expand_dims(index, 1)
-
-        def near(tensor: Any) -> Any:
-            at = ops.broadcast_to(index, ops.shape(tensor[:, :1]))
-            start = ops.take_along_axis(tensor, at, axis=1)
-            return start + ops.expand_dims(of.mean(tensor - start), 1)
-
-        mean = of.mean
-
-    near_true, near_pred = near(y_true), near(y_pred)
-    d_true, d_pred = y_true - near_true, y_pred - near_pred
-    mean_true, mean_pred = mean(d_true), mean(d_pred)
-    var_true = mean(ops.square(d_true)) - ops.square(mean_true)
-    var_pred = mean(ops.square(d_pred)) - ops.square(mean_pred)
-    cov = mean(d_true * d_pred) - mean_true * mean_pred
-    found = (near_true, near_pred, mean_true, mean_pred, var_true, var_pred, cov)
-    return Moments(*found) if lanes == 1 else _merged(found, lanes, channels)
-
-
-def _merged(found: tuple[Any, ...], lanes: int, channels: int) -> Moments:
-    """The moments of all steps from those of each lane's."""
-    split = [ops.reshape(moment, (-1, lanes, channels)) for moment in found]
-    near_true, near_pred, mean_true, mean_pred, var_true, var_pred, cov = split
-    mean_true = mean_true + (near_true - near_true[:, :1])
-    mean_pred = mean_pred + (near_pred - near_pred[:, :1])
-    all_true, all_pred = ops.mean(mean_true, axis=1), ops.mean(mean_pred, axis=1)
-    off_true = mean_true - ops.expand_dims(all_true, 1)
-    off_pred = mean_pred - ops.expand_dims(all_pred, 1)
+    mean_true, mean_pred = mean(rest_true), mean(rest_pred)
+    near_true, near_pred = near_true[:, 0], near_pred[:, 0]
     return Moments(
-        near_true[:, :1],
-        near_pred[:, :1],
-        all_true,
-        all_pred,
-        ops.mean(var_true + ops.square(off_true), axis=1),
-        ops.mean(var_pred + ops.square(off_pred), axis=1),
-        ops.mean(cov + off_true * off_pred, axis=1),
+        rest_true=rest_true,
+        rest_pred=rest_pred,
+        mean_true=mean_true,
+        mean_pred=mean_pred,
+        size_true=ops.square(near_true + mean_true),
+        size_pred=ops.square(near_pred + mean_pred),
+        gap=(near_true - near_pred) + (mean_true - mean_pred),
+        var_true=mean(ops.square(rest_true)) - ops.square(mean_true),
+        var_pred=mean(ops.square(rest_pred)) - ops.square(mean_pred),
+        cov=mean(rest_true * rest_pred) - mean_true * mean_pred,
     )
 
 
-def mean_of_valid(losses: Any, valid: Any) -> Any:
-    """The mean over the samples with a valid element."""
-    return ops.mean(per_sample(losses, _shapes.valid_samples(valid), []))
+def _number_of_lanes(of: Series) -> int:
+    """How many steps are put side by side, as channels: numbers added up at once."""
+    time, channels = of.y_pred.shape[1:]
+    if of.steps is not None or not time or not channels:
+        return 1
+    most = max(_LANES // channels, 1)
+    return max(number for number in range(1, most + 1) if time % number == 0)
+
+
+def _fold(tensor: Any, lanes: int) -> Any:
+    """`(batch, time, channels)` to `(batch, time / lanes, lanes * channels)`."""
+    if lanes == 1:
+        return tensor
+    time, channels = tensor.shape[1:]
+    return ops.reshape(tensor, (-1, time // lanes, lanes * channels))
+
+
+def _tile(tensor: Any, lanes: int) -> Any:
+    return tensor if lanes == 1 else ops.tile(tensor, (1, 1, lanes))
+
+
+def _near(of: Series, tensor: Any) -> Any:
+    """Something near the mean over time, `(batch, 1, ...)`; the value of a constant."""
+    if of.steps is None:
+        start, some = tensor[:, :1], tensor[:, :_FIRST]
+        return start + ops.mean(some - start, axis=1, keepdims=True)
+    first = ops.argmax(ops.cast(ops.not_equal(of.steps, 0.0), "int32"), axis=1)
+    first = ops.broadcast_to(ops.expand_dims(first, 1), ops.shape(tensor[:, :1]))
+    start = ops.take_along_axis(tensor, first, axis=1)
+    return start + ops.expand_dims(of.mean(tensor - start), 1)
+
+
+def centered(of: Series, tensor: Any) -> tuple[Any, Any]:
+    """A tensor less its means over time, and these squared; with all gradients."""
+    near = ops.stop_gradient(_near(of, tensor))
+    mean = of.mean(tensor - near)
+    size = ops.square(ops.stop_gradient(mean) + near[:, 0])
+    return tensor - near - ops.expand_dims(mean, 1), size
 
 
 def varies(variance: Any, size: Any, epsilon: float) -> Any:
@@ -245,16 +241,15 @@ def with_gradient(
         value: `(batch, channels)`.
         of: The sequences.
         at: Their moments.
-        of_true: The factors of the targets' gradient: of `y_t - mean(y)`, of
-            `p_t - mean(p)`, and the constant.
+        of_true: What makes the targets' gradient, `(batch, channels)` each: the
+            factors of `y_t - mean(y)` and of `p_t - mean(p)`, and the constant.
         of_pred: Those of the predictions'.
 
     Returns:
         The value; it can be differentiated once.
     """
-    y_true, y_pred = ops.stop_gradient(of.y_true), ops.stop_gradient(of.y_pred)
-    number = 1.0 if of.steps is not None else ops.shape(y_true)[1]
-    number = ops.cast(number, y_true.dtype)
+    shape, lanes = ops.shape(of.y_pred), _number_of_lanes(of)
+    number = ops.cast(shape[1] if of.steps is None else 1, value.dtype)
 
     def constant(factors: tuple[Any, Any, Any]) -> Callable[..., Any]:
         a, b, c = factors
@@ -262,12 +257,13 @@ def with_gradient(
 
         def function(_: Any) -> Any:
             def gradient(upstream: Any) -> Any:
+                scale = upstream / number
                 on_true, on_pred, on_all = (
-                    ops.expand_dims(upstream * factor / number, 1)
+                    _tile(ops.expand_dims(scale * factor, 1), lanes)
                     for factor in (a, b, c)
                 )
-                total = on_true * (y_true - at.near_true)
-                total = total + (on_pred * (y_pred - at.near_pred) + on_all)
+                total = on_true * at.rest_true + (on_pred * at.rest_pred + on_all)
+                total = ops.reshape(total, shape)
                 return (total if of.steps is None else total * of.steps,)
 
             return (ops.zeros_like(value),), gradient

@@ -77,7 +77,7 @@ class Concordance(MaskedLoss):
         of = _series.series("Concordance", y_true, y_pred, valid, weight)
         at = _series.moments(of)
         whole = at.var_true + at.var_pred + ops.square(at.gap)
-        size = ops.maximum(at.size_true(), at.size_pred())
+        size = ops.maximum(at.size_true, at.size_pred)
         differ = _series.varies(whole, size, self.epsilon)
         per_whole = ops.where(differ, 2.0 / ops.where(differ, whole, 1.0), 0.0)
         c = ops.where(differ, ops.clip(at.cov * per_whole, -1.0, 1.0), 1.0)

@@ -9,7 +9,8 @@ from keras import ops
 
 from lossweigh import _check
 from lossweigh.branches import MaskedLoss
-from lossweigh.losses import _series
+from lossweigh.branches.elements import per_sample
+from lossweigh.losses import _series, _shapes
 
 FORMS = ("scalar", "sequence", "repeated", "steps")
 
@@ -104,7 +105,8 @@ class Correlation(MaskedLoss):
             return self._steps(of)
         losses = of.of_samples(1.0 - self._correlation(of))
         if self.form == "scalar":
-            return _series.mean_of_valid(losses, valid)
+            valid = _shapes.valid_samples(valid)
+            return ops.mean(per_sample(losses, valid, []))
         if self.form == "repeated":
             shape = ops.shape(of.y_pred)[:2]
             return ops.broadcast_to(ops.expand_dims(losses, 1), shape)
@@ -112,12 +114,12 @@ class Correlation(MaskedLoss):
 
     def _correlation(self, of: _series.Series) -> Any:
         at = _series.moments(of)
-        per_true = self._inverse(at.var_true, at.size_true())
-        per_pred = self._inverse(at.var_pred, at.size_pred())
-        r = ops.clip(at.cov * per_true * per_pred, -1.0, 1.0)
+        per_true = self._inverse(at.var_true, at.size_true)
+        per_pred = self._inverse(at.var_pred, at.size_pred)
+        r = at.cov * per_true * per_pred
         both = per_true * per_pred
         return _series.with_gradient(
-            r,
+            ops.clip(r, -1.0, 1.0),
             of,
             at,
             of_true=(-r * ops.square(per_true), both, 0.0),
@@ -126,14 +128,11 @@ class Correlation(MaskedLoss):
 
     def _steps(self, of: _series.Series) -> Any:
         # Here a gradient may differ from step to step: it takes the long way.
-        at = _series.moments(of)
-        d_true, d_pred = of.y_true - at.near_true, of.y_pred - at.near_pred
-        d_true = d_true - ops.expand_dims(of.mean(d_true), 1)
-        d_pred = d_pred - ops.expand_dims(of.mean(d_pred), 1)
-        per_true = self._inverse(of.mean(ops.square(d_true)), at.size_true())
-        per_pred = self._inverse(of.mean(ops.square(d_pred)), at.size_pred())
-        both = ops.expand_dims(per_true * per_pred, 1)
-        parts = 1.0 - d_true * d_pred * both
+        d_true, size_true = _series.centered(of, of.y_true)
+        d_pred, size_pred = _series.centered(of, of.y_pred)
+        per_true = self._inverse(of.mean(ops.square(d_true)), size_true)
+        per_pred = self._inverse(of.mean(ops.square(d_pred)), size_pred)
+        parts = 1.0 - d_true * d_pred * ops.expand_dims(per_true * per_pred, 1)
         if of.steps is not None:
             parts = parts * of.steps * ops.cast(ops.shape(parts)[1], parts.dtype)
         if of.share is None:

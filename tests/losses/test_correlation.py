@@ -100,12 +100,13 @@ def test_against_scipy(steps, level):
     np.testing.assert_allclose(got, 1 - np.mean(of_each, -1), atol=1e-5)
 
 
-@pytest.mark.parametrize("scale", [1e-8, 1e-3, 1e4, 1e10])
-@pytest.mark.parametrize("other", [1e-3, 1e4])
+@pytest.mark.parametrize(
+    ("scale", "other"), [(1e-8, 1e4), (1e-3, 1e-3), (1e4, 1e-3), (1e10, 1e4)]
+)
 def test_of_any_unit(scale, other):
-    y, p = draw(3, 40)
+    y, p = draw(4, 30, 3)
     y, p = (y * scale).astype("float32"), (p * other + 3 * other).astype("float32")
-    expected = [1 - pearsonr(y[i].astype("float64"), p[i])[0] for i in range(3)]
+    expected = by_hand(y, p)
     for form in ("sequence", "steps"):
         got = samples(Correlation(form=form).values(y, p))
         np.testing.assert_allclose(array_of(got), expected, atol=1e-5)
@@ -113,7 +114,7 @@ def test_of_any_unit(scale, other):
 
 def test_a_long_start_far_from_the_rest():
     """The first steps' mean is that of no other step."""
-    y, p = draw(2, 500, seed=3)
+    y, p = draw(4, 500, 3, seed=3)
     y[:, :70] += 1e3
     p[:, 0] -= 1e4
     got = array_of(Correlation().values(y, p))
@@ -125,7 +126,7 @@ def test_a_long_start_far_from_the_rest():
     [
         *((kind, shape) for kind in (None, *MASKS) for shape in (None, (B, T))),
         *(("holes", shape) for shape in WEIGHTS),
-        *(("channels", shape) for shape in WEIGHTS),
+        ("channels", (B, T, C)),
     ],
 )
 def test_masks_and_weights(kind, shape):
@@ -140,7 +141,7 @@ def test_masks_and_weights(kind, shape):
         y, p = hidden(y, p, valid)
     y, p = ops.array(y), ops.array(p)
     shapes = {"scalar": (), "sequence": (B,), "repeated": (B, T), "steps": (B, T)}
-    for form in FORMS if shape == (B, T) else ("sequence", "steps"):
+    for form in FORMS if kind == "holes" else ("sequence", "steps"):
         got = Correlation(form=form).values(y, p, valid=valid, weight=weight)
         assert tuple(got.shape) == shapes[form]
         got = array_of(got)
@@ -149,7 +150,7 @@ def test_masks_and_weights(kind, shape):
             continue
         each = got if form == "sequence" else got.mean(1)
         np.testing.assert_allclose(each, expected, atol=1e-5)
-        if form == "steps" and kind in ("right", "left", "holes"):
+        if form == "steps" and kind not in (None, "samples", "channels"):
             assert not got[~valid].any()
 
 
@@ -186,8 +187,8 @@ def test_weights_that_are_the_same():
 @pytest.mark.parametrize(
     ("form", "case"),
     [
-        *(("sequence", case) for case in ("plain", "lanes", "shifted", "weight")),
-        *(("steps", case) for case in ("lanes", "shifted")),
+        *(("sequence", case) for case in ("lanes", "shifted", "weight")),
+        ("steps", "shifted"),
         *((form, "both") for form in FORMS),
     ],
 )
@@ -228,7 +229,7 @@ def test_gradient_of_single_steps():
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ["sequence", "steps"])
 def test_sequences_without_a_correlation(form):
     """Constants, one step, no step: finite, and no gradient."""
     y, _ = draw(6, 11)
@@ -247,14 +248,10 @@ def test_sequences_without_a_correlation(form):
             y, p = y[:4], p[:4]
 
         def function(y, p, real=real):
-            values = Correlation(form=form).values(y, p, valid=real)
-            return values if form == "scalar" else samples(values)
+            return samples(Correlation(form=form).values(y, p, valid=real))
 
         values, gradients = value_and_gradients(function, y, p)
-        expected = [1, 1, 1, 1, 1, 0][: len(y)]
-        if form == "scalar":
-            expected = 1.0
-        np.testing.assert_allclose(values, expected, atol=1e-6)
+        np.testing.assert_allclose(values, [1, 1, 1, 1, 1, 0][: len(y)], atol=1e-6)
         for gradient in gradients:
             np.testing.assert_array_equal(gradient, 0.0)
     one, gradient = value_and_gradients(function, y[:, :1], p[:, :1])
@@ -263,7 +260,7 @@ def test_sequences_without_a_correlation(form):
 
 
 def test_bounds():
-    y, _ = draw(20, 50, seed=4)
+    y, _ = draw(4, 30, 3, seed=4)
     loss = Correlation()
     assert (array_of(loss.values(y, 3 * y + 1)) >= 0).all()
     np.testing.assert_allclose(loss.values(y, 3 * y + 1), 0, atol=1e-6)
@@ -301,9 +298,10 @@ def test_a_plain_keras_model(time):
     got = model.evaluate(x, y, sample_weight=weight, verbose=0)
     expected = by_hand(y, p, real, weight).mean()
     np.testing.assert_allclose(got, expected, atol=1e-5)
-    history = model.fit(x, y[..., 0], epochs=2, verbose=0).history["loss"]
-    np.testing.assert_allclose(history[0], by_hand(y, p, real).mean(), atol=1e-5)
-    assert history[1] < history[0]
+    if time == T:
+        history = model.fit(x, y[..., 0], epochs=2, verbose=0).history["loss"]
+        np.testing.assert_allclose(history[0], by_hand(y, p, real).mean(), atol=1e-5)
+        assert history[1] < history[0]
 
 
 @pytest.mark.parametrize("form", FORMS[1:])

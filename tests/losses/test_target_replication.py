@@ -224,6 +224,20 @@ def test_a_metric_that_compares_each_step_is_refused(metric):
         training.compile("sgd", metrics=[metric])
 
 
+@pytest.mark.parametrize("classes", [C, T])
+def test_a_missing_label_is_the_whole_sequence_s(classes):
+    rng = np.random.default_rng(4)
+    y = np.eye(classes, dtype="float32")[rng.integers(0, classes, B)]
+    p = rng.random((B, T, classes)).astype("float32")
+    labelled = np.arange(B) % 3 > 0
+    y[0], y[3, 0] = np.nan, np.nan
+    layer = lw.BranchLoss(TargetReplication("mse"), missing="nan")
+    got = ops.convert_to_numpy(layer([y, p]))
+    each = by_hand("mse", y, p, 0.5)
+    expected = np.where(labelled, each, 0.0) * B / labelled.sum()
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
 def test_no_steps_at_all():
     y, p = draw("mse")
     value = TargetReplication("mse")(y, p[:, :0])
