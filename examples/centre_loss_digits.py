@@ -107,7 +107,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--short", action="store_true", help="one epoch of 1,000 digits")
+    parser.add_argument("--short", action="store_true", help="one epoch, few digits")
     parser.add_argument("--out", type=Path, default=Path("centre_loss_digits"))
     options = parser.parse_args(arguments)
     data, (test_x, test_y) = load(options.seed)
