@@ -1,12 +1,13 @@
-"""Which sentence comes next? A ranking loss without a target, and two encoders.
+"""Two encoders that find the answer to a question, learned from right and wrong ones.
 
-A question is a sentence of Wikipedia, its right answer the sentence that follows, a
-wrong answer another one: of 64 others that with the best score, drawn in each epoch.
-Two encoders give vectors of length 1; a pair's score is their inner product, and the
-loss is `max(0, margin + wrong - right)`, of two outputs and no target. The encoders are
-what is kept: saved alone, loaded by Keras alone, and tried on paragraphs that they
-haven't seen, against chance and against TF-IDF, which counts the words that a pair
-shares. Needs gensim (with its test data), scikit-learn and matplotlib.
+The question is a sentence of Wikipedia, its right answer the sentence that follows, and
+there is no target: the right answer is to score higher than a wrong one, by a margin.
+Both encoders add up the words' vectors, which they share; how much a word weighs, each
+learns for itself, from the inverse document frequency (IDF) on. A wrong answer is the
+one that scores highest among 64 at random, drawn anew for each epoch. The encoders are
+saved separately, and compared with TF-IDF on paragraphs that they weren't trained on.
+
+Needs gensim (with the Wikipedia sample of its tests), scikit-learn and matplotlib.
 
     python examples/answer_ranking.py
 """
@@ -30,158 +31,129 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 import lossweigh as lw
 
 CORPUS = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
-WORDS, SIZE, OTHERS = (
-    40,
-    256,
-    64,
-)  # of a sentence, of a vector, to choose a wrong one of
+NUM_WORDS = 40  # of a sentence; what is longer is cut off
 
 
-def read_paragraphs(num_pages):
-    """Paragraphs of two or more sentences, of 5 to 60 words each."""
+def read_paragraphs(short):
+    """Lists of sentences of 5 to 60 words, in their order."""
     with bz2.open(datapath(CORPUS)) as file:
         pages = [filter_wiki(text) for _, text, _ in extract_pages(file, ["0"])]
-    lines = [line.strip() for page in pages[:num_pages] for line in page.split("\n")]
-    found = [re.split(r"(?<=[.!?])\s+(?=[A-Z])", line) for line in lines]
-    found = [
-        [s for s in some if 5 <= len(re.findall(r"\w\w+", s)) < 60] for some in found
-    ]
-    return [sentences for sentences in found if len(sentences) > 1]
+    found = []
+    for line in "\n".join(pages[: 30 if short else None]).splitlines():
+        sentences = re.split(r"(?<=[.!?])\s+(?=[A-Z])", line.strip())
+        found.append([s for s in sentences if 5 <= len(re.findall(r"\w\w+", s)) <= 60])
+    return found
 
 
-def as_rows(sentences, tfidf):
-    """Numbers of words, (sentences, 40) from 1; 0 where there is no more word."""
-    rows, known = np.zeros((len(sentences), WORDS), "int32"), tfidf.vocabulary_
-    words, unknown = tfidf.build_analyzer(), len(tfidf.vocabulary_)
-    for row, sentence in zip(rows, sentences, strict=True):
-        numbers = [known.get(word, unknown) + 1 for word in words(sentence)][:WORDS]
-        row[: len(numbers)] = numbers
-    return rows
+def pair(paragraphs, step):
+    """Sentences and those that follow them; with a step of 2 all are different ones."""
+    pairs = [(p[i], p[i + 1]) for p in paragraphs for i in range(0, len(p) - 1, step)]
+    return [list(sentences) for sentences in zip(*pairs, strict=True)]
 
 
-class Triplets(keras.utils.PyDataset):
-    """Batches of a question, its answer and a wrong one."""
-
-    def __init__(self, questions, answers, encoders, batch=256):
-        super().__init__()
-        self.rows, self.encoders, self.batch = (questions, answers), encoders, batch
-        self.on_epoch_end()
-
-    def __len__(self):
-        return -(-len(self.wrong) // self.batch)
-
-    def on_epoch_end(self):
-        """Draws the wrong answers."""
-        asked, told = vectors(self.encoders, *self.rows)
-        self.order, self.wrong = (
-            np.random.permutation(len(told)),
-            np.zeros(len(told), int),
-        )
-        for some in np.array_split(self.order, max(len(told) // OTHERS, 1)):
-            scores = asked[some] @ told[some].T
-            np.fill_diagonal(scores, -np.inf)
-            self.wrong[some] = some[scores.argmax(axis=1)]
-        np.random.shuffle(self.order)
-
-    def __getitem__(self, index):
-        rows = self.order[index * self.batch : (index + 1) * self.batch]
-        questions, answers = self.rows
-        return (
-            {"q": questions[rows], "r": answers[rows], "w": answers[self.wrong[rows]]},
-        )
+def to_numbers(sentences, tfidf):
+    """Whole numbers, `(sentences, NUM_WORDS)`: 0 is no word, 1 an unknown one."""
+    split, known = tfidf.build_analyzer(), tfidf.vocabulary_
+    rows = [[known.get(word, -1) + 2 for word in split(s)] for s in sentences]
+    return keras.utils.pad_sequences(rows, NUM_WORDS, padding="post", truncating="post")
 
 
-def build(idf, dropout=0.3):
-    """The model of the two scores, and the encoders, which share their words."""
-    idf = np.concatenate([[0], idf, [0]])  # rare words say more, unknown ones nothing
-    start = np.random.normal(size=(len(idf), SIZE)) / SIZE**0.5 * idf[:, None]
-    start = keras.initializers.Constant(start)
-    words = layers.Embedding(len(idf), SIZE, start, mask_zero=True)
-
-    def encoder(name):
-        x = keras.Input((WORDS,), dtype="int32")
-        hidden = layers.Dropout(dropout, noise_shape=(None, WORDS, 1))(words(x))
-        hidden = layers.GlobalAveragePooling1D()(hidden)
-        return keras.Model(x, layers.UnitNormalization()(hidden), name=name)
-
-    asked, told = encoder("questions"), encoder("answers")
-    q, r, w = (keras.Input((WORDS,), dtype="int32", name=name) for name in "qrw")
-    right = layers.Dot(1, name="right")([asked(q), told(r)])
-    wrong = layers.Dot(1, name="wrong")([asked(q), told(w)])
-    return keras.Model([q, r, w], {"right": right, "wrong": wrong}), (asked, told)
-
-
-def vectors(encoders, *rows):
-    pairs = zip(encoders, rows, strict=True)
-    return [
-        encoder.predict(some, batch_size=1024, verbose=0) for encoder, some in pairs
-    ]
+def build_models(idf, dimension=256):
+    """The encoders of questions and of answers, and the model that scores answers."""
+    vectors = layers.Embedding(len(idf), dimension, "normal", mask_zero=True)
+    encoders = []
+    for name in ("question_encoder", "answer_encoder"):
+        words = keras.Input((NUM_WORDS,), dtype="int32", name="words")
+        start = keras.initializers.Constant(idf[:, None])
+        weight = layers.Embedding(len(idf), 1, start, mask_zero=True)
+        weighted = layers.Multiply()([weight(words), vectors(words)])
+        some = layers.Dropout(0.5, noise_shape=(None, NUM_WORDS, 1))(weighted)
+        vector = layers.UnitNormalization()(layers.GlobalAveragePooling1D()(some))
+        encoders.append(keras.Model(words, vector, name=name))
+    ask, answer = encoders
+    names, scores = ("question", "right", "wrong"), []
+    inputs = [keras.Input((NUM_WORDS,), dtype="int32", name=name) for name in names]
+    for name, given in zip(names[1:], inputs[1:], strict=True):
+        score = layers.Dot(1, name=f"{name}_score")
+        scores.append(score([ask(inputs[0]), answer(given)]))
+    return ask, answer, keras.Model(inputs, scores)
 
 
-def hits(asked, told):
-    """How often the right answer is the first, and in the first ten."""
-    scores = np.nan_to_num(asked @ told.T, nan=-np.inf)
-    right = np.diag(scores)[:, None]  # of equal scores half come before
-    before = np.sum(scores > right, axis=1) + (np.sum(scores == right, axis=1) - 1) / 2
-    return np.mean(before < 1), np.mean(before < 10)
+def draw_wrong(questions, answers, random, groups_of=64):
+    """For each question the best-scored wrong answer of a random group: its number."""
+    wrong = np.empty(len(questions), int)
+    order = random.permutation(len(questions))
+    for group in np.array_split(order, max(1, len(order) // groups_of)):
+        scores = questions[group] @ answers[group].T
+        np.fill_diagonal(scores, -np.inf)
+        wrong[group] = group[scores.argmax(axis=1)]
+    return wrong
 
 
-def draw(path, curve, table):
+def train(ask, answer, scorer, questions, answers, options):
+    ranking = lw.losses.PairwiseRanking(margin=0.5)
+    losses = {"rank": lw.TargetFreeLoss(ranking, of=["right_score", "wrong_score"])}
+    training = lw.build_training_model(scorer, losses, lw.FixedWeights())
+    training.compile(keras.optimizers.Adam(0.005))
+    random = np.random.default_rng(options.seed)
+    for _ in range(1 if options.short else options.epochs):
+        encoded = [
+            m.predict(x, 1024, 0) for m, x in ((ask, questions), (answer, answers))
+        ]
+        x = {"question": questions, "right": answers}
+        x["wrong"] = answers[draw_wrong(*encoded, random)]
+        training.fit(x, batch_size=256)
+
+
+def ranks(scores):
+    """How many answers score higher than the right one, which is on the diagonal."""
+    right = np.diag(scores)[:, None]
+    ties = (scores == right).sum(axis=1) - 1
+    return (scores > right).sum(axis=1) + ties / 2
+
+
+def draw(path, found):
     axes = (figure := Figure((7, 4.4), layout="constrained")).subplots()
-    for place, (name, color) in enumerate({"at 1": "C0", "at 10": "C1"}.items()):
-        epochs, other = np.arange(1, len(curve) + 1), table["TF-IDF"][place]
-        axes.plot(epochs, np.array(curve)[:, place], "o-", color=color)
-        axes.axhline(other, color=color, ls="--", lw=1)
-        axes.text(1, other, f"TF-IDF, {name}", color=color, va="bottom")
-    axes.set(xlabel="epoch", ylabel="hit rate of the encoders", ylim=(0, None))
+    axes.set_prop_cycle(color=["#5f6368", "#e0812b", "#9bb8d9", "#2f6fb0"])
+    for name, rank in found.items():
+        axes.plot(range(1, 101), [(rank < k).mean() for k in range(1, 101)], label=name)
+    axes.set(xlabel="k", ylabel="hit rate at k", xlim=(1, 100), ylim=(0, 1))
+    axes.legend(frameon=False)
     figure.savefig(path, dpi=110)
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--short", action="store_true", help="30 articles, one epoch")
-    parser.add_argument("--out", type=Path, default=Path("answer_ranking"))
+    parser.add_argument("--short", action="store_true", help="30 pages, one epoch")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("answer_ranking"))
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(options.seed)
-    paragraphs = read_paragraphs(30 if options.short else None)
-    out = np.random.rand(len(paragraphs)) < 0.1
-    seen = [p for p, held in zip(paragraphs, out, strict=True) if not held]
-    unseen = [p for p, held in zip(paragraphs, out, strict=True) if held]
-    tfidf = TfidfVectorizer(min_df=2).fit([sentence for p in seen for sentence in p])
-    pairs = [(p[i], p[i + 1]) for p in seen for i in range(len(p) - 1)]
-    test = [(p[i], p[i + 1]) for p in unseen for i in range(0, len(p) - 1, 2)]
-    rows = [as_rows(some, tfidf) for some in zip(*test, strict=True)]
-
-    model, encoders = build(tfidf.idf_)
-    rank = lw.TargetFreeLoss(
-        lw.losses.PairwiseRanking(margin=0.3), of=["right", "wrong"]
-    )
-    training = lw.build_training_model(model, {"rank": rank}, lw.FixedWeights())
-    training.compile(keras.optimizers.Adam(5e-3))
-    data = Triplets(*(as_rows(s, tfidf) for s in zip(*pairs, strict=True)), encoders)
-    curve = []
-    for epoch in range(1 if options.short else options.epochs):
-        training.fit(data, initial_epoch=epoch, epochs=epoch + 1, shuffle=False)
-        curve.append(hits(*vectors(encoders, *rows)))
-
-    options.out.mkdir(parents=True, exist_ok=True)
-    paths = [options.out / f"{encoder.name}.keras" for encoder in encoders]
-    for encoder, path in zip(encoders, paths, strict=True):
-        encoder.save(path)
-    alone = [keras.models.load_model(path) for path in paths]
-    table = {"chance": (1 / len(test), min(10 / len(test), 1))}
-    table["TF-IDF"] = hits(
-        *(tfidf.transform(s).toarray() for s in zip(*test, strict=True))
-    )
-    table["two encoders"] = hits(*vectors(alone, *rows))
-    print(f"{len(test):>5} held-out pairs    hit rate at 1     at 10")
-    for name, (first, ten) in table.items():
-        print(f"{name:<20}{first:>17.3f}{ten:>10.3f}")
-    draw(options.out / "answer_ranking.png", curve, table)
-    print("Written:", *paths, options.out / "answer_ranking.png")
-    return table, curve
+    paragraphs = read_paragraphs(options.short)
+    order = np.random.permutation(len(paragraphs))
+    held_out = pair([paragraphs[i] for i in order[: len(order) // 10]], 2)
+    kept = [paragraphs[i] for i in order[len(order) // 10 :]]
+    tfidf = TfidfVectorizer().fit(sum(kept, []))
+    asked, told = (tfidf.transform(side) for side in held_out)
+    found = {"random": ranks(np.random.random((asked.shape[0],) * 2))}
+    found["TF-IDF"] = ranks((asked @ told.T).toarray())
+    tfidf = TfidfVectorizer(min_df=2).fit(sum(kept, []))
+    asked, told = (to_numbers(side, tfidf) for side in held_out)
+    ask, answer, scorer = build_models(np.concatenate([[0, 0], tfidf.idf_]))
+    found["encoders, untrained"] = ranks(ask.predict(asked) @ answer.predict(told).T)
+    train(ask, answer, scorer, *(to_numbers(s, tfidf) for s in pair(kept, 1)), options)
+    options.output.mkdir(parents=True, exist_ok=True)
+    files = [options.output / f"{model.name}.keras" for model in (ask, answer)]
+    ask.save(files[0])
+    answer.save(files[1])
+    ask, answer = (keras.saving.load_model(file) for file in files)
+    found["encoders"] = ranks(ask.predict(asked) @ answer.predict(told).T)
+    print(f"\n{len(asked)} held-out pairs    hit rate at 1    at 10")
+    for name, rank in found.items():
+        print(f"{name:<28}{(rank < 1).mean():.3f} {(rank < 10).mean():>11.3f}")
+    draw(options.output / "answer_ranking.png", found)
+    return found
 
 
 if __name__ == "__main__":
