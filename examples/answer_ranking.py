@@ -2,12 +2,9 @@
 
 The question is a sentence of Wikipedia, its right answer the sentence that follows, and
 there is no target: the right answer is to score higher than a wrong one, by a margin.
-Both encoders add up the words' vectors, which they share; how much a word weighs, each
-learns for itself, from the inverse document frequency (IDF) on. A wrong answer is the
-one that scores highest among 64 at random, drawn anew for each epoch. The encoders are
-saved separately, and compared with TF-IDF on paragraphs that they weren't trained on.
-
-Needs gensim (with the Wikipedia sample of its tests), scikit-learn and matplotlib.
+The encoders share the words' vectors; each learns how much a word weighs, from TF-IDF's
+weights on. Wrong is the best-scored of 64 other answers, drawn anew for each epoch.
+Needs gensim (with its test data), scikit-learn and matplotlib.
 
     python examples/answer_ranking.py
 """
@@ -38,11 +35,9 @@ def read_paragraphs(short):
     """Lists of sentences of 5 to 60 words, in their order."""
     with bz2.open(datapath(CORPUS)) as file:
         pages = [filter_wiki(text) for _, text, _ in extract_pages(file, ["0"])]
-    found = []
-    for line in "\n".join(pages[: 30 if short else None]).splitlines():
-        sentences = re.split(r"(?<=[.!?])\s+(?=[A-Z])", line.strip())
-        found.append([s for s in sentences if 5 <= len(re.findall(r"\w\w+", s)) <= 60])
-    return found
+    lines = "\n".join(pages[: 30 if short else None]).splitlines()
+    found = [re.split(r"(?<=[.!?])\s+(?=[A-Z])", line.strip()) for line in lines]
+    return [[s for s in p if 5 <= len(re.findall(r"\w\w+", s)) <= 60] for p in found]
 
 
 def pair(paragraphs, step):
@@ -64,25 +59,23 @@ def build_models(idf, dimension=256):
     encoders = []
     for name in ("question_encoder", "answer_encoder"):
         words = keras.Input((NUM_WORDS,), dtype="int32", name="words")
-        start = keras.initializers.Constant(idf[:, None])
-        weight = layers.Embedding(len(idf), 1, start, mask_zero=True)
+        weight = layers.Embedding(len(idf), 1, mask_zero=True, weights=idf[:, None])
         weighted = layers.Multiply()([weight(words), vectors(words)])
         some = layers.Dropout(0.5, noise_shape=(None, NUM_WORDS, 1))(weighted)
         vector = layers.UnitNormalization()(layers.GlobalAveragePooling1D()(some))
         encoders.append(keras.Model(words, vector, name=name))
     ask, answer = encoders
-    names, scores = ("question", "right", "wrong"), []
+    names = ("question", "right", "wrong")
     inputs = [keras.Input((NUM_WORDS,), dtype="int32", name=name) for name in names]
-    for name, given in zip(names[1:], inputs[1:], strict=True):
-        score = layers.Dot(1, name=f"{name}_score")
-        scores.append(score([ask(inputs[0]), answer(given)]))
-    return ask, answer, keras.Model(inputs, scores)
+    asked, right, wrong = ask(inputs[0]), answer(inputs[1]), answer(inputs[2])
+    right_score = layers.Dot(1, name="right_score")([asked, right])
+    wrong_score = layers.Dot(1, name="wrong_score")([asked, wrong])
+    return ask, answer, keras.Model(inputs, [right_score, wrong_score])
 
 
-def draw_wrong(questions, answers, random, groups_of=64):
+def draw_wrong(questions, answers, groups_of=64):
     """For each question the best-scored wrong answer of a random group: its number."""
-    wrong = np.empty(len(questions), int)
-    order = random.permutation(len(questions))
+    wrong, order = np.empty(len(answers), int), np.random.permutation(len(answers))
     for group in np.array_split(order, max(1, len(order) // groups_of)):
         scores = questions[group] @ answers[group].T
         np.fill_diagonal(scores, -np.inf)
@@ -90,26 +83,22 @@ def draw_wrong(questions, answers, random, groups_of=64):
     return wrong
 
 
-def train(ask, answer, scorer, questions, answers, options):
+def train(ask, answer, scorer, questions, answers, epochs):
     ranking = lw.losses.PairwiseRanking(margin=0.5)
     losses = {"rank": lw.TargetFreeLoss(ranking, of=["right_score", "wrong_score"])}
     training = lw.build_training_model(scorer, losses, lw.FixedWeights())
     training.compile(keras.optimizers.Adam(0.005))
-    random = np.random.default_rng(options.seed)
-    for _ in range(1 if options.short else options.epochs):
-        encoded = [
-            m.predict(x, 1024, 0) for m, x in ((ask, questions), (answer, answers))
-        ]
-        x = {"question": questions, "right": answers}
-        x["wrong"] = answers[draw_wrong(*encoded, random)]
+    for _ in range(epochs):
+        encoded = ask.predict(questions, 1024, 0), answer.predict(answers, 1024, 0)
+        wrong = answers[draw_wrong(*encoded)]
+        x = {"question": questions, "right": answers, "wrong": wrong}
         training.fit(x, batch_size=256)
 
 
 def ranks(scores):
     """How many answers score higher than the right one, which is on the diagonal."""
     right = np.diag(scores)[:, None]
-    ties = (scores == right).sum(axis=1) - 1
-    return (scores > right).sum(axis=1) + ties / 2
+    return (scores > right).sum(axis=1) + (scores == right).sum(axis=1) / 2 - 0.5
 
 
 def draw(path, found):
@@ -124,30 +113,30 @@ def draw(path, found):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--short", action="store_true", help="30 pages, one epoch")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("answer_ranking"))
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(options.seed)
     paragraphs = read_paragraphs(options.short)
-    order = np.random.permutation(len(paragraphs))
-    held_out = pair([paragraphs[i] for i in order[: len(order) // 10]], 2)
-    kept = [paragraphs[i] for i in order[len(order) // 10 :]]
-    tfidf = TfidfVectorizer().fit(sum(kept, []))
+    np.random.shuffle(paragraphs)
+    held_out = pair(paragraphs[::10], 2)
+    del paragraphs[::10]
+    tfidf = TfidfVectorizer().fit(s for p in paragraphs for s in p)
     asked, told = (tfidf.transform(side) for side in held_out)
     found = {"random": ranks(np.random.random((asked.shape[0],) * 2))}
     found["TF-IDF"] = ranks((asked @ told.T).toarray())
-    tfidf = TfidfVectorizer(min_df=2).fit(sum(kept, []))
+    tfidf = TfidfVectorizer(min_df=2).fit(s for p in paragraphs for s in p)
     asked, told = (to_numbers(side, tfidf) for side in held_out)
     ask, answer, scorer = build_models(np.concatenate([[0, 0], tfidf.idf_]))
     found["encoders, untrained"] = ranks(ask.predict(asked) @ answer.predict(told).T)
-    train(ask, answer, scorer, *(to_numbers(s, tfidf) for s in pair(kept, 1)), options)
+    pairs = [to_numbers(side, tfidf) for side in pair(paragraphs, 1)]
+    train(ask, answer, scorer, *pairs, 1 if options.short else 10)
     options.output.mkdir(parents=True, exist_ok=True)
     files = [options.output / f"{model.name}.keras" for model in (ask, answer)]
     ask.save(files[0])
     answer.save(files[1])
-    ask, answer = (keras.saving.load_model(file) for file in files)
+    ask, answer = (keras.saving.load_model(file) for file in files)  # alone
     found["encoders"] = ranks(ask.predict(asked) @ answer.predict(told).T)
     print(f"\n{len(asked)} held-out pairs    hit rate at 1    at 10")
     for name, rank in found.items():

@@ -1,14 +1,28 @@
-"""Ranking without a target, and two encoders that stand alone: the short form."""
+"""Answers to questions: the data, what is drawn, and that the example runs."""
 
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "answer_ranking.py"
+
+# Without lossweigh: the encoders are models of Keras alone.
+ALONE = """
+import sys
+import keras, numpy as np
+for name in ("question", "answer"):
+    encoder = keras.saving.load_model(f"{sys.argv[1]}/{name}_encoder.keras")
+    vector = encoder.predict(np.array([[2, 3, 4, *[0] * 37]], "int32"), verbose=0)
+    np.testing.assert_allclose(np.linalg.norm(vector), 1.0, rtol=1e-5)
+    print(name, vector.shape)
+assert "lossweigh" not in sys.modules
+"""
 
 
 @pytest.fixture(scope="module")
@@ -16,41 +30,79 @@ def example():
     return runpy.run_path(str(EXAMPLE))
 
 
-def test_hits_against_a_loop(example):
-    rng = np.random.default_rng(0)
-    asked, told = rng.integers(-2, 3, (2, 30, 2)).astype(float)
-    first = ten = 0
-    for question, right in zip(asked, told, strict=True):
-        own = question @ right
-        others = [question @ answer for answer in told]
-        before = sum(o > own for o in others) + (sum(o == own for o in others) - 1) / 2
-        first, ten = first + (before < 1), ten + (before < 10)
-    np.testing.assert_allclose(example["hits"](asked, told), [first / 30, ten / 30])
-    # What isn't a number isn't a hit.
-    assert example["hits"](np.full((30, 2), np.nan), told)[0] == 0
+def test_pairs_are_neighbours(example):
+    paragraphs = [["a", "b", "c", "d", "e"], [], ["f"], ["g", "h"]]
+    questions, answers = example["pair"](paragraphs, 1)
+    assert ("".join(questions), "".join(answers)) == ("abcdg", "bcdeh")
+    questions, answers = example["pair"](paragraphs, 2)
+    assert ("".join(questions), "".join(answers)) == ("acg", "bdh")
 
 
-def test_rows_of_words(example):
-    tfidf = TfidfVectorizer().fit(["beta alpha", "alpha gamma"])
-    rows = example["as_rows"](["gamma unknown alpha", "beta " * 50], tfidf)
+def test_words_are_numbers_and_unknown_ones_are_one(example):
+    tfidf = example["TfidfVectorizer"]().fit(["the cat saw", "the dog"])
+    rows = example["to_numbers"](["The dog, the bird", "cat " * 50], tfidf)
+    words = dict(zip(tfidf.get_feature_names_out(), range(2, 9), strict=False))
     assert rows.shape == (2, 40)
-    np.testing.assert_array_equal(rows[0, :4], [3, 4, 1, 0])
-    assert (rows[1] == 2).all()
+    assert rows[0].tolist() == [words["the"], words["dog"], words["the"], 1] + [0] * 36
+    assert rows[1].tolist() == [words["cat"]] * 40
 
 
-def test_short(example, tmp_path, capsys):
-    table, curve = example["main"](["--short", "--out", str(tmp_path)])
+def test_ranks_against_a_loop(example):
+    random = np.random.default_rng(0)
+    scores = random.integers(3, size=(20, 20))
+    expected = [
+        sum(s > row[i] for s in row) + (sum(s == row[i] for s in row) - 1) / 2
+        for i, row in enumerate(scores)
+    ]
+    np.testing.assert_allclose(example["ranks"](scores), expected)
+
+
+def test_a_wrong_answer_is_the_best_scored_one_of_another(example):
+    random = np.random.default_rng(0)
+    questions, answers = random.normal(size=(2, 30, 4))
+    wrong = example["draw_wrong"](questions, answers)  # one group: all of them
+    scores = questions @ answers.T
+    for number, row in enumerate(scores):
+        best = max(np.delete(row, number))
+        assert wrong[number] != number
+        np.testing.assert_allclose(row[wrong[number]], best)
+    questions, answers = random.normal(size=(2, 200, 4))
+    assert (example["draw_wrong"](questions, answers) != np.arange(200)).all()
+
+
+def test_the_untrained_encoders_weigh_words_as_tfidf_does(example):
+    idf = np.array([0.0, 0.0, 1.5, 2.5, 4.0])
+    ask, answer, scorer = example["build_models"](idf, 3)
+    (vectors,) = (w for w in ask.weights if w.shape == (5, 3))
+    assert any(weight is vectors for weight in answer.weights)
+    vectors = keras.ops.convert_to_numpy(vectors)
+    rows = np.array([[2, 4, 1] + [0] * 37, [3, 0, 0] + [0] * 37], "int32")
+    sums = np.array([1.5 * vectors[2] + 4 * vectors[4], 2.5 * vectors[3]])
+    expected = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    for encoder in (ask, answer):
+        encoded = encoder.predict(rows, verbose=0)
+        np.testing.assert_allclose(encoded, expected, rtol=1e-4, atol=1e-5)
+    x = {"question": rows, "right": rows, "wrong": rows[::-1]}
+    right, wrong = scorer.predict(x, verbose=0)
+    np.testing.assert_allclose(right[:, 0], 1.0, rtol=1e-5)
+    np.testing.assert_allclose(wrong[:, 0], expected[0] @ expected[1], atol=1e-5)
+
+
+def test_the_short_form_and_the_encoders_alone(example, tmp_path, capsys):
+    found = example["main"](["--short", "--output", str(tmp_path)])
+    assert list(found) == ["random", "TF-IDF", "encoders, untrained", "encoders"]
+    rates = {name: (rank < 10).mean() for name, rank in found.items()}
+    assert rates["random"] < 0.5 * rates["encoders"]
     printed = capsys.readouterr().out
-    assert len(curve) == 1
-    for name, (first, ten) in table.items():
-        assert f"{first:>17.3f}{ten:>10.3f}" in printed
-        assert name in printed
-        assert 0 <= first <= ten <= 1
-    assert table["two encoders"][1] > table["chance"][1]
-    for name in ("questions", "answers"):  # without the training model
-        encoder = keras.models.load_model(tmp_path / f"{name}.keras")
-        rows = np.zeros((2, 40), "int32")
-        rows[:, 0] = [1, 2]
-        lengths = np.linalg.norm(encoder.predict(rows, verbose=0), axis=1)
-        np.testing.assert_allclose(lengths, 1, rtol=1e-5)
+    rows = printed[printed.index("held-out pairs") :].splitlines()[1:5]
+    for row, (name, rank) in zip(rows, found.items(), strict=True):
+        assert row.startswith(name)
+        shown = [float(number) for number in row[28:].split()]
+        expected = [(rank < 1).mean(), (rank < 10).mean()]
+        np.testing.assert_allclose(shown, expected, atol=1e-3)
     assert (tmp_path / "answer_ranking.png").stat().st_size > 10_000
+    run = [sys.executable, "-c", ALONE, str(tmp_path)]
+    ended = subprocess.run(run, capture_output=True, text=True, env=dict(os.environ))
+    assert ended.stdout.split("\n")[:2] == ["question (1, 256)", "answer (1, 256)"], (
+        ended.stderr
+    )
