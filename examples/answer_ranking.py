@@ -62,8 +62,9 @@ def build_models(idf, dimension=256):
         weight = layers.Embedding(len(idf), 1, mask_zero=True, weights=idf[:, None])
         weighted = layers.Multiply()([weight(words), vectors(words)])
         some = layers.Dropout(0.5, noise_shape=(None, NUM_WORDS, 1))(weighted)
-        vector = layers.UnitNormalization()(layers.GlobalAveragePooling1D()(some))
-        encoders.append(keras.Model(words, vector, name=name))
+        mean = layers.GlobalAveragePooling1D()(some)  # it may be 0, where nan begins
+        unit = layers.LayerNormalization(epsilon=1e-6, center=False, scale=False)(mean)
+        encoders.append(keras.Model(words, unit / dimension**0.5, name=name))
     ask, answer = encoders
     names = ("question", "right", "wrong")
     inputs = [keras.Input((NUM_WORDS,), dtype="int32", name=name) for name in names]
@@ -83,15 +84,14 @@ def draw_wrong(questions, answers, groups_of=64):
     return wrong
 
 
-def train(ask, answer, scorer, questions, answers, epochs):
+def train(ask, answer, scorer, asked, told, epochs):
     ranking = lw.losses.PairwiseRanking(margin=0.5)
     losses = {"rank": lw.TargetFreeLoss(ranking, of=["right_score", "wrong_score"])}
     training = lw.build_training_model(scorer, losses, lw.FixedWeights())
     training.compile(keras.optimizers.Adam(0.005))
     for _ in range(epochs):
-        encoded = ask.predict(questions, 1024, 0), answer.predict(answers, 1024, 0)
-        wrong = answers[draw_wrong(*encoded)]
-        x = {"question": questions, "right": answers, "wrong": wrong}
+        wrong = draw_wrong(ask.predict(asked, 1024, 0), answer.predict(told, 1024, 0))
+        x = {"question": asked, "right": told, "wrong": told[wrong]}
         training.fit(x, batch_size=256)
 
 
