@@ -65,13 +65,13 @@ def load_images(root, size, seed):
 
 
 def build_models(name, weights, size, names):
-    image = keras.Input((size, size, 3), name="image")
+    image, shape = keras.Input((size, size, 3), name="image"), (size, size, 3)
     if name == "small":
         stack = [layers.Conv2D(64, 5, 4), layers.BatchNormalization(), layers.ReLU()]
         backbone = keras.Sequential([*stack, layers.GlobalMaxPooling2D()])
     else:
-        settings = {"include_top": False, "weights": weights, "pooling": "avg"}
-        backbone = getattr(keras.applications, name)(input_tensor=image, **settings)
+        settings = {"include_top": False, "weights": weights, "input_shape": shape}
+        backbone = getattr(keras.applications, name)(pooling="avg", **settings)
     features = backbone(layers.Rescaling(1 / 127.5, offset=-1)(image))
     heads = {h: layers.Dense(len(names[h]), "softmax", name=h) for h in HEADS}
     return backbone, keras.Model(image, {h: heads[h](features) for h in HEADS})

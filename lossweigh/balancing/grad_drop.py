@@ -72,12 +72,13 @@ class GradDrop(Balancer):
     def mix(
         self, gradients: list[Any], weights: list[Any], place: int, draws: Any
     ) -> Any:
-        total = positive = size = 0.0
+        # Each summand is used once: TensorFlow adds three tensors in an order that
+        # depends on which of them nobody else still reads.
+        positive = negative = 0.0
         for gradient in gradients:
             gradient = ops.cast(gradient, "float32")
-            total = total + gradient
             positive = positive + ops.relu(gradient)
-            size = size + ops.abs(gradient)
-        purity = 0.5 * (1.0 + ops.divide_no_nan(total, size))
-        chosen = ops.where(draws[place] < purity, positive, total - positive)
+            negative = negative + ops.relu(-gradient)
+        purity = ops.divide_no_nan(positive, positive + negative)
+        chosen = ops.where(draws[place] < purity, positive, -negative)
         return ops.cast(chosen, gradients[0].dtype)
