@@ -61,7 +61,9 @@ def lost(model, x, y, weights, balancer=None):
     """What one step of plain descent takes off the shared kernel."""
     before = model.get_weights()
     losses = dict.fromkeys(y, "mse")
-    training = lw.build_training_model(model, losses, lw.FixedWeights(weights), balancer)
+    training = lw.build_training_model(
+        model, losses, lw.FixedWeights(weights), balancer
+    )
     training.compile(keras.optimizers.SGD(1.0))
     training.train_on_batch(x, y)
     shared = before[0] - model.get_weights()[0]
