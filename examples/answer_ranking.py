@@ -115,7 +115,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--short", action="store_true", help="30 pages, one epoch")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("answer_ranking"))
+    parser.add_argument("--out", type=Path, default=Path("answer_ranking"))
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(options.seed)
     paragraphs = read_paragraphs(options.short)
@@ -132,8 +132,8 @@ def main(arguments=None):
     found["encoders, untrained"] = ranks(ask.predict(asked) @ answer.predict(told).T)
     pairs = [to_numbers(side, tfidf) for side in pair(paragraphs, 1)]
     train(ask, answer, scorer, *pairs, 1 if options.short else 10)
-    options.output.mkdir(parents=True, exist_ok=True)
-    files = [options.output / f"{model.name}.keras" for model in (ask, answer)]
+    options.out.mkdir(parents=True, exist_ok=True)
+    files = [options.out / f"{model.name}.keras" for model in (ask, answer)]
     ask.save(files[0])
     answer.save(files[1])
     ask, answer = (keras.saving.load_model(file) for file in files)  # alone
@@ -141,7 +141,7 @@ def main(arguments=None):
     print(f"\n{len(asked)} held-out pairs    hit rate at 1    at 10")
     for name, rank in found.items():
         print(f"{name:<28}{(rank < 1).mean():.3f} {(rank < 10).mean():>11.3f}")
-    draw(options.output / "answer_ranking.png", found)
+    draw(options.out / "answer_ranking.png", found)
     return found
 
 

@@ -123,7 +123,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=0, help="the first of five")
     parser.add_argument("--short", action="store_true", help="one seed, few rows")
-    parser.add_argument("--output", type=Path, default=Path("closer_validation"))
+    parser.add_argument("--out", type=Path, default=Path("closer_validation"))
     options = parser.parse_args(arguments)
     seeds = range(options.seed, options.seed + (1 if options.short else 5))
     keras.utils.set_random_seed(options.seed)
@@ -138,8 +138,8 @@ def main(arguments=None):
         gap = values[:, 1] - values[:, 0]
         cells = np.stack([*values.mean(0), gap.mean(0), gap.std(0)], 1).ravel()
         print((f"{method:<20}" + 2 * CELLS).format(*cells))
-    options.output.mkdir(parents=True, exist_ok=True)
-    path = options.output / "closer_validation.png"
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "closer_validation.png"
     draw(path, dates[:-NUM_TEST], chance, errors)
     print(f"\nWritten: {path}")
     return errors

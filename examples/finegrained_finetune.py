@@ -123,7 +123,7 @@ def main(arguments=None):
     parser.add_argument("--rates", type=float, nargs=2, default=[1e-3, 1e-4])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--short", action="store_true", help="small, few images")
-    parser.add_argument("--output", type=Path, default=Path("finegrained_finetune"))
+    parser.add_argument("--out", type=Path, default=Path("finegrained_finetune"))
     options = parser.parse_args(arguments)
     if options.short:
         options.backbone, options.size, options.epochs = "small", 48, [1, 2]
@@ -138,10 +138,10 @@ def main(arguments=None):
     for head in HEADS:
         values = logs[f"val_{head}_accuracy"][options.epochs[0] - 1 :]
         print(f"{head:<7}of {len(names[head]):<10}{values[0]:<14.3f}{values[-1]:.3f}")
-    options.output.mkdir(parents=True, exist_ok=True)
-    models[1].save(options.output / "predictor.keras")
-    draw(options.output / "finegrained_finetune.png", logs, options.epochs[0])
-    print(f"\nWritten: {options.output / 'finegrained_finetune.png'}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    models[1].save(options.out / "predictor.keras")
+    draw(options.out / "finegrained_finetune.png", logs, options.epochs[0])
+    print(f"\nWritten: {options.out / 'finegrained_finetune.png'}")
     return logs
 
 

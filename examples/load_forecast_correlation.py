@@ -78,9 +78,8 @@ def train(name, seed, x, y, epochs):
 def scores(said, y):
     """RMSE in GW, and the mean over days of the correlation."""
     rmse = np.sqrt(np.mean((said - y) ** 2))
-    return rmse, np.mean(
-        [np.corrcoef(a, b)[0, 1] for a, b in zip(said, y, strict=True)]
-    )
+    days = zip(said, y, strict=True)
+    return rmse, np.mean([np.corrcoef(a, b)[0, 1] for a, b in days])
 
 
 def draw(path, y, said, results):

@@ -122,7 +122,7 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=0, help="the first of them")
     parser.add_argument("--epochs", type=int, default=6, help=f"of {STEPS} steps each")
     parser.add_argument("--short", action="store_true", help="one seed, one epoch")
-    parser.add_argument("--output", type=Path, default=Path("partial_labels"))
+    parser.add_argument("--out", type=Path, default=Path("partial_labels"))
     options = parser.parse_args(arguments)
     if options.short:
         options.seeds = options.epochs = 1
@@ -139,9 +139,9 @@ def main(arguments=None):
         print(f"{method:<21}" + "    ".join(f"{m:.2f} ± {s:.2f}" for m, s in cells))
     wins = (errors[:, 0] < errors[:, 1]).sum(0)
     print("together beats alone " + "".join(f"in {n:<12}" for n in wins) + "seeds")
-    options.output.mkdir(parents=True, exist_ok=True)
-    draw(options.output / "partial_labels.png", errors)
-    print(f"\nWritten: {options.output / 'partial_labels.png'}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    draw(options.out / "partial_labels.png", errors)
+    print(f"\nWritten: {options.out / 'partial_labels.png'}")
     return errors
 
 

@@ -31,7 +31,6 @@ import lossweigh as lw
 
 ALPHAS = {"last step alone": 0.0, "target replication": 0.2}
 COLORS = {"last step alone": "#9c3fa8", "target replication": "#2f6fb0"}
-GREY = "#5f6368"
 SPEAKERS, STEPS, SHORTEST, CHANNELS = 9, 29, 7, 12
 
 
@@ -97,13 +96,12 @@ def draw(path, curves, baseline):
     for name, color in COLORS.items():
         for axes, part in ((left, 0), (right, 1)):
             runs = np.array([run[part] for run in curves[name]])
-            steps = (
-                np.arange(1, runs.shape[1] + 1) if part == 0 else -np.arange(SHORTEST)
-            )
+            epochs = np.arange(1, runs.shape[1] + 1)
+            steps = -np.arange(SHORTEST) if part else epochs
             axes.fill_between(steps, runs.min(0), runs.max(0), color=color, alpha=0.15)
             axes.plot(steps, runs.mean(0), color=color, label=name)
     for axes in (left, right):
-        axes.axhline(baseline, color=GREY, lw=0.8, label="logistic regression")
+        axes.axhline(baseline, color="#5f6368", lw=0.8, label="logistic regression")
         axes.set(ylabel="test accuracy", xmargin=0.02)
         axes.spines[["top", "right"]].set_visible(False)
     left.set(xlabel="epoch", title="At the last real step", ylim=(0.7, 1))

@@ -51,8 +51,8 @@ def residual_rms(said, y):
 def least_squares(x, y):
     """The residual RMS of the best straight line, for each head."""
     line = np.hstack([x, np.ones_like(x)])
-    said = {head: line @ np.linalg.lstsq(line, y[head])[0] for head in HEADS}
-    return residual_rms(said, y)
+    best = {head: np.linalg.lstsq(line, y[head], rcond=None)[0] for head in HEADS}
+    return residual_rms({head: line @ best[head] for head in HEADS}, y)
 
 
 class Watch(keras.callbacks.Callback):

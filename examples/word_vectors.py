@@ -114,7 +114,7 @@ def main(arguments=None):
     for name, default in SETTINGS.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--short", action="store_true", help="8 articles, one epoch")
-    parser.add_argument("--output", type=Path, default=Path("word_vectors"))
+    parser.add_argument("--out", type=Path, default=Path("word_vectors"))
     options = parser.parse_args(arguments)
     articles = read_articles(options.short)
     words, counts = count_pairs(articles, options.min_count, options.window)
@@ -135,14 +135,14 @@ def main(arguments=None):
         near = keyed.most_similar(["french", "germany"], ["france"], topn=3)
         print("france to french is germany to:", *dict(near))
         print("near to france:", *dict(keyed.most_similar("france", topn=8)))
-    options.output.mkdir(parents=True, exist_ok=True)
-    keyed.save_word2vec_format(options.output / "vectors.txt")
+    options.out.mkdir(parents=True, exist_ok=True)
+    keyed.save_word2vec_format(options.out / "vectors.txt")
     axes = (figure := Figure((8, 4), layout="constrained")).subplots()
     for test, values in zip(TESTS, zip(*scores.values(), strict=True), strict=True):
         axes.plot(values, list(scores), "o", ms=9, label=test)
     axes.set_xlabel("Spearman's rank correlation with people's judgement")
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
-    figure.savefig(options.output / "word_vectors.png", dpi=110)
+    figure.savefig(options.out / "word_vectors.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def test_the_untrained_encoders_weigh_words_as_tfidf_does(example):
 
 
 def test_the_short_form_and_the_encoders_alone(example, tmp_path, capsys):
-    found = example["main"](["--short", "--output", str(tmp_path)])
+    found = example["main"](["--short", "--out", str(tmp_path)])
     assert list(found) == ["random", "TF-IDF", "encoders, untrained", "encoders"]
     rates = {name: (rank < 10).mean() for name, rank in found.items()}
     assert rates["random"] < rates["encoders"]

@@ -36,7 +36,7 @@ def test_the_density_ratio_is_clipped_and_has_mean_1(example):
 
 
 def test_the_short_form(example, tmp_path, capsys):
-    errors = example["main"](["--short", "--output", str(tmp_path)])
+    errors = example["main"](["--short", "--out", str(tmp_path)])
     assert errors.shape == (1, 5, 2, 2)  # seeds, methods, errors, stations
     _, _, y = example["load_rides"]()
     assert (errors > 0).all()

@@ -66,7 +66,7 @@ def test_an_image_that_cannot_be_read_is_named_before_training(
     broken = images / "text-page" / "0-0.png"
     broken.write_bytes(broken.read_bytes()[:100])
     output = tmp_path / "output"
-    options = ["--short", "--images", str(images), "--output", str(output)]
+    options = ["--short", "--images", str(images), "--out", str(output)]
     with pytest.raises(ValueError, match=r"text-page.0-0\.png can't be read: "):
         example["main"](options)
     assert not output.exists()
@@ -80,7 +80,7 @@ def test_a_folder_without_both_names_is_refused(example, images):
 
 
 def test_the_short_form(example, tmp_path, capsys):
-    logs = example["main"](["--short", "--output", str(tmp_path)])
+    logs = example["main"](["--short", "--out", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
     for head, classes in (("coarse", "5"), ("fine", "12")):
         accuracies = logs[f"val_{head}_accuracy"]

@@ -10,7 +10,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "partial_labels.py"
 
 def test_the_short_form(tmp_path, capsys):
     example = runpy.run_path(str(EXAMPLE))
-    errors = example["main"](["--short", "--output", str(tmp_path)])
+    errors = example["main"](["--short", "--out", str(tmp_path)])
     assert errors.shape == (1, 4, 3)  # seeds, methods, targets
     _, y = example["load_meats"]()
     assert (errors > 0).all()

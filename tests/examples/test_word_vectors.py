@@ -44,7 +44,7 @@ def test_an_empty_matrix_is_refused(example, min_count, window):
 
 def test_nothing_is_written_for_an_empty_matrix(example, tmp_path):
     output = tmp_path / "output"
-    options = ["--short", "--min-count", "1000000", "--output", str(output)]
+    options = ["--short", "--min-count", "1000000", "--out", str(output)]
     with pytest.raises(
         ValueError, match="min_count=1000000 and window=10, for 0 words"
     ):
@@ -120,7 +120,7 @@ def test_a_shift_is_absorbed_by_the_biases_of_glove_alone(example):
 
 
 def test_the_short_form(example, tmp_path, capsys):
-    example["main"](["--short", "--min-count", "20", "--output", str(tmp_path)])
+    example["main"](["--short", "--min-count", "20", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
     rows = printed[printed.index("PPMI + SVD") :].splitlines()
     names = ["PPMI + SVD", "GloVe", "simpler GloVe"]
