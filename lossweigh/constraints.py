@@ -87,16 +87,15 @@ class Simplex(keras.constraints.Constraint):
         # What is left to share out once each element has its minimum.
         radius = max(1.0 - size * self.min_value, 0.0)
         shifted = w - self.min_value
-        # An element is in the support if it stays positive when all that are at
-        # least as large share the excess. (Comparing all with all is slower than a
-        # sort for many elements, but compiles many times faster.)
+        # What the k largest elements exceed the radius by, shared by them, is largest
+        # for those that stay positive: that share is the threshold. (Comparing all
+        # with all is slower than a sort for many elements, but compiles many times
+        # faster.)
         here, there = ops.expand_dims(shifted, -1), ops.expand_dims(shifted, -2)
         above = ops.cast(there >= here, w.dtype)
         excess = ops.sum(above * there, axis=-1) - radius
-        support = ops.cast(shifted * ops.sum(above, axis=-1) >= excess, w.dtype)
-        count = ops.maximum(ops.sum(support, axis=-1, keepdims=True), 1)
-        total = ops.sum(support * shifted, axis=-1, keepdims=True)
-        threshold = (total - radius) / count
+        share = excess / ops.sum(above, axis=-1)
+        threshold = ops.max(share, axis=-1, keepdims=True)
         return ops.maximum(shifted - threshold, 0) + self.min_value
 
     def get_config(self) -> dict[str, Any]:

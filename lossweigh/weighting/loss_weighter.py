@@ -10,7 +10,7 @@ from keras import ops
 
 from lossweigh import _check, autodiff
 from lossweigh.constraints import Between, Simplex
-from lossweigh.weighting.base import Weighter, present
+from lossweigh.weighting.base import Weighter
 
 _LEAST = 1e-3  # below it the barrier goes on as a straight line, to stay finite
 
@@ -29,9 +29,9 @@ class LossWeighter(Weighter):
     The cure, on by default, is a barrier that pushes back the more, the smaller
     a weight gets:
 
-        total = sum_k w_k L_k - barrier * mean_k(L_k) * sum_k log(w_k)
+        total = sum_k w_k L_k - barrier * mean_k|L_k| * sum_k log(w_k)
 
-    where `mean_k(L_k)` is held constant in the gradient. It makes the barrier
+    where `mean_k|L_k|` is held constant in the gradient. It makes the barrier
     scale-free: multiply all losses by any number and the weights that minimise
     the total are the same. At that minimum `w_k = barrier mean(L) / (L_k - l)`,
     with `l` such that they sum to 1: the smaller loss weighs more, and with
@@ -152,18 +152,20 @@ class LossWeighter(Weighter):
         """
         weights = self._weights(self._in_force(value))
         total = ops.sum(ops.expand_dims(weights, 1) * losses, axis=0)
-        everyone = ops.all(present(losses))
+        sizes = ops.abs(ops.mean(losses, axis=-1))
+        size = ops.mean(sizes)
+        everyone = ops.logical_and(ops.min(sizes) > 0, size < float("inf"))
         moving = ops.logical_and(everyone, ops.equal(self.frozen, 0.0))
+        scale = ops.where(everyone, self.barrier * size, 0.0)
+        least = ops.maximum(weights, _LEAST)
         if self.barrier > 0:
-            scale = self.barrier * ops.mean(ops.abs(ops.mean(losses, axis=-1)))
-            scale = ops.where(everyone, scale, 0.0)
-            total = total - scale * ops.sum(_log(weights))
+            logarithms = ops.log(least) + (weights - least) / _LEAST
+            total = total - scale * ops.sum(logarithms)
 
         def gradient(upstream: Any) -> Any:
             of_weights = ops.sum(losses * upstream, axis=-1)
             if self.barrier > 0:
-                slope = 1.0 / ops.maximum(weights, _LEAST)
-                of_weights = of_weights - scale * slope * ops.sum(upstream)
+                of_weights = of_weights - scale * ops.sum(upstream) / least
             of_value = of_weights
             if self.num_branches == 2:
                 of_value = of_weights[0] - of_weights[1]
@@ -179,9 +181,3 @@ class LossWeighter(Weighter):
             "barrier": self.barrier,
             "min_weight": self.min_weight,
         }
-
-
-def _log(weights: Any) -> Any:
-    """`log(w)`, its tangent below `_LEAST`: finite, and steep, at 0."""
-    logarithm = ops.log(ops.maximum(weights, _LEAST))
-    return logarithm + ops.minimum(weights - _LEAST, 0.0) / _LEAST
