@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,26 +23,61 @@ def by_branch(
     return branches
 
 
-_FEW = 8  # vectors
+# How many elements a block of a vector should have at least: the fastest, measured on
+# processors; a whole vector may have as many as in `_in_blocks`.
+_BLOCK = {"jax": 128, "tensorflow": 16384, "torch": 4096}
+_LEAST_BLOCK, _MOST_BLOCKS = 32, 4096
+_USUAL_BATCH = 256
 
 
 def _inner_products(vectors: list[Any]) -> Any:
-    """`(n, n)` from n tensors of one shape, in float32."""
-    flat = [ops.reshape(ops.cast(vector, "float32"), (-1,)) for vector in vectors]
-    if keras.backend.backend() == "jax" and len(flat) <= _FEW:
-        # XLA copies what it stacks: pair by pair takes two thirds of the step that
-        # one product takes, at the parameters with 8 branches.
-        pairs = {
-            (i, k): ops.dot(one, flat[k])
-            for i, one in enumerate(flat)
-            for k in range(i, len(flat))
-        }
-        index = range(len(flat))
-        return ops.stack(
-            [ops.stack([pairs[min(i, k), max(i, k)] for k in index]) for i in index]
-        )
-    rows = ops.stack(flat)
+    """`(n, n)` from n tensors of one shape, in float32.
+
+    A product of a few very long rows is what a processor's library is worst at:
+    TensorFlow and torch add up one number after the other, so that of ten million
+    elements only three digits are right, and TensorFlow takes one core for many rows.
+    So the rows are cut into blocks, and the blocks' products are added up.
+    """
+    vectors = [ops.cast(vector, "float32") for vector in vectors]
+    shape, backend = tuple(vectors[0].shape), keras.backend.backend()
+    block = _block(shape, _BLOCK[backend])
+    if block and _in_blocks(backend, len(vectors), shape):
+        rows = ops.stack([ops.reshape(v, (-1, block)) for v in vectors], axis=1)
+        return ops.sum(ops.matmul(rows, ops.transpose(rows, (0, 2, 1))), axis=0)
+    vectors = [ops.reshape(vector, (-1,)) for vector in vectors]
+    if backend == "jax" and len(vectors) <= 8:
+        return _pair_by_pair(vectors)
+    rows = ops.stack(vectors)
     return ops.matmul(rows, ops.transpose(rows))
+
+
+def _in_blocks(backend: str, number: int, shape: Sequence[int | None]) -> bool:
+    size = math.prod(_USUAL_BATCH if length is None else length for length in shape)
+    if backend == "jax":  # it copies what it stacks, and is exact in any form
+        return number > 8
+    if backend == "tensorflow":
+        return number > 12 or size > 2**17
+    return size > 2**13
+
+
+def _block(shape: Sequence[int | None], wanted: int) -> int:
+    """A length that divides that of the vectors, as far as it is known; 0 for none.
+
+    It is about `wanted`, or more where there would be too many blocks.
+    """
+    size = math.prod(length for length in shape if length)
+    most = max(wanted, size // _MOST_BLOCKS)
+    block = math.gcd(size, 1 << (most.bit_length() - 1))
+    if block < _LEAST_BLOCK:
+        block = math.prod(length or 1 for length in shape[1:])
+    return block if block >= _LEAST_BLOCK else 0
+
+
+def _pair_by_pair(vectors: list[Any]) -> Any:
+    index = range(len(vectors))
+    pairs = {(i, k): ops.dot(vectors[i], vectors[k]) for i in index for k in index[i:]}
+    rows = [ops.stack([pairs[min(i, k), max(i, k)] for k in index]) for i in index]
+    return ops.stack(rows)
 
 
 def _places(branches: list[dict[int, Any]]) -> list[int]:

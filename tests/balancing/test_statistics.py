@@ -1,0 +1,64 @@
+"""The Gramian of gradients of any shape, however it is cut into products."""
+
+import keras
+import numpy as np
+import pytest
+from gramians import array
+from keras import ops
+
+from lossweigh.balancing._statistics import gramian_of
+
+SHAPES = {
+    "odd": [(7, 5)],
+    "odd and long": [(999, 33, 35)],
+    "blocks": [(64, 512)],
+    "several places": [(3, 3, 16, 8), (8,), (512, 96)],
+    "more blocks than wanted": [(2048, 16, 64)],
+}
+
+
+def traced(function):
+    """Compiled as a training step is; with a batch of unknown size on TensorFlow."""
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    def unknown(branches):
+        return [
+            {place: tf.TensorSpec([None, *g.shape[1:]]) for place, g in mine.items()}
+            for mine in branches
+        ]
+
+    def call(branches):
+        compiled = tf.function(function, input_signature=[unknown(branches)])
+        return compiled(branches)
+
+    return call
+
+
+@pytest.mark.parametrize("number", [1, 3, 8, 9, 14])
+@pytest.mark.parametrize("shapes", SHAPES)
+def test_against_numpy(shapes, number):
+    rng = np.random.default_rng(number)
+    drawn = [
+        {
+            place: rng.normal(size=shape).astype("float32") * 10.0**place
+            for place, shape in enumerate(SHAPES[shapes])
+            if place == 0 or (place + k) % 3  # not every branch is at every place
+        }
+        for k in range(number)
+    ]
+    expected = np.array(
+        [
+            [
+                sum(np.vdot(a[p].astype(float), b[p]) for p in a.keys() & b.keys())
+                for b in drawn
+            ]
+            for a in drawn
+        ]
+    )
+    given = [{p: ops.convert_to_tensor(g) for p, g in m.items()} for m in drawn]
+    found = array(traced(gramian_of)(given))
+    lengths = np.sqrt(np.diag(expected))
+    error = np.abs(found - expected) / np.outer(lengths, lengths)
+    assert error.max() < 2e-6  # the solvers count on it
