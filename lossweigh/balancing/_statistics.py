@@ -23,8 +23,8 @@ def by_branch(
     return branches
 
 
-# How many elements a block of a vector should have at least: the fastest, measured on
-# processors; a whole vector may have as many as in `_in_blocks`.
+# How many elements a block has, or more if there would be too many blocks: what was
+# fastest on processors. `_in_blocks` says when there are blocks at all.
 _BLOCK = {"jax": 128, "tensorflow": 16384, "torch": 4096}
 _LEAST_BLOCK, _MOST_BLOCKS = 32, 4096
 _USUAL_BATCH = 256
@@ -33,10 +33,10 @@ _USUAL_BATCH = 256
 def _inner_products(vectors: list[Any]) -> Any:
     """`(n, n)` from n tensors of one shape, in float32.
 
-    A product of a few very long rows is what a processor's library is worst at:
-    TensorFlow and torch add up one number after the other, so that of ten million
-    elements only three digits are right, and TensorFlow takes one core for many rows.
-    So the rows are cut into blocks, and the blocks' products are added up.
+    A product of a few very long rows is what a processor's library is worst at.
+    TensorFlow and torch add up one element after the other, which leaves three right
+    digits for ten million of them, and TensorFlow takes one core for many rows. So
+    the rows are cut into blocks, whose products are added up.
     """
     vectors = [ops.cast(vector, "float32") for vector in vectors]
     shape, backend = tuple(vectors[0].shape), keras.backend.backend()
