@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from loss_gradients import array_of, check, compiled, drawn, reloaded
 from loss_gradients import value_and_gradients as differentiated
+from scipy import sparse
 
 from lossweigh.branches import BranchLoss
 from lossweigh.losses.pointwise_mutual_information import PointwiseMutualInformation
@@ -52,7 +53,6 @@ def test_a_count_of_zero(max_count):
 
 def test_from_a_sparse_matrix():
     """The lines of the docstring, against the dense matrix."""
-    sparse = pytest.importorskip("scipy.sparse")
     dense = np.random.default_rng(0).poisson(1.0, (6, 6))
     counts = sparse.coo_array(dense)
     rows, columns = counts.sum(axis=1), counts.sum(axis=0)
