@@ -152,13 +152,15 @@ class LossWeighter(Weighter):
         """
         weights = self._weights(self._in_force(value))
         total = ops.sum(ops.expand_dims(weights, 1) * losses, axis=0)
+        # As `present`, but from the means that the barrier and the logs need anyway: on
+        # JAX each further reduction of the losses is a kernel to compile.
         sizes = ops.abs(ops.mean(losses, axis=-1))
         size = ops.mean(sizes)
         everyone = ops.logical_and(ops.min(sizes) > 0, size < float("inf"))
         moving = ops.logical_and(everyone, ops.equal(self.frozen, 0.0))
-        scale = ops.where(everyone, self.barrier * size, 0.0)
-        least = ops.maximum(weights, _LEAST)
         if self.barrier > 0:
+            scale = ops.where(everyone, self.barrier * size, 0.0)
+            least = ops.maximum(weights, _LEAST)
             logarithms = ops.log(least) + (weights - least) / _LEAST
             total = total - scale * ops.sum(logarithms)
 
