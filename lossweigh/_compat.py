@@ -59,11 +59,15 @@ class _Reader(keras.layers.Layer):
 def keras_mask(tensor: Any) -> Any:
     """The mask that the layer which made a tensor gave it, or `None`.
 
-    Keras keeps it in an attribute of the tensor, or where a backend's tensors take
-    none (JAX) in a table of its own. A layer is given it either way, by public API.
+    Keras keeps it in an attribute of the tensor, `_keras_mask`, or where a backend's
+    tensors take none (JAX) in a table of its own, which a layer is given by public
+    API. A layer for each call would be slow in eager torch, and its compiler refuses
+    one that is made inside of what it compiles.
     """
     if isinstance(tensor, (list, tuple, dict)) or not keras.ops.is_tensor(tensor):
         return None
+    if keras.backend.backend() != "jax":
+        return getattr(tensor, "_keras_mask", None)
     reader = _Reader()
     reader(tensor)
     return reader._found[0]

@@ -14,9 +14,13 @@ from lossweigh.losses import _shapes
 
 # Where a variance's inverse, squared, still fits into float32.
 _NO_VARIANCE = 1e-30
-# How many numbers a processor adds up side by side; and how many first steps have a
-# mean near that of all, at worst `sqrt(T / 64)` standard deviations away.
-_LANES, _FIRST = 32, 64
+# How many numbers a processor adds up side by side, as far as they are laid out for it:
+# eager torch does so by itself.
+_LANES = {"torch": 1, "jax": 32, "tensorflow": 96}[keras.backend.backend()]
+# The steps whose values are taken off before the sums of the means, the variances and
+# the covariance, and in the gradient. XLA adds up a difference in one pass; but one
+# that two sums have in common it writes down first, which takes longer than the sums.
+_SHIFTS = (0, 1, 2, 3) if keras.backend.backend() == "jax" else (0, 0, 0, 0)
 
 
 class Series(NamedTuple):
@@ -112,12 +116,13 @@ def series(loss: str, y_true: Any, y_pred: Any, valid: Any, weight: Any) -> Seri
 class Moments(NamedTuple):
     """Means, variances and the covariance over time, `(batch, channels)` each.
 
-    Squares of numbers about 1000 leave few digits in float32, so something near the
-    mean is taken off first: what is added up is the rest.
+    Squares of numbers about 1000 leave few digits in float32, so a value of the
+    sequence is taken off first: what is added up is the rest. At worst, that value is
+    `sqrt(T)` standard deviations away from the mean of `T` steps.
 
     Attributes:
-        rest_true: `(batch, time / lanes, lanes * channels)`, the targets, less what is
-            near their mean.
+        rest_true: `(batch, time / lanes, lanes * channels)`, the targets, less a value
+            of theirs.
         rest_pred: Likewise.
         mean_true: The mean of the rest.
         mean_pred: Likewise.
@@ -142,35 +147,40 @@ class Moments(NamedTuple):
 
 
 def moments(of: Series) -> Moments:
-    """The moments of sequences, in one pass; no gradient flows through them.
+    """The moments of sequences; no gradient flows through them.
 
     Equal values give a variance of exactly 0.
     """
-    y_true, y_pred = ops.stop_gradient(of.y_true), ops.stop_gradient(of.y_pred)
-    near_true, near_pred = _near(of, y_true), _near(of, y_pred)
     lanes = _number_of_lanes(of)
-    rest_true = _fold(y_true, lanes) - _tile(near_true, lanes)
-    rest_pred = _fold(y_pred, lanes) - _tile(near_pred, lanes)
 
-    def mean(tensor: Any) -> Any:
-        tensor = of.mean(tensor)
+    def mean(folded: Any) -> Any:
+        values = of.mean(folded)
         if lanes == 1:
-            return tensor
-        return ops.mean(ops.reshape(tensor, (-1, lanes, y_pred.shape[2])), axis=1)
+            return values
+        return ops.mean(ops.reshape(values, (-1, lanes, of.y_pred.shape[2])), axis=1)
 
-    mean_true, mean_pred = mean(rest_true), mean(rest_pred)
-    near_true, near_pred = near_true[:, 0], near_pred[:, 0]
+    def shifted(tensor: Any) -> Any:
+        """What is taken off, the rest, and its mean: one of each for all `_SHIFTS`."""
+        near = {step: _near(of, tensor, step) for step in set(_SHIFTS)}
+        rest = {step: _less(tensor, near[step], lanes) for step in near}
+        first = mean(rest[0])
+        means = {step: first + (near[0] - near[step])[:, 0] for step in near}
+        return tuple([each[step] for step in _SHIFTS] for each in (near, rest, means))
+
+    near_true, rest_true, mean_true = shifted(ops.stop_gradient(of.y_true))
+    near_pred, rest_pred, mean_pred = shifted(ops.stop_gradient(of.y_pred))
+    start_true, start_pred = near_true[0][:, 0], near_pred[0][:, 0]
     return Moments(
-        rest_true=rest_true,
-        rest_pred=rest_pred,
-        mean_true=mean_true,
-        mean_pred=mean_pred,
-        size_true=ops.square(near_true + mean_true),
-        size_pred=ops.square(near_pred + mean_pred),
-        gap=(near_true - near_pred) + (mean_true - mean_pred),
-        var_true=mean(ops.square(rest_true)) - ops.square(mean_true),
-        var_pred=mean(ops.square(rest_pred)) - ops.square(mean_pred),
-        cov=mean(rest_true * rest_pred) - mean_true * mean_pred,
+        rest_true=rest_true[3],
+        rest_pred=rest_pred[3],
+        mean_true=mean_true[3],
+        mean_pred=mean_pred[3],
+        size_true=_square(start_true + mean_true[0]),
+        size_pred=_square(start_pred + mean_pred[0]),
+        gap=(start_true - start_pred) + (mean_true[0] - mean_pred[0]),
+        var_true=mean(_square(rest_true[1])) - _square(mean_true[1]),
+        var_pred=mean(_square(rest_pred[1])) - _square(mean_pred[1]),
+        cov=mean(rest_true[2] * rest_pred[2]) - mean_true[2] * mean_pred[2],
     )
 
 
@@ -183,23 +193,32 @@ def _number_of_lanes(of: Series) -> int:
     return max(number for number in range(1, most + 1) if time % number == 0)
 
 
-def _fold(tensor: Any, lanes: int) -> Any:
-    """`(batch, time, channels)` to `(batch, time / lanes, lanes * channels)`."""
-    if lanes == 1:
-        return tensor
-    time, channels = tensor.shape[1:]
-    return ops.reshape(tensor, (-1, time // lanes, lanes * channels))
+def _less(tensor: Any, near: Any, lanes: int) -> Any:
+    """The difference, `(batch, time / lanes, lanes * channels)`."""
+    if lanes > 1:
+        time, channels = tensor.shape[1:]
+        tensor = ops.reshape(tensor, (-1, time // lanes, lanes * channels))
+    return tensor - _repeat(near, lanes)
 
 
-def _tile(tensor: Any, lanes: int) -> Any:
+def _repeat(tensor: Any, lanes: int) -> Any:
+    """`(batch, 1, channels)` to `(batch, 1, lanes * channels)`."""
     return tensor if lanes == 1 else ops.tile(tensor, (1, 1, lanes))
 
 
-def _near(of: Series, tensor: Any) -> Any:
-    """Something near the mean over time, `(batch, 1, ...)`; the value of a constant."""
+def _square(tensor: Any) -> Any:
+    return tensor * tensor  # `ops.square` takes longer on torch
+
+
+def _near(of: Series, tensor: Any, step: int = 0) -> Any:
+    """Something near the mean over time, `(batch, 1, channels)`; of equal values, one.
+
+    If all steps count alike, it's the value of one of them.
+    """
     if of.steps is None:
-        start, some = tensor[:, :1], tensor[:, :_FIRST]
-        return start + ops.mean(some - start, axis=1, keepdims=True)
+        time = tensor.shape[1]
+        step = max(min(step, time - 1), 0) if isinstance(time, int) else 0
+        return tensor[:, step : step + 1]
     first = ops.argmax(ops.cast(ops.not_equal(of.steps, 0.0), "int32"), axis=1)
     first = ops.broadcast_to(ops.expand_dims(first, 1), ops.shape(tensor[:, :1]))
     start = ops.take_along_axis(tensor, first, axis=1)
@@ -210,7 +229,7 @@ def centered(of: Series, tensor: Any) -> tuple[Any, Any]:
     """A tensor less its means over time, and these squared; with all gradients."""
     near = ops.stop_gradient(_near(of, tensor))
     mean = of.mean(tensor - near)
-    size = ops.square(ops.stop_gradient(mean) + near[:, 0])
+    size = _square(ops.stop_gradient(mean) + near[:, 0])
     return tensor - near - ops.expand_dims(mean, 1), size
 
 
@@ -222,7 +241,7 @@ def varies(variance: Any, size: Any, epsilon: float) -> Any:
         size: The square of the values' mean.
         epsilon: What a standard deviation is at least, relative to the mean.
     """
-    return variance > ops.maximum(epsilon**2 * size, _NO_VARIANCE)
+    return variance > epsilon**2 * size + _NO_VARIANCE
 
 
 def with_gradient(
@@ -249,21 +268,19 @@ def with_gradient(
         The value; it can be differentiated once.
     """
     shape, lanes = ops.shape(of.y_pred), _number_of_lanes(of)
-    number = ops.cast(shape[1] if of.steps is None else 1, value.dtype)
+    number = shape[1] if of.steps is None else 1
+    if not isinstance(number, int):
+        number = ops.cast(number, value.dtype)
 
     def constant(factors: tuple[Any, Any, Any]) -> Callable[..., Any]:
-        a, b, c = factors
-        c = c - a * at.mean_true - b * at.mean_pred
-
         def function(_: Any) -> Any:
             def gradient(upstream: Any) -> Any:
-                scale = upstream / number
-                on_true, on_pred, on_all = (
-                    _tile(ops.expand_dims(scale * factor, 1), lanes)
-                    for factor in (a, b, c)
-                )
-                total = on_true * at.rest_true + (on_pred * at.rest_pred + on_all)
-                total = ops.reshape(total, shape)
+                a, b, c = (upstream / number * factor for factor in factors)
+                c = c - a * at.mean_true - b * at.mean_pred
+                a, b, c = (_repeat(each[:, None], lanes) for each in (a, b, c))
+                total = a * at.rest_true + (b * at.rest_pred + c)
+                if lanes > 1:
+                    total = ops.reshape(total, shape)
                 return (total if of.steps is None else total * of.steps,)
 
             return (ops.zeros_like(value),), gradient

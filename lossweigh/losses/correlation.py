@@ -116,14 +116,14 @@ class Correlation(MaskedLoss):
         at = _series.moments(of)
         per_true = self._inverse(at.var_true, at.size_true)
         per_pred = self._inverse(at.var_pred, at.size_pred)
-        r = at.cov * per_true * per_pred
         both = per_true * per_pred
+        r = at.cov * both
         return _series.with_gradient(
             ops.clip(r, -1.0, 1.0),
             of,
             at,
-            of_true=(-r * ops.square(per_true), both, 0.0),
-            of_pred=(both, -r * ops.square(per_pred), 0.0),
+            of_true=(-r * per_true * per_true, both, 0.0),
+            of_pred=(both, -r * per_pred * per_pred, 0.0),
         )
 
     def _steps(self, of: _series.Series) -> Any:

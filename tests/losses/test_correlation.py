@@ -348,6 +348,29 @@ def test_compiled_gradient_is_the_eager_one():
         np.testing.assert_allclose(one, other / 20, rtol=1e-4, atol=1e-7)
 
 
+# Torch's compiler makes an instance of the class that brings a gradient.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated")
+def test_called_inside_of_what_is_compiled():
+    """The call looks for the prediction's mask, which once took a layer of its own."""
+    y, p = draw(B, 20, C)
+    loss, backend = Correlation(), keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        function = tf.function(loss, jit_compile=True)
+    elif backend == "jax":
+        import jax
+
+        function = jax.jit(loss)
+    else:
+        import torch
+
+        # Traced as it is always; without the wait for machine code.
+        function = torch.compile(loss, backend="aot_eager")
+    got = function(ops.array(y), ops.array(p))
+    np.testing.assert_allclose(array_of(got), by_hand(y, p).mean(), atol=1e-6)
+
+
 def test_integer_targets_and_a_missing_last_axis():
     _, p = draw(B, T)
     y = np.arange(B * T).reshape(B, T) % 5
