@@ -87,15 +87,17 @@ class TargetReplication(MaskedLoss, OwnTarget):
     def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:
         y_true, y_pred = tensors
         steps = self._per_step(y_true, y_pred, valid)
-        shape = ops.shape(steps)
-        if valid is None:
-            real = ops.ones(shape, dtype="bool")
-        else:
-            real = to_rank(ops.cast(valid, "bool"), 2, ops.any)
-            real = ops.broadcast_to(real, shape)
-            steps = ops.where(real, steps, 0.0)
         if weight is not None:
             steps = steps * to_rank(ops.cast(weight, "float32"), 2, ops.mean)
+        if valid is None:
+            before, last = steps[:, :-1], ops.sum(steps[:, -1:], axis=1)
+            number = ops.cast(ops.shape(before)[1], "float32")
+            alpha = ops.where(number > 0, self.alpha, 0.0)
+            others = divide(ops.sum(before, axis=1), number)
+            return alpha * others + (1.0 - alpha) * last
+        real = to_rank(ops.cast(valid, "bool"), 2, ops.any)
+        real = ops.broadcast_to(real, ops.shape(steps))
+        steps = ops.where(real, steps, 0.0)
         at_last, _ = _steps.last_step(real)
         earlier = ops.logical_and(real, ops.logical_not(at_last))
         number = ops.sum(ops.cast(earlier, "float32"), axis=1)
@@ -124,8 +126,8 @@ class TargetReplication(MaskedLoss, OwnTarget):
             there = to_rank(ops.cast(valid, "bool"), 2, ops.any)
             there = ops.expand_dims(there, -1)
             y_pred = ops.where(there, y_pred, ops.full_like(y_pred, 0.5))
-        num_steps = ops.shape(y_pred)[1]
-        target = ops.repeat(ops.expand_dims(y_true, 1), num_steps, axis=1)
+        shape = (*ops.shape(y_pred)[:2], *y_true.shape[1:])
+        target = ops.broadcast_to(ops.expand_dims(y_true, 1), shape)
         steps = self.function(target, y_pred)
         if len(steps.shape) != 2:
             raise ValueError(
