@@ -222,7 +222,7 @@ class BranchLoss(Branch):
             valid = _all_of(mask, labelled)
             weight = _product(*weights)
             y_pred = y_preds[0] if len(y_preds) == 1 else y_preds
-            values = self.loss.values(y_true, y_pred, valid=valid, weight=weight)
+            values = self.loss.sample_values(y_true, y_pred, valid=valid, weight=weight)
             values = self.check_values(values)
             return shares_of_samples(values, valid, [weight], self.normalize)
         valid = both(mask, labelled, 1)

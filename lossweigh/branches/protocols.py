@@ -73,6 +73,25 @@ class MaskedLoss(keras.losses.Loss, abc.ABC):
             times its weight, 0 for a sample without a valid element.
         """
 
+    def sample_values(
+        self, *tensors: Any, valid: Any = None, weight: Any = None
+    ) -> Any:
+        """The mean of `values` over all axes but the first.
+
+        It is all that counts, unless the reduction is `"none"`. A loss may override it
+        if it has it for less.
+
+        Args:
+            *tensors: As for `values`.
+            valid: As for `values`.
+            weight: As for `values`.
+
+        Returns:
+            `(batch,)`; a scalar if `values` gives one.
+        """
+        values = self.values(*tensors, valid=valid, weight=weight)
+        return to_rank(values, min(len(values.shape), 1), ops.mean)
+
     def call(self, *tensors: Any) -> Any:
         return self.values(*tensors)
 
@@ -82,17 +101,16 @@ class MaskedLoss(keras.losses.Loss, abc.ABC):
             y_true, y_pred = keras.tree.map_structure(self._tensor, (y_true, y_pred))
             if sample_weight is not None:
                 sample_weight = ops.convert_to_tensor(sample_weight, self.dtype)
-            values = self.values(y_true, y_pred, valid=mask, weight=sample_weight)
+            counts = {"valid": mask, "weight": sample_weight}
             if self.reduction == "none":
-                return values
-            if len(values.shape) == 0:
+                return self.values(y_true, y_pred, **counts)
+            samples = self.sample_values(y_true, y_pred, **counts)
+            if len(samples.shape) == 0:
                 # Keras doesn't scale a scalar under `tf.distribute`.
-                values = ops.reshape(values, (1,))
-            elif self.reduction == "sum":
-                values = to_rank(values, 1, ops.mean)
-            else:
-                values = shares_of_samples(values, mask, [sample_weight], "valid")
-            return self._reduce(values, values)
+                samples = ops.reshape(samples, (1,))
+            elif self.reduction != "sum":
+                samples = shares_of_samples(samples, mask, [sample_weight], "valid")
+            return self._reduce(samples, samples)
 
     def _tensor(self, x: Any) -> Any:
         x = ops.convert_to_tensor(x)
@@ -125,21 +143,20 @@ class OwnTarget(abc.ABC):
 
 
 def shares_of_samples(
-    values: Any, valid: Any, weights: list[Any], normalize: str
+    samples: Any, valid: Any, weights: list[Any], normalize: str
 ) -> Any:
     """What a `MaskedLoss` gave, to each sample's share of the batch's mean.
 
     Args:
-        values: From `MaskedLoss.values`: weighted already.
-        valid: As it was given to `values`.
-        weights: The weights in what was given to `values`.
+        samples: From `MaskedLoss.sample_values`, `(batch,)`: weighted already.
+        valid: As it was given there.
+        weights: The weights in what was given there.
         normalize: As for `BranchLoss`; `"keras2"` divides by the fraction of samples
             that weigh something.
 
     Returns:
         `(batch,)`: the mean is that over the samples with a valid element.
     """
-    samples = to_rank(values, 1, ops.mean)
     if normalize == "keras2":
         for weight in weights:
             if weight is not None:

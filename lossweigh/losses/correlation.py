@@ -103,7 +103,7 @@ class Correlation(MaskedLoss):
         of = _series.series("Correlation", y_true, y_pred, valid, weight)
         if self.form == "steps":
             return self._steps(of)
-        losses = of.of_samples(1.0 - self._correlation(of))
+        losses = self._sequences(of)
         if self.form == "scalar":
             valid = _shapes.valid_samples(valid)
             return ops.mean(per_sample(losses, valid, []))
@@ -111,6 +111,18 @@ class Correlation(MaskedLoss):
             shape = ops.shape(of.y_pred)[:2]
             return ops.broadcast_to(ops.expand_dims(losses, 1), shape)
         return losses
+
+    def sample_values(
+        self, *tensors: Any, valid: Any = None, weight: Any = None
+    ) -> Any:
+        if self.form == "scalar":
+            return super().sample_values(*tensors, valid=valid, weight=weight)
+        y_true, y_pred = tensors
+        of = _series.series("Correlation", y_true, y_pred, valid, weight)
+        return self._sequences(of)
+
+    def _sequences(self, of: _series.Series) -> Any:
+        return of.of_samples(1.0 - self._correlation(of))
 
     def _correlation(self, of: _series.Series) -> Any:
         at = _series.moments(of)

@@ -320,6 +320,16 @@ def test_in_a_branch(form):
     np.testing.assert_allclose(array_of(got), by_hand(y, p, ~np.isnan(y)), atol=1e-5)
 
 
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_the_sample_is_the_mean_of_its_steps(form):
+    y, p = draw(B, T, C)
+    counts = {"valid": mask("holes"), "weight": np.linspace(0, 2, B)[:, None]}
+    loss = Correlation(form=form)
+    steps = array_of(loss.values(y, p, **counts)).reshape(B, -1)
+    got = loss.sample_values(y, p, **counts)
+    np.testing.assert_allclose(array_of(got), steps.mean(1), atol=1e-6)
+
+
 def test_a_scalar_in_a_branch():
     y, p = draw(B, T)
     with pytest.raises(ValueError, match="returned a scalar"):
