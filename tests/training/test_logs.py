@@ -50,6 +50,16 @@ def test_the_loss_is_the_weighted_sum(weights):
     assert logs["alpha_weight"] == pytest.approx(0.2)
 
 
+def test_what_one_branch_reports_is_its_own():
+    """A loss without a number doesn't reach another branch's."""
+    model = two_heads()
+    expected = evaluate(fixed(copy_of(model)))
+    logs = evaluate(fixed(model), y={**Y, "zeta": np.full_like(Y["zeta"], np.inf)})
+    assert logs["zeta_loss"] == np.inf
+    for name in ("alpha_loss", "zeta_weight", "alpha_weight"):
+        assert logs[name] == pytest.approx(expected[name])
+
+
 def test_regularisers_are_in_the_loss_alone():
     model = two_heads(regularised=True)
     logs = evaluate(fixed(model))
