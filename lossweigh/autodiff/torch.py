@@ -51,3 +51,9 @@ def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
         ]
 
     return outputs, extras, lambda several: [pull_one(one) for one in several]
+
+
+def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """See `lossweigh.autodiff`."""
+    disabled: Callable[..., Any] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+    return disabled

@@ -58,6 +58,7 @@ def fan_out(
     return copies, message
 
 
+@autodiff.not_compiled
 def through(
     balancer: Balancer,
     trunk: keras.Model,

@@ -137,7 +137,7 @@ def test_masks_pass_the_boundary():
 MODES = {
     "eager": {"run_eagerly": True},
     "accumulation": {},
-    **({"jit": {"jit_compile": True}} if BACKEND != "torch" else {}),
+    "jit": {"jit_compile": True},
     **(
         {"steps_per_execution": {"steps_per_execution": 2}}
         if BACKEND != "torch"
@@ -146,8 +146,17 @@ MODES = {
 }
 
 
-@pytest.mark.parametrize("level", ["representation", "parameters / 3", "calibrated"])
-@pytest.mark.parametrize("mode", MODES)
+def executions():
+    """Modes and levels; torch's compiler takes long, and warns users of torch."""
+    for mode in MODES:
+        compiler = (BACKEND, mode) == ("torch", "jit")
+        levels = ["representation", "parameters / 3", "calibrated"]
+        marks = [pytest.mark.filterwarnings("ignore")] if compiler else []
+        for level in levels[:2] if compiler else levels:
+            yield pytest.param(mode, level, marks=marks)
+
+
+@pytest.mark.parametrize(("mode", "level"), list(executions()))
 def test_modes_of_execution(mode, level):
     """Each gives what the default gives; accumulation what larger batches give."""
     model = plain()
