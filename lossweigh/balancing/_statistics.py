@@ -98,6 +98,15 @@ def gramian_of(branches: list[dict[int, Any]]) -> Any:
     return total
 
 
+def squares_of(branches: list[dict[int, Any]]) -> Any:
+    """`(K,)`: the Gramian's diagonal, for methods that look at nothing else."""
+    totals = []
+    for mine in branches:
+        squares = (ops.square(ops.cast(g, "float32")) for g in mine.values())
+        totals.append(sum(ops.sum(square) for square in squares))
+    return ops.stack(totals)
+
+
 def finite_ones(branches: list[dict[int, Any]]) -> Any:
     """`(K,)` bool."""
     return ops.stack(

@@ -21,7 +21,8 @@ class Seen:
 
     Attributes:
         gramian: `(K, K)`, the inner products of the branch gradients; the row of
-            a branch that isn't present is 0.
+            a branch that isn't present is 0. Without `needs_angles`, what isn't on
+            the diagonal is 0 too.
         present: `(K,)` bool. A branch whose gradient is exactly 0 (no label was
             there) or isn't finite isn't present.
         losses: `(K,)`, the means of the branch losses.
@@ -65,10 +66,12 @@ class Balancer(keras.layers.Layer, abc.ABC):
         **kwargs: Passed to `keras.layers.Layer`.
 
     Attributes:
+        needs_angles: Whether `advance` uses more of the Gramian than its diagonal.
         needs_mean_abs: Whether `advance` uses `Seen.mean_abs`.
         needs_draws: Whether `advance` uses `Seen.draws`.
     """
 
+    needs_angles = True
     needs_mean_abs = False
     needs_draws = False
 

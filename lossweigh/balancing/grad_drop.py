@@ -50,6 +50,7 @@ class GradDrop(Balancer):
         dropout. NeurIPS 2020, arXiv:2010.06808.
     """
 
+    needs_angles = False
     needs_draws = True
 
     def __init__(self, *, level: str = "representation", **kwargs: Any) -> None:

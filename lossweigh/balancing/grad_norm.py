@@ -69,6 +69,8 @@ class GradNorm(Balancer):
         2018.
     """
 
+    needs_angles = False
+
     def __init__(
         self, *, alpha: float = 1.5, learning_rate: float = 0.025, **kwargs: Any
     ) -> None:

@@ -58,6 +58,7 @@ class LearningRateAnnealing(Balancer):
         Computing 43, 2021.
     """
 
+    needs_angles = False
     needs_mean_abs = True
 
     def __init__(

@@ -54,6 +54,8 @@ class NormBalancer(Balancer):
         compression. Transactions on Machine Learning Research, 2023.
     """
 
+    needs_angles = False
+
     def __init__(
         self,
         *,

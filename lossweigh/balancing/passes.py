@@ -15,6 +15,7 @@ from lossweigh.balancing._statistics import (
     finite_ones,
     gramian_of,
     mean_abs_of,
+    squares_of,
 )
 from lossweigh.balancing.base import Balancer, Seen
 
@@ -232,8 +233,12 @@ def _look(
     draws: Any,
 ) -> tuple[Seen, Any]:
     """What there is to see, and which branches' gradients are finite."""
-    gramian = gramian_of(branches) / (scale * scale)
-    norms = ops.diagonal(gramian)
+    if balancer.needs_angles:
+        gramian = gramian_of(branches) / (scale * scale)
+        norms = ops.diagonal(gramian)
+    else:
+        norms = squares_of(branches) / (scale * scale)
+        gramian = ops.diag(norms)
     finite = ops.isfinite(norms)
     present = ops.logical_and(finite, norms > 0)
     both = ops.logical_and(ops.expand_dims(present, 0), ops.expand_dims(present, 1))

@@ -6,7 +6,7 @@ import pytest
 from gramians import array
 from keras import ops
 
-from lossweigh.balancing._statistics import gramian_of
+from lossweigh.balancing._statistics import gramian_of, squares_of
 
 SHAPES = {
     "odd": [(7, 5)],
@@ -62,3 +62,5 @@ def test_against_numpy(shapes, number):
     lengths = np.sqrt(np.diag(expected))
     error = np.abs(found - expected) / np.outer(lengths, lengths)
     assert error.max() < 2e-6  # the solvers count on it
+    squares = array(traced(squares_of)(given))
+    np.testing.assert_allclose(squares, np.diag(expected), rtol=2e-6)
