@@ -18,7 +18,7 @@ Reported is how far each is from the exact Gramian of its step: the ratio of two
 branches' norms (as a factor), their cosine, and what matters, the weights that methods
 find in it (half the sum of the absolute differences). The tables are Markdown.
 
-    KERAS_BACKEND=jax python benchmarks/gramians.py --data cells.npz
+    KERAS_BACKEND=tensorflow python benchmarks/gramians.py --data cells.npz
 """
 
 import argparse
@@ -248,10 +248,14 @@ def main():
         f"Keras {keras.__version__}, {keras.backend.backend()}; {options.seeds} seeds"
     )
     for problem in PROBLEMS:
-        begin = time.perf_counter()
-        records = [record(problem, options, seed) for seed in range(options.seeds)]
-        print(f"\n{problem}: {options.steps} steps, ", end="")
-        print(f"{time.perf_counter() - begin:.0f} s\n")
+        print(f"\n{problem}: {options.steps} steps;", end="", flush=True)
+        begin, records = time.perf_counter(), []
+        for seed in range(options.seeds):
+            records.append(record(problem, options, seed))
+            print(
+                f" seed {seed} {time.perf_counter() - begin:.0f} s", end="", flush=True
+            )
+        print("\n")
         print(f"| | norms | cosine | {' | '.join(METHODS)} | mean |")
         print("|---|" + "---:|" * (len(METHODS) + 3))
         for title, (norm, cosine, *away) in compare(records, options).items():

@@ -38,13 +38,17 @@ def _inner_products(vectors: list[Any]) -> Any:
     digits for ten million of them, and TensorFlow takes one core for many rows. So
     the rows are cut into blocks, whose products are added up.
     """
-    vectors = [ops.cast(vector, "float32") for vector in vectors]
     shape, backend = tuple(vectors[0].shape), keras.backend.backend()
     block = _block(shape, _BLOCK[backend])
     if block and _in_blocks(backend, len(vectors), shape):
-        rows = ops.stack([ops.reshape(v, (-1, block)) for v in vectors], axis=1)
+        if backend == "torch":  # multiplies without a copy, and pays by the operation
+            rows = ops.reshape(ops.stack(vectors), (len(vectors), -1, block))
+            rows = ops.transpose(ops.cast(rows, "float32"), (1, 0, 2))
+        else:
+            vectors = [ops.reshape(vector, (-1, block)) for vector in vectors]
+            rows = ops.cast(ops.stack(vectors, axis=1), "float32")
         return ops.sum(ops.matmul(rows, ops.transpose(rows, (0, 2, 1))), axis=0)
-    vectors = [ops.reshape(vector, (-1,)) for vector in vectors]
+    vectors = [ops.cast(ops.reshape(vector, (-1,)), "float32") for vector in vectors]
     if backend == "jax" and len(vectors) <= 8:
         return _pair_by_pair(vectors)
     rows = ops.stack(vectors)

@@ -152,6 +152,7 @@ def moments(of: Series) -> Moments:
     Equal values give a variance of exactly 0.
     """
     lanes = _number_of_lanes(of)
+    shifts = _SHIFTS if of.steps is None else (0, 0, 0, 0)
 
     def mean(folded: Any) -> Any:
         values = of.mean(folded)
@@ -160,12 +161,12 @@ def moments(of: Series) -> Moments:
         return ops.mean(ops.reshape(values, (-1, lanes, of.y_pred.shape[2])), axis=1)
 
     def shifted(tensor: Any) -> Any:
-        """What is taken off, the rest, and its mean: one of each for all `_SHIFTS`."""
-        near = {step: _near(of, tensor, step) for step in set(_SHIFTS)}
+        """What is taken off, the rest, and its mean: one of each for all shifts."""
+        near = {step: _near(of, tensor, step) for step in set(shifts)}
         rest = {step: _less(tensor, near[step], lanes) for step in near}
         first = mean(rest[0])
         means = {step: first + (near[0] - near[step])[:, 0] for step in near}
-        return tuple([each[step] for step in _SHIFTS] for each in (near, rest, means))
+        return tuple([each[step] for step in shifts] for each in (near, rest, means))
 
     near_true, rest_true, mean_true = shifted(ops.stop_gradient(of.y_true))
     near_pred, rest_pred, mean_pred = shifted(ops.stop_gradient(of.y_pred))
