@@ -202,11 +202,6 @@ class Balancer(keras.layers.Layer, abc.ABC):
             place: Which of the shared tensors, or parameters, it is.
             draws: What `draw` gave.
         """
-        if keras.backend.backend() == "torch":
-            # Each operation has its price there, and none is fused with another.
-            rows = ops.cast(ops.stack(gradients), "float32")
-            total = ops.tensordot(ops.stack(weights), rows, axes=1)
-            return ops.cast(total, gradients[0].dtype)
         total = None
         for gradient, weight in zip(gradients, weights, strict=True):
             part = weight * ops.cast(gradient, "float32")
