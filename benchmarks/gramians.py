@@ -22,6 +22,7 @@ find in it (half the sum of the absolute differences). The tables are Markdown.
 """
 
 import argparse
+import functools
 import os
 import time
 from pathlib import Path
@@ -64,7 +65,7 @@ def cells(path, seed):
     model = balancers.build_predictor(
         data[0].shape[1:], int(data[1]["label"].max()) + 1
     )
-    return model, balancers.LOSSES, data, 2e-3
+    return model, balancers.LOSSES, data, balancers.RATE
 
 
 def digits(path, seed):
@@ -210,12 +211,17 @@ def estimates(found, every):
     }
 
 
+@functools.cache
+def solver(name):
+    """A method's weights for many Gramians at once, compiled once for all estimates."""
+    balancer = getattr(lw, name)()
+    return compiled(lambda some: ops.vectorized_map(balancer.solve, some))
+
+
 def weights(name, gramian):
     """`(steps, K)`, of sum 1: the scale of all weights is the learning rate's."""
-    balancer = getattr(lw, name)()
-    solve = compiled(lambda some: ops.vectorized_map(balancer.solve, some))
     scale = np.trace(gramian, axis1=-2, axis2=-1)[:, None, None] + LEAST
-    found = ops.convert_to_numpy(solve(ops.array(gramian / scale, "float32")))
+    found = ops.convert_to_numpy(solver(name)(ops.array(gramian / scale, "float32")))
     return found / (np.abs(found).sum(-1, keepdims=True) + LEAST)
 
 
@@ -259,11 +265,11 @@ def main():
         print(f"| | norms | cosine | {' | '.join(METHODS)} | mean |")
         print("|---|" + "---:|" * (len(METHODS) + 3))
         for title, (norm, cosine, *away) in compare(records, options).items():
-            cells = [
+            columns = [
                 f"{norm:.2f}",
                 *(f"{v:.3f}" for v in (cosine, *away, np.mean(away))),
             ]
-            print(f"| {title} | {' | '.join(cells)} |", flush=True)
+            print(f"| {title} | {' | '.join(columns)} |", flush=True)
 
 
 if __name__ == "__main__":
