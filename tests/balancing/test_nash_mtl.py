@@ -12,6 +12,17 @@ def test_numbers():
     )
 
 
+def test_its_equation():
+    """Its positive solution is unique, so the equation fixes the answer."""
+    kinds = ["plain", "conflicting", "lengths"]
+    for jacobian in drawn(500, sizes=(2, 5, 16), kinds=kinds):
+        gramian = jacobian @ jacobian.T
+        weights = solve("NashMTL", gramian).astype(float)
+        assert (weights > 0).all()
+        error = gramian @ weights - 1 / weights
+        assert (np.abs(error) < 1e-3 * (np.abs(gramian) @ weights)).all()
+
+
 def test_the_combined_gradient_has_length_sqrt_k():
     for jacobian in drawn(40, sizes=(2, 5), kinds=["plain", "conflicting", "lengths"]):
         weights = solve("NashMTL", jacobian @ jacobian.T)
