@@ -36,3 +36,17 @@ def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
 def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """See `lossweigh.autodiff`."""
     return function
+
+
+def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
+    """See `lossweigh.autodiff`."""
+    return tf.stack(tensors, axis=axis)
+
+
+def weighted_sum(tensors: Sequence[Any], weights: Sequence[Any]) -> Any:
+    """See `lossweigh.autodiff`."""
+    total = None
+    for tensor, weight in zip(tensors, weights, strict=True):
+        part = weight * tf.cast(tensor, tf.float32)
+        total = part if total is None else total + part
+    return total

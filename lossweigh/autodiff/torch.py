@@ -57,3 +57,16 @@ def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """See `lossweigh.autodiff`."""
     disabled: Callable[..., Any] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
     return disabled
+
+
+def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
+    """See `lossweigh.autodiff`."""
+    return torch.stack(list(tensors), dim=axis)
+
+
+def weighted_sum(tensors: Sequence[Any], weights: Sequence[Any]) -> Any:
+    """See `lossweigh.autodiff`."""
+    total = weights[0] * tensors[0].float()
+    for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
+        total.addcmul_(weight, tensor.float())  # two new tensors fewer each time
+    return total

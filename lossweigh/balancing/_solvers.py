@@ -40,12 +40,6 @@ def ones(present: Any, num_branches: int) -> Any:
     return ops.cast(present, "float32")
 
 
-def diagonal(matrix: Any) -> Any:
-    """`(K,)`; what is off the diagonal may be anything, nan too."""
-    unit = ops.eye(matrix.shape[0], dtype="bool")
-    return ops.sum(ops.where(unit, matrix, 0.0), axis=-1)
-
-
 def masked(gramian: Any, present: Any) -> Any:
     """The Gramian with 0 in the rows and columns of absent branches."""
     gramian = as_matrix(gramian)
@@ -68,7 +62,7 @@ def split(gramian: Any, present: Any = None) -> tuple[Any, Any, Any]:
         bool.
     """
     gramian = masked(gramian, present)
-    squares = diagonal(gramian)
+    squares = ops.diagonal(gramian)
     here = squares > 0.0
     lengths = ops.sqrt(ops.where(here, squares, 1.0))
     # Two divisions: the product of two lengths may be out of range.
@@ -142,11 +136,11 @@ def nonnegative(matrix: Any, targets: Any) -> Any:
         return x, ops.where(free, -x, targets - x @ matrix) / margin
 
     def go_on(free: Any, x: Any, faults: Any, *others: Any) -> Any:
-        return ops.logical_and(ops.any(faults > 1.0), others[-1] < 20 + 3 * num)
+        return ops.any(faults > 1.0) & (others[-1] < 20 + 3 * num)
 
     def exchange(free: Any, x: Any, faults: Any, *others: Any) -> tuple[Any, ...]:
         swapped, *kept = pivots(faults, *others)
-        free = ops.logical_xor(free, swapped)
+        free = free ^ swapped
         return free, *solution(free, kept[0]), *kept
 
     free = targets > 0.0
@@ -156,10 +150,11 @@ def nonnegative(matrix: Any, targets: Any) -> Any:
 
 def first_pivots(like: Any) -> tuple[Any, Any, Any, Any]:
     """What `pivots` keeps: a ridge, the fewest wrong, chances left, and a count."""
-    none = ops.cast(ops.zeros_like(like[..., :1]), "int32")
-    ridge = ops.zeros((), dtype="float32")
-    count = ops.zeros((), dtype="int32")
-    return ridge, none + (like.shape[-1] + 1), none + CHANCES, count
+    shape = (*like.shape[:-1], 1)
+    fewest = ops.full(shape, like.shape[-1] + 1, dtype="int32")
+    chances = ops.full(shape, CHANCES, dtype="int32")
+    ridge, count = ops.zeros((), dtype="float32"), ops.zeros((), dtype="int32")
+    return ridge, fewest, chances, count
 
 
 def pivots(
@@ -180,7 +175,7 @@ def pivots(
         count: As kept.
     """
     wrong = faults > 1.0
-    number = ops.sum(ops.cast(wrong, "int32"), axis=-1, keepdims=True)
+    number = ops.sum(wrong, axis=-1, keepdims=True)
     chances = ops.where(number < fewest, CHANCES, chances - 1)
     worst = ops.max(faults, axis=-1, keepdims=True)
     swapped = wrong & ((faults == worst) | (chances >= 0))
@@ -221,20 +216,21 @@ def projected(gramian: Any, wishes: Any, present: Any, ridge: float) -> Any:
         `v`, `(N, K)`.
     """
     gramian = masked(gramian, present)
-    unit = ops.eye(gramian.shape[0], dtype="float32")
-    trace = ops.sum(diagonal(gramian))
-    scaled = gramian / ops.where(trace > 0.0, trace, 1.0)
-    squares = diagonal(scaled) + ridge
+    num = gramian.shape[0]
+    unit = ops.eye(num, dtype="float32")
+    squares = ops.diagonal(gramian)
+    trace = ops.sum(squares)
+    trace = ops.where(trace > 0.0, trace, 1.0)
+    squares = squares / trace + ridge
     squares = ops.where(squares > 0.0, squares, 1.0)
     roots = ops.sqrt(squares)
     # The diagonal is divided out, for float32 and branches of any length. What the
     # ridge adds to 1 is made as much as float32 needs.
     lacking = ops.maximum(RIDGE - ridge / squares, 0.0)
-    matrix = (scaled + ridge * unit) / roots[:, None] / roots[None, :]
+    matrix = (gramian / trace + ridge * unit) / roots[:, None] / roots[None, :]
     matrix = matrix + lacking[None, :] * unit
     more = nonnegative(matrix, -(wishes * roots[None, :]) @ matrix)
-    kept = ones(present, gramian.shape[0])
-    return wishes + more / roots[None, :] * kept[None, :]
+    return wishes + more / roots[None, :] * ones(present, num)[None, :]
 
 
 def spectrum(matrix: Any) -> tuple[Any, Any, Any]:
@@ -285,7 +281,7 @@ def fair(gramian: Any, power: float, present: Any = None) -> Any:
     def step(b: Any, change: Any, count: Any) -> tuple[Any, Any, Any]:
         inner, pull = products(b)
         residual = pull - ops.sum(inner, axis=-1)
-        roots = ops.sqrt(diagonal(inner) + power * pull)
+        roots = ops.sqrt(ops.diagonal(inner) + power * pull)
         # The Newton matrix with its diagonal divided out.
         scaled = (inner / roots + unit * (power * pull / roots)) / roots[:, None]
         move = ops.solve(scaled, (residual / roots)[:, None])[:, 0] / roots

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from lossweigh import autodiff
+
 
 def by_branch(
     pieces: Sequence[Any], owners: Sequence[Sequence[int]], num_branches: int
@@ -23,36 +25,66 @@ def by_branch(
     return branches
 
 
-# How many elements a block has, or more if there would be too many blocks: what was
-# fastest on processors. `_in_blocks` says when there are blocks at all.
+# How many elements a block has: what was fastest on processors. `_in_blocks` says when
+# there are blocks at all.
 _BLOCK = {"jax": 128, "tensorflow": 16384, "torch": 4096}
-_LEAST_BLOCK, _MOST_BLOCKS = 32, 4096
+_LEAST_BLOCK, _USUAL_BLOCK = 32, 2048
 _USUAL_BATCH = 256
+# How many elements, of all branches together, are copied side by side at a time.
+_AT_ONCE = 2**22
 
 
-def _inner_products(vectors: list[Any]) -> Any:
+def _inner_products(tensors: list[Any]) -> Any:
     """`(n, n)` from n tensors of one shape, in float32.
+
+    Large tensors are taken in pieces, because a product needs its rows in one
+    matrix, a copy of them all.
+    """
+    shape, backend = tuple(tensors[0].shape), keras.backend.backend()
+    number = len(tensors)
+    if backend == "jax" and number <= 8:
+        return _pair_by_pair([ops.reshape(tensor, (-1,)) for tensor in tensors])
+    block = _block(shape, _BLOCK[backend]) if _in_blocks(backend, number, shape) else 0
+    # JAX may have the batch spread over devices: a piece has a part of every sample.
+    lead = shape[0] if backend == "jax" and shape and shape[0] else 1
+    unit = block or 1
+    at_once = max(_AT_ONCE // (number * lead * unit), 1) * unit
+    if None not in shape and math.prod(shape) <= lead * at_once:
+        return _product(tensors, block)
+    wide = [ops.reshape(tensor, (lead, -1)) for tensor in tensors]
+    length = wide[0].shape[1]
+    pieces = (ops.shape(wide[0])[1] if length is None else length) // at_once
+
+    def add_piece(index: Any, total: Any) -> Any:
+        begin = (0, index * at_once)
+        piece = [ops.slice(tensor, begin, (lead, at_once)) for tensor in wide]
+        return total + _product(piece, block)
+
+    total = ops.fori_loop(0, pieces, add_piece, ops.zeros((number, number), "float32"))
+    rest = [tensor[:, pieces * at_once :] for tensor in wide]
+    return total if rest[0].shape[1] == 0 else total + _product(rest, block)
+
+
+def _product(tensors: list[Any], block: int) -> Any:
+    """`(n, n)` from n tensors, as a row each or cut into blocks.
 
     A product of a few very long rows is what a processor's library is worst at.
     TensorFlow and torch add up one element after the other, which leaves three right
     digits for ten million of them, and TensorFlow takes one core for many rows. So
     the rows are cut into blocks, whose products are added up.
     """
-    shape, backend = tuple(vectors[0].shape), keras.backend.backend()
-    block = _block(shape, _BLOCK[backend])
-    if block and _in_blocks(backend, len(vectors), shape):
-        if backend == "torch":  # multiplies without a copy, and pays by the operation
-            rows = ops.reshape(ops.stack(vectors), (len(vectors), -1, block))
-            rows = ops.transpose(ops.cast(rows, "float32"), (1, 0, 2))
-        else:
-            vectors = [ops.reshape(vector, (-1, block)) for vector in vectors]
-            rows = ops.cast(ops.stack(vectors, axis=1), "float32")
-        return ops.sum(ops.matmul(rows, ops.transpose(rows, (0, 2, 1))), axis=0)
-    vectors = [ops.cast(ops.reshape(vector, (-1,)), "float32") for vector in vectors]
-    if backend == "jax" and len(vectors) <= 8:
-        return _pair_by_pair(vectors)
-    rows = ops.stack(vectors)
-    return ops.matmul(rows, ops.transpose(rows))
+    number = len(tensors)
+    if not block:
+        rows = ops.reshape(autodiff.stack(tensors), (number, -1))
+        rows = ops.cast(rows, "float32")
+        return ops.matmul(rows, ops.transpose(rows))
+    if keras.backend.backend() == "torch":  # pays by the operation, not for strides
+        rows = ops.reshape(autodiff.stack(tensors), (number, -1, block))
+        rows = ops.transpose(ops.cast(rows, "float32"), (1, 0, 2))
+    else:
+        tensors = [ops.reshape(tensor, (-1, block)) for tensor in tensors]
+        rows = ops.cast(autodiff.stack(tensors, axis=1), "float32")
+    return ops.sum(ops.matmul(rows, ops.transpose(rows, (0, 2, 1))), axis=0)
 
 
 def _in_blocks(backend: str, number: int, shape: Sequence[int | None]) -> bool:
@@ -65,19 +97,22 @@ def _in_blocks(backend: str, number: int, shape: Sequence[int | None]) -> bool:
 
 
 def _block(shape: Sequence[int | None], wanted: int) -> int:
-    """A length that divides that of the vectors, as far as it is known; 0 for none.
+    """A length near `wanted` that divides the tensor's, as far as it is known.
 
-    It is about `wanted`, or more where there would be too many blocks.
+    0 if there is none.
     """
     size = math.prod(length for length in shape if length)
-    most = max(wanted, size // _MOST_BLOCKS)
-    block = math.gcd(size, 1 << (most.bit_length() - 1))
-    if block < _LEAST_BLOCK:
+    block = math.gcd(size, wanted)
+    if block < min(wanted, _USUAL_BLOCK):
+        usual = range(_USUAL_BLOCK, _LEAST_BLOCK - 1, -1)
+        block = next((length for length in usual if size % length == 0), 0)
+    if not block:
         block = math.prod(length or 1 for length in shape[1:])
     return block if block >= _LEAST_BLOCK else 0
 
 
 def _pair_by_pair(vectors: list[Any]) -> Any:
+    vectors = [ops.cast(vector, "float32") for vector in vectors]
     index = range(len(vectors))
     pairs = {(i, k): ops.dot(vectors[i], vectors[k]) for i in index for k in index[i:]}
     rows = [ops.stack([pairs[min(i, k), max(i, k)] for k in index]) for i in index]

@@ -63,7 +63,7 @@ class AlignedMTL(Balancer):
     def solve(self, gramian: Any, present: Any = None) -> Any:
         gramian = _solvers.masked(gramian, present)
         shares = _solvers.preferred(self.preference, gramian.shape[0], present)
-        longest = ops.max(_solvers.diagonal(gramian))
+        longest = ops.max(ops.diagonal(gramian))
         scaled = gramian / ops.where(longest > 0.0, longest, 1.0)
         values, vectors, kept = _solvers.spectrum(scaled)
         ratios = _solvers.smallest(values, kept) / ops.where(kept, values, 1.0)

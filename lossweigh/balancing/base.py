@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh import _check
+from lossweigh import _check, autodiff
 
 LEVELS = ("representation", "calibrated", "parameters")
 
@@ -202,10 +202,7 @@ class Balancer(keras.layers.Layer, abc.ABC):
             place: Which of the shared tensors, or parameters, it is.
             draws: What `draw` gave.
         """
-        total = None
-        for gradient, weight in zip(gradients, weights, strict=True):
-            part = weight * ops.cast(gradient, "float32")
-            total = part if total is None else total + part
+        total = autodiff.weighted_sum(gradients, weights)
         return ops.cast(total, gradients[0].dtype)
 
     # Keras tracks the generator's state and leaves it out of the file.

@@ -125,13 +125,13 @@ def _within(matrix: Any, pull: Any, shares: Any, radius: Any) -> Any:
         return ops.where(free, mu * x[:, 0] - x[:, 1], 0.0), mu, faults
 
     def go_on(free: Any, z: Any, mu: Any, faults: Any, *others: Any) -> Any:
-        return ops.logical_and(ops.any(faults > 1.0), others[-1] < 30 + 3 * num)
+        return ops.any(faults > 1.0) & (others[-1] < 30 + 3 * num)
 
     def exchange(
         free: Any, z: Any, mu: Any, faults: Any, *others: Any
     ) -> tuple[Any, ...]:
         swapped, *kept = _solvers.pivots(faults, *others)
-        free = ops.logical_xor(free, swapped)
+        free = free ^ swapped
         return free, *look(free, mu, kept[0]), *kept
 
     # The least that any branch alone allows is no less than the solution.

@@ -79,7 +79,7 @@ class GradDrop(Balancer):
         for gradient in gradients:
             gradient = ops.cast(gradient, "float32")
             positive = positive + ops.relu(gradient)
-            negative = negative + ops.relu(-gradient)
-        purity = ops.divide_no_nan(positive, positive + negative)
-        chosen = ops.where(draws[place] < purity, positive, -negative)
-        return ops.cast(chosen, gradients[0].dtype)
+            negative = negative + ops.minimum(gradient, 0.0)
+        # Draw < positive / length, without a division by 0.
+        keep = draws[place] * (positive - negative) < positive
+        return ops.cast(ops.where(keep, positive, negative), gradients[0].dtype)

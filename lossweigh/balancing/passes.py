@@ -240,8 +240,8 @@ def _look(
         norms = squares_of(branches) / (scale * scale)
         gramian = ops.diag(norms)
     finite = ops.isfinite(norms)
-    present = ops.logical_and(finite, norms > 0)
-    both = ops.logical_and(ops.expand_dims(present, 0), ops.expand_dims(present, 1))
+    present = finite & (norms > 0)
+    both = present[None, :] & present[:, None]
     mean_abs = None
     if balancer.needs_mean_abs:
         mean_abs = ops.where(present, mean_abs_of(branches) / scale, 0.0)

@@ -1,9 +1,12 @@
 """The Gramian of gradients of any shape, however it is cut into products."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
-from gramians import array
+from gramians import array, compiled
 from keras import ops
 
 from lossweigh.balancing._statistics import gramian_of, squares_of
@@ -14,6 +17,7 @@ SHAPES = {
     "blocks": [(64, 512)],
     "several places": [(3, 3, 16, 8), (8,), (512, 96)],
     "more blocks than wanted": [(2048, 16, 64)],
+    "pieces": [(100, 150, 33), (1, 500_000)],
 }
 
 
@@ -64,3 +68,40 @@ def test_against_numpy(shapes, number):
     assert error.max() < 2e-6  # the solvers count on it
     squares = array(traced(squares_of)(given))
     np.testing.assert_allclose(squares, np.diag(expected), rtol=2e-6)
+
+
+def test_pieces_under_xla():
+    gradients = [
+        np.random.default_rng(k).normal(size=(100, 150, 33)).astype("float32")
+        for k in range(9)
+    ]
+    given = [{0: ops.convert_to_tensor(gradient)} for gradient in gradients]
+    function = compiled(gramian_of)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        signature = [{0: tf.TensorSpec([None, 150, 33])}] * 9
+        function = tf.function(
+            gramian_of, input_signature=[signature], jit_compile=True
+        )
+    flat = np.array(gradients, "float64").reshape(9, -1)
+    lengths = np.linalg.norm(flat, axis=1)
+    error = (array(function(given)) - flat @ flat.T) / np.outer(lengths, lengths)
+    assert np.abs(error).max() < 2e-6
+
+
+def test_nothing_is_kept():
+    """Not even until the garbage collector runs: K gradients are large.
+
+    Keras walks through lists with functions that refer to themselves, on torch.
+    """
+    gradients = [ops.ones((64, 512)) * (1.0 + k) for k in range(12)]
+    alive = [weakref.ref(gradient) for gradient in gradients]
+    gc.disable()
+    try:
+        found = gramian_of([{0: gradient} for gradient in gradients])
+        gradients.clear()
+        assert [one() for one in alive] == [None] * 12
+    finally:
+        gc.enable()
+    np.testing.assert_allclose(array(found)[0], 64 * 512 * np.arange(1.0, 13.0))
