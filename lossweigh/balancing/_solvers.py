@@ -15,6 +15,7 @@ from typing import Any
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._backend import float32_product
 
 # Added to the diagonal of the cosines where a matrix must be invertible. Float32
 # Gramians are exact to about 1e-6, and weights in the null space of identical or
@@ -133,7 +134,7 @@ def nonnegative(matrix: Any, targets: Any) -> Any:
         inner = free[:, :, None] & free[:, None, :]
         inner = ops.where(inner, matrix + ridge * unit, unit)
         x = ops.solve(inner, ops.where(free, targets, 0.0)[:, :, None])[:, :, 0]
-        return x, ops.where(free, -x, targets - x @ matrix) / margin
+        return x, ops.where(free, -x, targets - float32_product(x, matrix)) / margin
 
     def go_on(free: Any, x: Any, faults: Any, *others: Any) -> Any:
         return ops.any(faults > 1.0) & (others[-1] < 20 + 3 * num)
@@ -229,7 +230,7 @@ def projected(gramian: Any, wishes: Any, present: Any, ridge: float) -> Any:
     lacking = ops.maximum(RIDGE - ridge / squares, 0.0)
     matrix = (gramian / trace + ridge * unit) / roots[:, None] / roots[None, :]
     matrix = matrix + lacking[None, :] * unit
-    more = nonnegative(matrix, -(wishes * roots[None, :]) @ matrix)
+    more = nonnegative(matrix, -float32_product(wishes * roots[None, :], matrix))
     return wishes + more / roots[None, :] * ones(present, num)[None, :]
 
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from lossweigh import autodiff
+from lossweigh._backend import float32_product, stack
 
 
 def by_branch(
@@ -75,16 +75,17 @@ def _product(tensors: list[Any], block: int) -> Any:
     """
     number = len(tensors)
     if not block:
-        rows = ops.reshape(autodiff.stack(tensors), (number, -1))
+        rows = ops.reshape(stack(tensors), (number, -1))
         rows = ops.cast(rows, "float32")
-        return ops.matmul(rows, ops.transpose(rows))
+        return float32_product(rows, ops.transpose(rows))
     if keras.backend.backend() == "torch":  # pays by the operation, not for strides
-        rows = ops.reshape(autodiff.stack(tensors), (number, -1, block))
+        rows = ops.reshape(stack(tensors), (number, -1, block))
         rows = ops.transpose(ops.cast(rows, "float32"), (1, 0, 2))
     else:
         tensors = [ops.reshape(tensor, (-1, block)) for tensor in tensors]
-        rows = ops.cast(autodiff.stack(tensors, axis=1), "float32")
-    return ops.sum(ops.matmul(rows, ops.transpose(rows, (0, 2, 1))), axis=0)
+        rows = ops.cast(stack(tensors, axis=1), "float32")
+    across = ops.transpose(rows, (0, 2, 1))
+    return ops.sum(float32_product(rows, across), axis=0)
 
 
 def _in_blocks(backend: str, number: int, shape: Sequence[int | None]) -> bool:
@@ -114,7 +115,11 @@ def _block(shape: Sequence[int | None], wanted: int) -> int:
 def _pair_by_pair(vectors: list[Any]) -> Any:
     vectors = [ops.cast(vector, "float32") for vector in vectors]
     index = range(len(vectors))
-    pairs = {(i, k): ops.dot(vectors[i], vectors[k]) for i in index for k in index[i:]}
+    pairs = {
+        (i, k): float32_product(vectors[i], vectors[k])
+        for i in index
+        for k in index[i:]
+    }
     rows = [ops.stack([pairs[min(i, k), max(i, k)] for k in index]) for i in index]
     return ops.stack(rows)
 
@@ -131,8 +136,9 @@ def gramian_of(branches: list[dict[int, Any]]) -> Any:
         who = [k for k, mine in enumerate(branches) if place in mine]
         part = _inner_products([branches[k][place] for k in who])
         if len(who) < number:
-            select = np.eye(number, dtype="float32")[who]
-            part = ops.matmul(select.T, ops.matmul(part, select))
+            select = ops.convert_to_tensor(np.eye(number, dtype="float32")[who])
+            wide = float32_product(part, select)
+            part = float32_product(ops.transpose(select), wide)
         total = part if total is None else total + part
     return total
 

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh import _check, autodiff
+from lossweigh import _backend, _check
 
 LEVELS = ("representation", "calibrated", "parameters")
 
@@ -202,7 +202,7 @@ class Balancer(keras.layers.Layer, abc.ABC):
             place: Which of the shared tensors, or parameters, it is.
             draws: What `draw` gave.
         """
-        total = autodiff.weighted_sum(gradients, weights)
+        total = _backend.weighted_sum(gradients, weights)
         return ops.cast(total, gradients[0].dtype)
 
     # Keras tracks the generator's state and leaves it out of the file.

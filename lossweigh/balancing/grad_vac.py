@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._backend import float32_product
 from lossweigh.balancing import _solvers
 from lossweigh.balancing.base import Balancer, Seen
 
@@ -109,7 +110,7 @@ class GradVac(Balancer):
             step = ops.where(cosine < wanted[0], step, 0.0)
             move = step * chosen
             taken = taken + move
-            products = products + move @ cosines
+            products = products + float32_product(move, cosines)
             # Rounding must not make a length of 0.
             square = ops.maximum(square + step * (2.0 * product + step), 1e-6)
             met = met + cosine * chosen

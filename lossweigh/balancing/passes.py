@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh import autodiff
+from lossweigh import _backend
 from lossweigh.balancing._statistics import (
     by_branch,
     finite_ones,
@@ -53,13 +53,13 @@ def fan_out(
 
         return (*copies, messenger(balancer)), gradient
 
-    *copies, message = autodiff.custom_gradient(
+    *copies, message = _backend.custom_gradient(
         function, [*tensors, *_variables(balancer)]
     )
     return copies, message
 
 
-@autodiff.not_compiled
+@_backend.not_compiled
 def through(
     balancer: Balancer,
     trunk: keras.Model,
@@ -97,7 +97,7 @@ def through(
 
     def function(*given: Any) -> Any:
         before = list(given[number:])
-        made, (after, masks), pull_back = autodiff.vector_jacobian(call, given[:number])
+        made, (after, masks), pull_back = _backend.vector_jacobian(call, given[:number])
         moved[:] = [i for i, old in enumerate(others) if after[i] is not old]
         masked[:] = [i for i, mask in enumerate(masks) if mask is not None]
         copies = [t for t, who in zip(made, owners, strict=False) for _ in who]
@@ -125,7 +125,7 @@ def through(
         ), gradient
 
     copied = sum(len(who) for who in owners)
-    results = autodiff.custom_gradient(function, [*parameters, *_variables(balancer)])
+    results = _backend.custom_gradient(function, [*parameters, *_variables(balancer)])
     copies, message = list(results[:copied]), results[copied]
     rest = list(results[copied + 1 :])
     plain = rest[: len(trunk.outputs) - shared]

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from lossweigh._backend import float32_product
 from lossweigh.balancing import _solvers
 from lossweigh.balancing.base import Balancer, Seen
 
@@ -67,7 +68,7 @@ class PCGrad(Balancer):
             product = ops.sum(products * chosen, axis=-1, keepdims=True)
             taken_now = ops.relu(-product) * chosen
             taken = taken + taken_now
-            products = products + taken_now @ cosines
+            products = products + float32_product(taken_now, cosines)
         # Two steps, so that no product of far-off lengths stands alone.
         added = ops.sum(taken * (lengths[:, None] / lengths[None, :]), axis=0)
         return (1.0 + added) * _solvers.ones(present, num)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from lossweigh.autodiff import custom_gradient
+from lossweigh._backend import custom_gradient
 from lossweigh.branches.elements import divide, to_rank
 from lossweigh.losses import _shapes
 

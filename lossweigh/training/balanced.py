@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh import _compat, autodiff
+from lossweigh import _backend, _compat
 from lossweigh.balancing import passes
 from lossweigh.balancing.base import Balancer
 from lossweigh.training.boundary import Cut, cut
@@ -205,7 +205,7 @@ class Messenger(keras.layers.Layer):
 
             return (weighted,), gradient
 
-        (weighted,) = autodiff.custom_gradient(function, [weighted, message, means])
+        (weighted,) = _backend.custom_gradient(function, [weighted, message, means])
         return weighted
 
     def compute_output_shape(self, input_shape: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh import autodiff
+from lossweigh import _backend
 
 
 class Weighter(keras.layers.Layer, abc.ABC):
@@ -218,7 +218,7 @@ def weighted_sum(weights: Any, losses: Any) -> Any:
 
         return (ops.sum(ops.expand_dims(weights, 1) * losses, axis=0),), gradient
 
-    return autodiff.custom_gradient(function, [weights, losses])[0]
+    return _backend.custom_gradient(function, [weights, losses])[0]
 
 
 def _as_shapes(input_shape: Any) -> list[tuple[int | None, ...]]:

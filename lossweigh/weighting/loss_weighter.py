@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh import _check, autodiff
+from lossweigh import _backend, _check
 from lossweigh.constraints import Between, Simplex
 from lossweigh.weighting.base import Weighter
 
@@ -137,7 +137,7 @@ class LossWeighter(Weighter):
     def combine(self, losses: Any, training: bool) -> Any:
         if self.num_branches == 1:
             return losses[0]
-        return autodiff.custom_gradient(
+        return _backend.custom_gradient(
             self._weighted_loss, [self.loss_weight * 1.0, losses]
         )[0]
 

@@ -9,6 +9,7 @@ import pytest
 from gramians import array, compiled
 from keras import ops
 
+from lossweigh.balancing import _statistics
 from lossweigh.balancing._statistics import gramian_of, squares_of
 
 SHAPES = {
@@ -88,6 +89,21 @@ def test_pieces_under_xla():
     lengths = np.linalg.norm(flat, axis=1)
     error = (array(function(given)) - flat @ flat.T) / np.outer(lengths, lengths)
     assert np.abs(error).max() < 2e-6
+
+
+def test_never_more_than_a_piece_side_by_side(monkeypatch):
+    copied = []
+    product = _statistics._product
+
+    def watched(tensors, block):
+        copied.append(len(tensors) * np.prod(tensors[0].shape))
+        return product(tensors, block)
+
+    monkeypatch.setattr(_statistics, "_product", watched)
+    gradients = [ops.ones((1024, 1024)) * (1.0 + k) for k in range(9)]
+    found = array(gramian_of([{0: gradient} for gradient in gradients]))
+    np.testing.assert_allclose(found[1], 2 * 1024**2 * np.arange(1.0, 10.0))
+    assert copied and max(copied) <= _statistics._AT_ONCE
 
 
 def test_nothing_is_kept():

@@ -1,4 +1,4 @@
-"""JAX: `jax.vjp`."""
+"""JAX."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax
 
 
 def custom_gradient(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
-    """See `lossweigh.autodiff`."""
+    """See `lossweigh._backend`."""
 
     def with_one_argument(*tensors: Any) -> Any:
         outputs, gradient = function(*tensors)
@@ -20,7 +20,7 @@ def custom_gradient(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
 
 
 def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
-    """See `lossweigh.autodiff`."""
+    """See `lossweigh._backend`."""
     outputs, pull_one, extras = jax.vjp(function, *tensors, has_aux=True)
 
     # One after the other: `jax.vmap` took twice as long on processors.
@@ -31,17 +31,22 @@ def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
 
 
 def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """See `lossweigh.autodiff`."""
+    """See `lossweigh._backend`."""
     return function
 
 
+def float32_product(a: Any, b: Any) -> Any:
+    """See `lossweigh._backend`."""
+    return jax.numpy.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
-    """See `lossweigh.autodiff`."""
+    """See `lossweigh._backend`."""
     return jax.numpy.stack(tensors, axis=axis)
 
 
 def weighted_sum(tensors: Sequence[Any], weights: Sequence[Any]) -> Any:
-    """See `lossweigh.autodiff`."""
+    """See `lossweigh._backend`."""
     total = None
     for tensor, weight in zip(tensors, weights, strict=True):
         part = weight * tensor.astype(jax.numpy.float32)

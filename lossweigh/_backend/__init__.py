@@ -1,4 +1,4 @@
-"""What `keras.ops` has no word for: five functions, in one small file a backend.
+"""What `keras.ops` has no word for: six functions, in one small file a backend.
 
 custom_gradient(function, tensors) -> tuple of tensors
     `function(*tensors)` gives a tuple of outputs and a function from their
@@ -14,6 +14,10 @@ not_compiled(function) -> function
     The same, which torch's compiler leaves as it is: it fails on a `vector_jacobian`
     inside of a `custom_gradient`. JAX and TensorFlow compile it as everything.
 
+float32_product(a, b) -> tensor
+    `a @ b` of float32, with all its digits: accelerators may multiply float32 in
+    TF32, which has three, and TensorFlow and JAX let them unless told otherwise.
+
 stack(tensors, axis=0) -> tensor
     As `ops.stack`, which on torch holds on to its tensors until Python's garbage
     collector next runs: the walk through a list leaves a circle of functions. For
@@ -28,16 +32,18 @@ import importlib
 
 import keras
 
-_backend = importlib.import_module(f"{__name__}.{keras.backend.backend()}")
+_functions = importlib.import_module(f"{__name__}.{keras.backend.backend()}")
 
-custom_gradient = _backend.custom_gradient
-vector_jacobian = _backend.vector_jacobian
-not_compiled = _backend.not_compiled
-stack = _backend.stack
-weighted_sum = _backend.weighted_sum
+custom_gradient = _functions.custom_gradient
+vector_jacobian = _functions.vector_jacobian
+not_compiled = _functions.not_compiled
+float32_product = _functions.float32_product
+stack = _functions.stack
+weighted_sum = _functions.weighted_sum
 
 __all__ = [
     "custom_gradient",
+    "float32_product",
     "not_compiled",
     "stack",
     "vector_jacobian",

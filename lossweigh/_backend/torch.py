@@ -1,4 +1,4 @@
-"""torch: `torch.autograd`."""
+"""torch."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class _WithGradient(torch.autograd.Function):
 
 
 def custom_gradient(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
-    """See `lossweigh.autodiff`."""
+    """See `lossweigh._backend`."""
     return _WithGradient.apply(function, *tensors)  # type: ignore[no-untyped-call]
 
 
 def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
-    """See `lossweigh.autodiff`."""
+    """See `lossweigh._backend`."""
     with torch.enable_grad():
         tensors = [tensor.detach().requires_grad_() for tensor in tensors]
         outputs, extras = function(*tensors)
@@ -54,18 +54,25 @@ def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
 
 
 def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """See `lossweigh.autodiff`."""
+    """See `lossweigh._backend`."""
     disabled: Callable[..., Any] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
     return disabled
 
 
+def float32_product(a: Any, b: Any) -> Any:
+    """See `lossweigh._backend`."""
+    if torch.get_float32_matmul_precision() != "highest":
+        return (a.double() @ b.double()).float()
+    return a @ b
+
+
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
-    """See `lossweigh.autodiff`."""
+    """See `lossweigh._backend`."""
     return torch.stack(list(tensors), dim=axis)
 
 
 def weighted_sum(tensors: Sequence[Any], weights: Sequence[Any]) -> Any:
-    """See `lossweigh.autodiff`."""
+    """See `lossweigh._backend`."""
     total = weights[0] * tensors[0].float()
     for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
         total.addcmul_(weight, tensor.float())  # two new tensors fewer each time
