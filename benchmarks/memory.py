@@ -1,6 +1,6 @@
 """How much memory a training step with a balancer needs, against a plain one.
 
-A shared representation of 64 MB by default, Dense units for a batch of thousands, with
+A shared representation of 64 MB, Dense units for a batch of thousands, with
 K heads. Each side trains in a process of its own, whose largest resident size is taken:
 what both have in common, the libraries above all, cancels out. The difference is given
 in representations: the aim at the representation is at most K of them.

