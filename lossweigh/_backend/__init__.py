@@ -1,4 +1,4 @@
-"""What `keras.ops` has no word for: six functions, in one small file a backend.
+"""What `keras.ops` has no word for: seven functions, in one small file a backend.
 
 custom_gradient(function, tensors) -> tuple of tensors
     `function(*tensors)` gives a tuple of outputs and a function from their
@@ -17,6 +17,11 @@ not_compiled(function) -> function
 float32_product(a, b) -> tensor
     `a @ b` of float32, with all its digits: accelerators may multiply float32 in
     TF32, which has three, and TensorFlow and JAX let them unless told otherwise.
+
+solve_positive(matrix, targets) -> tensor
+    `x` of `matrix @ x = targets`, `(..., K, K)` and `(..., K, N)`, for a symmetric
+    positive definite matrix. As `ops.solve`, which on JAX follows its pivots in a
+    loop that takes several times as long as the rest.
 
 stack(tensors, axis=0) -> tensor
     As `ops.stack`, which on torch holds on to its tensors until Python's garbage
@@ -38,6 +43,7 @@ custom_gradient = _functions.custom_gradient
 vector_jacobian = _functions.vector_jacobian
 not_compiled = _functions.not_compiled
 float32_product = _functions.float32_product
+solve_positive = _functions.solve_positive
 stack = _functions.stack
 weighted_sum = _functions.weighted_sum
 
@@ -45,6 +51,7 @@ __all__ = [
     "custom_gradient",
     "float32_product",
     "not_compiled",
+    "solve_positive",
     "stack",
     "vector_jacobian",
     "weighted_sum",

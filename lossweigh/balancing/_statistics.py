@@ -30,8 +30,10 @@ def by_branch(
 _BLOCK = {"jax": 128, "tensorflow": 16384, "torch": 4096}
 _LEAST_BLOCK, _USUAL_BLOCK = 32, 2048
 _USUAL_BATCH = 256
-# How many elements, of all branches together, are copied side by side at a time.
-_AT_ONCE = 2**22
+# How many elements, of all branches together, are copied side by side at a time; and
+# how many such pieces may be under way together, where there are no more.
+_AT_ONCE = {"jax": 2**20, "tensorflow": 2**22, "torch": 2**22}
+_TOGETHER = 4
 
 
 def _inner_products(tensors: list[Any]) -> Any:
@@ -48,7 +50,7 @@ def _inner_products(tensors: list[Any]) -> Any:
     # JAX may have the batch spread over devices: a piece has a part of every sample.
     lead = shape[0] if backend == "jax" and shape and shape[0] else 1
     unit = block or 1
-    at_once = max(_AT_ONCE // (number * lead * unit), 1) * unit
+    at_once = max(_AT_ONCE[backend] // (number * lead * unit), 1) * unit
     if None not in shape and math.prod(shape) <= lead * at_once:
         return _product(tensors, block)
     wide = [ops.reshape(tensor, (lead, -1)) for tensor in tensors]
@@ -60,7 +62,12 @@ def _inner_products(tensors: list[Any]) -> Any:
         piece = [ops.slice(tensor, begin, (lead, at_once)) for tensor in wide]
         return total + _product(piece, block)
 
-    total = ops.fori_loop(0, pieces, add_piece, ops.zeros((number, number), "float32"))
+    total = ops.zeros((number, number), "float32")
+    if isinstance(pieces, int) and pieces <= _TOGETHER:
+        for index in range(pieces):
+            total = add_piece(index, total)
+    else:
+        total = ops.fori_loop(0, pieces, add_piece, total)
     rest = [tensor[:, pieces * at_once :] for tensor in wide]
     return total if rest[0].shape[1] == 0 else total + _product(rest, block)
 

@@ -78,7 +78,8 @@ class BalancedModel(keras.layers.Layer):
             self._check_exact(parts)
         # The flat outputs that a call gives, of those that the heads give.
         self._parts = parts, order, [places[n] for names in self.outputs for n in names]
-        self._masks_of = masks_of if may_mask(model) else no_masks
+        self.supports_masking = may_mask(model)  # else each output is looked at
+        self._masks_of = masks_of if self.supports_masking else no_masks
         if not self.balancer.built:
             self.balancer.build(len(self.branches))
         self.built = True
