@@ -46,9 +46,12 @@ def _inner_products(tensors: list[Any]) -> Any:
     number = len(tensors)
     if backend == "jax" and number <= 8:
         return _pair_by_pair([ops.reshape(tensor, (-1,)) for tensor in tensors])
-    block = _block(shape, _BLOCK[backend]) if _in_blocks(backend, number, shape) else 0
     # JAX may have the batch spread over devices: a piece has a part of every sample.
     lead = shape[0] if backend == "jax" and shape and shape[0] else 1
+    block = _BLOCK[backend]
+    while block > _LEAST_BLOCK and number * lead * block > _AT_ONCE[backend]:
+        block //= 2
+    block = _block(shape, block) if _in_blocks(backend, number, shape) else 0
     unit = block or 1
     at_once = max(_AT_ONCE[backend] // (number * lead * unit), 1) * unit
     if None not in shape and math.prod(shape) <= lead * at_once:
