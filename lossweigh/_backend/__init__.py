@@ -1,4 +1,4 @@
-"""What `keras.ops` has no word for: seven functions, in one small file a backend.
+"""What `keras.ops` has no word for: eight functions, in one small file a backend.
 
 custom_gradient(function, tensors) -> tuple of tensors
     `function(*tensors)` gives a tuple of outputs and a function from their
@@ -13,6 +13,12 @@ vector_jacobian(function, tensors) -> outputs, extras, pull_back
 not_compiled(function) -> function
     The same, which torch's compiler leaves as it is: it fails on a `vector_jacobian`
     inside of a `custom_gradient`. JAX and TensorFlow compile it as everything.
+
+elementwise(function, tensors) -> tensor
+    `function(*tensors)`, from tensors of one shape to another of it, where each element
+    depends on the tensors' elements at its place only. Large ones are taken in pieces,
+    for what is between them needs room; XLA keeps that in registers anyway. It isn't
+    differentiated.
 
 float32_product(a, b) -> tensor
     `a @ b` of float32, with all its digits: accelerators may multiply float32 in
@@ -42,6 +48,7 @@ _functions = importlib.import_module(f"{__name__}.{keras.backend.backend()}")
 custom_gradient = _functions.custom_gradient
 vector_jacobian = _functions.vector_jacobian
 not_compiled = _functions.not_compiled
+elementwise = _functions.elementwise
 float32_product = _functions.float32_product
 solve_positive = _functions.solve_positive
 stack = _functions.stack
@@ -49,6 +56,7 @@ weighted_sum = _functions.weighted_sum
 
 __all__ = [
     "custom_gradient",
+    "elementwise",
     "float32_product",
     "not_compiled",
     "solve_positive",

@@ -35,6 +35,11 @@ def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def elementwise(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
+    """See `lossweigh._backend`."""
+    return function(*tensors)
+
+
 def float32_product(a: Any, b: Any) -> Any:
     """See `lossweigh._backend`."""
     return jax.numpy.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
+
+_PIECE = 2**18  # elements
+_USUAL_BATCH = 256
 
 
 def custom_gradient(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
@@ -36,6 +40,32 @@ def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
 def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """See `lossweigh._backend`."""
     return function
+
+
+def elementwise(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
+    """See `lossweigh._backend`."""
+    shape = [_USUAL_BATCH if n is None else n for n in tensors[0].shape]
+    if math.prod(shape) <= _PIECE:
+        return function(*tensors)
+    flat = [tf.reshape(tensor, (-1,)) for tensor in tensors]
+    length = tf.size(flat[0])
+    pieces = length // _PIECE
+    # XLA compiles the loop for less than a piece, and makes no empty array.
+    size = tf.minimum(_PIECE, length)
+    number = tf.maximum(pieces, 1)
+    made = tf.TensorArray(tensors[0].dtype, number, element_shape=(_PIECE,))
+
+    def add_piece(index: Any, made: Any) -> Any:
+        piece = [tf.slice(tensor, (index * _PIECE,), (size,)) for tensor in flat]
+        found = tf.pad(function(*piece), [[0, _PIECE - size]])
+        return index + 1, made.write(index, tf.ensure_shape(found, (_PIECE,)))
+
+    _, made = tf.while_loop(
+        lambda index, made: index < pieces, add_piece, (0, made), parallel_iterations=1
+    )
+    rest = function(*(tensor[pieces * _PIECE :] for tensor in flat))
+    found = tf.concat([tf.reshape(made.stack()[:pieces], (-1,)), rest], 0)
+    return tf.reshape(found, tf.shape(tensors[0]))
 
 
 def float32_product(a: Any, b: Any) -> Any:

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+_PIECE = 2**18  # elements
+
 
 class _WithGradient(torch.autograd.Function):
     """A function of tensors to a tuple of tensors that brings its own gradient."""
@@ -57,6 +59,15 @@ def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """See `lossweigh._backend`."""
     disabled: Callable[..., Any] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
     return disabled
+
+
+def elementwise(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
+    """See `lossweigh._backend`."""
+    found = torch.empty_like(tensors[0], memory_format=torch.contiguous_format)
+    flat = [tensor.reshape(-1).split(_PIECE) for tensor in (found, *tensors)]
+    for place, *piece in zip(*flat, strict=True):
+        place.copy_(function(*piece))
+    return found
 
 
 def float32_product(a: Any, b: Any) -> Any:

@@ -57,12 +57,16 @@ def _inner_products(tensors: list[Any]) -> Any:
     if None not in shape and math.prod(shape) <= lead * at_once:
         return _product(tensors, block)
     wide = [ops.reshape(tensor, (lead, -1)) for tensor in tensors]
-    length = wide[0].shape[1]
-    pieces = (ops.shape(wide[0])[1] if length is None else length) // at_once
+    length, size = wide[0].shape[1], at_once
+    if length is None:
+        length = ops.shape(wide[0])[1]
+        # XLA compiles a loop that no piece goes through, too.
+        size = ops.minimum(at_once, length)
+    pieces = length // at_once
 
     def add_piece(index: Any, total: Any) -> Any:
         begin = (0, index * at_once)
-        piece = [ops.slice(tensor, begin, (lead, at_once)) for tensor in wide]
+        piece = [ops.slice(tensor, begin, (lead, size)) for tensor in wide]
         return total + _product(piece, block)
 
     total = ops.zeros((number, number), "float32")

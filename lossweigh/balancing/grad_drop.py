@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from lossweigh import _backend
 from lossweigh.balancing.base import Balancer
 
 
@@ -73,13 +74,18 @@ class GradDrop(Balancer):
     def mix(
         self, gradients: list[Any], weights: list[Any], place: int, draws: Any
     ) -> Any:
-        # Each summand is used once: TensorFlow adds three tensors in an order that
-        # depends on which of them nobody else still reads.
-        positive = negative = 0.0
-        for gradient in gradients:
-            gradient = ops.cast(gradient, "float32")
-            positive = positive + ops.relu(gradient)
-            negative = negative + ops.minimum(gradient, 0.0)
-        # Draw < positive / length, without a division by 0.
-        keep = draws[place] * (positive - negative) < positive
-        return ops.cast(ops.where(keep, positive, negative), gradients[0].dtype)
+        return _backend.elementwise(_one_sign, [*gradients, draws[place]])
+
+
+def _one_sign(*tensors: Any) -> Any:
+    *gradients, uniform = tensors
+    # Each summand is used once: TensorFlow adds three tensors in an order that
+    # depends on which of them nobody else still reads.
+    positive = negative = 0.0
+    for gradient in gradients:
+        gradient = ops.cast(gradient, "float32")
+        positive = positive + ops.relu(gradient)
+        negative = negative + ops.minimum(gradient, 0.0)
+    # Uniform < positive / length, without a division by 0.
+    keep = uniform * (positive - negative) < positive
+    return ops.cast(ops.where(keep, positive, negative), gradients[0].dtype)

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from gramians import array
+from gramians import array, compiled
 from keras import layers, ops
 
 import lossweigh as lw
@@ -41,6 +41,35 @@ def test_against_the_naive_loop(number, shape):
             rtol=1e-5,
             atol=1e-6 * scale,
         )
+
+
+@pytest.mark.parametrize("batch", [3, 300])
+def test_pieces(batch):
+    """Large tensors, compiled, with a batch of unknown size on TensorFlow."""
+    shape = (batch, 70, 50)
+    gradients = RNG.normal(size=(3, *shape)).astype("float32")
+    uniform = RNG.uniform(size=shape).astype("float32")
+
+    def function(*tensors):
+        return lw.GradDrop().mix(list(tensors[:-1]), [1.0] * 3, 0, [tensors[-1]])
+
+    given = [ops.convert_to_tensor(a) for a in (*gradients, uniform)]
+    expected = np.where(
+        uniform * np.abs(gradients).sum(0) < np.maximum(gradients, 0).sum(0),
+        np.maximum(gradients, 0).sum(0),
+        np.minimum(gradients, 0).sum(0),
+    )
+    functions = [compiled(function)]
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        unknown = [tf.TensorSpec((None, 70, 50))] * 4
+        functions = [
+            tf.function(function, input_signature=unknown, jit_compile=xla)
+            for xla in (False, True)
+        ]
+    for one in functions:
+        np.testing.assert_allclose(array(one(*given)), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_elements_that_all_agree_on_pass_whole():
