@@ -1,4 +1,4 @@
-"""What `keras.ops` has no word for: eight functions, in one small file a backend.
+"""What `keras.ops` has no word for: seven functions, in one small file a backend.
 
 custom_gradient(function, tensors) -> tuple of tensors
     `function(*tensors)` gives a tuple of outputs and a function from their
@@ -24,11 +24,6 @@ float32_product(a, b) -> tensor
     `a @ b` of float32, with all its digits: accelerators may multiply float32 in
     TF32, which has three, and TensorFlow and JAX let them unless told otherwise.
 
-solve_positive(matrix, targets) -> tensor
-    `x` of `matrix @ x = targets`, `(..., K, K)` and `(..., K, N)`, for a symmetric
-    positive definite matrix. As `ops.solve`, which on JAX follows its pivots in a
-    loop that takes several times as long as the rest.
-
 stack(tensors, axis=0) -> tensor
     As `ops.stack`, which on torch holds on to its tensors until Python's garbage
     collector next runs: the walk through a list leaves a circle of functions. For
@@ -50,7 +45,6 @@ vector_jacobian = _functions.vector_jacobian
 not_compiled = _functions.not_compiled
 elementwise = _functions.elementwise
 float32_product = _functions.float32_product
-solve_positive = _functions.solve_positive
 stack = _functions.stack
 weighted_sum = _functions.weighted_sum
 
@@ -59,7 +53,6 @@ __all__ = [
     "elementwise",
     "float32_product",
     "not_compiled",
-    "solve_positive",
     "stack",
     "vector_jacobian",
     "weighted_sum",

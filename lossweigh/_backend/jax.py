@@ -45,21 +45,6 @@ def float32_product(a: Any, b: Any) -> Any:
     return jax.numpy.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
-def solve_positive(matrix: Any, targets: Any) -> Any:
-    """See `lossweigh._backend`."""
-    root = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
-    inner = jax.lax.linalg.triangular_solve(root, targets, left_side=True, lower=True)
-    found = jax.lax.linalg.triangular_solve(
-        root, inner, left_side=True, lower=True, transpose_a=True
-    )
-    # Rounding may leave a matrix that has no root.
-    return jax.lax.cond(
-        jax.numpy.isfinite(root).all(),
-        lambda: found,
-        lambda: jax.numpy.linalg.solve(matrix, targets),
-    )
-
-
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     """See `lossweigh._backend`."""
     return jax.numpy.stack(tensors, axis=axis)

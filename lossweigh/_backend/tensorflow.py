@@ -77,11 +77,6 @@ def float32_product(a: Any, b: Any) -> Any:
     return tf.cast(product, tf.float32)
 
 
-def solve_positive(matrix: Any, targets: Any) -> Any:
-    """See `lossweigh._backend`."""
-    return tf.linalg.solve(matrix, targets)
-
-
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     """See `lossweigh._backend`."""
     return tf.stack(tensors, axis=axis)

@@ -77,11 +77,6 @@ def float32_product(a: Any, b: Any) -> Any:
     return a @ b
 
 
-def solve_positive(matrix: Any, targets: Any) -> Any:
-    """See `lossweigh._backend`."""
-    return torch.linalg.solve_ex(matrix, targets)[0]  # doesn't wait for an error
-
-
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     """See `lossweigh._backend`."""
     return torch.stack(list(tensors), dim=axis)

@@ -15,7 +15,7 @@ from typing import Any
 from keras import ops
 
 from lossweigh import _check
-from lossweigh._backend import float32_product, solve_positive
+from lossweigh._backend import float32_product
 
 # Added to the diagonal of the cosines where a matrix must be invertible. Float32
 # Gramians are exact to about 1e-6, and weights in the null space of identical or
@@ -133,7 +133,7 @@ def nonnegative(matrix: Any, targets: Any) -> Any:
     def solution(free: Any, ridge: Any) -> tuple[Any, Any]:
         inner = free[:, :, None] & free[:, None, :]
         inner = ops.where(inner, matrix + ridge * unit, unit)
-        x = solve_positive(inner, ops.where(free, targets, 0.0)[:, :, None])[:, :, 0]
+        x = ops.solve(inner, ops.where(free, targets, 0.0)[:, :, None])[:, :, 0]
         return x, ops.where(free, -x, targets - float32_product(x, matrix)) / margin
 
     def go_on(free: Any, x: Any, faults: Any, *others: Any) -> Any:
@@ -285,7 +285,7 @@ def fair(gramian: Any, power: float, present: Any = None) -> Any:
         roots = ops.sqrt(ops.diagonal(inner) + power * pull)
         # The Newton matrix with its diagonal divided out.
         scaled = (inner / roots + unit * (power * pull / roots)) / roots[:, None]
-        move = solve_positive(scaled, (residual / roots)[:, None])[:, 0] / roots
+        move = ops.solve(scaled, (residual / roots)[:, None])[:, 0] / roots
         # A step down may go too far: damp it. One up falls short, bar a few.
         size = 1.0 + damping * ops.maximum(-ops.min(move), 0.0)
         size = size + 0.03 * ops.maximum(ops.max(move), 0.0)

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
-from lossweigh._backend import float32_product, solve_positive
+from lossweigh._backend import float32_product
 from lossweigh.balancing import _solvers
 from lossweigh.balancing.base import Balancer
 
@@ -109,7 +109,7 @@ def _within(matrix: Any, pull: Any, shares: Any, radius: Any) -> Any:
         inner = free[:, None] & free[None, :]
         inner = ops.where(inner, matrix + ridge * unit, unit)
         inside = ops.where(free[:, None], sides, 0.0)
-        x = solve_positive(inner, inside)
+        x = ops.solve(inner, inside)
         values = ops.where(free[:, None], x, float32_product(matrix, x) - sides)
         # z' C z = mu^2 a - 2 mu b + e
         a = ops.maximum(ops.sum(inside[:, 0] * x[:, 0]), 1e-30)

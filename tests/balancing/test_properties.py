@@ -173,8 +173,7 @@ def test_one_branch_and_identical_branches(name):
     }
     np.testing.assert_allclose(alone, expected.get(name, 1), rtol=1e-4)
     same = solve(name, np.full((5, 5), 4.0))
-    # As near as float32 gets with the ridge that makes the matrix regular.
-    np.testing.assert_allclose(same, same[0], rtol=5e-2)
+    np.testing.assert_allclose(same, same[0], rtol=2e-2)
 
 
 @pytest.mark.parametrize("name", METHODS)

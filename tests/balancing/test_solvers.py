@@ -4,7 +4,6 @@ from gramians import array, compiled, drawn
 from keras import ops
 from scipy.optimize import nnls
 
-from lossweigh import _backend
 from lossweigh.balancing import _solvers
 
 
@@ -65,23 +64,6 @@ def test_the_shortest_combination_against_scipy():
         assert weights.sum() == pytest.approx(1, abs=1e-5)
         error = np.linalg.norm((weights - expected) @ jacobian)
         assert error < 1e-3 * np.linalg.norm(jacobian, axis=1).max()
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (4, 8, 1), (2, 3, 20, 5)])
-def test_positive_equations(shape):
-    rng = np.random.default_rng(0)
-    root = rng.normal(size=(*shape[:-2], shape[-2], shape[-2] + 2))
-    matrix = root @ root.swapaxes(-1, -2) + np.eye(shape[-2])
-    targets = rng.normal(size=shape)
-    found = array(compiled(_backend.solve_positive)(tensor(matrix), tensor(targets)))
-    np.testing.assert_allclose(found, np.linalg.solve(matrix, targets), atol=1e-5)
-
-
-def test_equations_that_rounding_left_with_a_negative_direction():
-    matrix = np.array([[1.0, 1.001], [1.001, 1.0]])
-    matrices, targets = np.stack([np.eye(2), matrix]), np.ones((2, 2, 1))
-    found = array(compiled(_backend.solve_positive)(tensor(matrices), tensor(targets)))
-    np.testing.assert_allclose(found, np.linalg.solve(matrices, targets), rtol=1e-4)
 
 
 @pytest.mark.parametrize("scale", [1e-10, 1.0, 1e15])
