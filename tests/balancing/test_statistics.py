@@ -101,7 +101,7 @@ def test_never_more_than_a_piece_side_by_side(monkeypatch):
         return product(tensors, block)
 
     monkeypatch.setattr(_statistics, "_product", watched)
-    gradients = [ops.ones((256, 4096)) * (1.0 + k) for k in range(9)]
+    gradients = [ops.ones((1024, 1024)) * (1.0 + k) for k in range(9)]
     found = array(gramian_of([{0: gradient} for gradient in gradients]))
     np.testing.assert_allclose(found[1], 2 * 1024**2 * np.arange(1.0, 10.0))
     assert max(copied) <= _statistics._AT_ONCE[keras.backend.backend()]
