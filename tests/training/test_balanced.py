@@ -1,5 +1,7 @@
 """A balancer's backward pass: the gradients that reach the trunk and the heads."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -24,23 +26,27 @@ def of_the_trunk(training):
     return {id(variable) for variable in balanced.cut.trunk.trainable_variables}
 
 
+@functools.cache
+def in_plain_training(net):
+    """A model, data, and what each branch alone and all of them take from it."""
+    model = NETS[net]()
+    x, y = data(model)
+    alone = [
+        step(model, x, y, None, [float(other == name) for other in y])[0] for name in y
+    ]
+    return model, x, y, alone, step(model, x, y)[0]
+
+
 # Keras says so of an output without a loss, and so do we.
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("net", NETS)
 def test_the_trunk_gets_the_weighted_sum(net, level):
     """`sum_k w_k g_k` from K separate passes; the heads get what they always do."""
-    model = NETS[net]()
-    x, y = data(model)
-    names = list(y)
-    alone = []
-    for name in names:
-        weights = [float(other == name) for other in names]
-        alone.append(step(model, x, y, None, weights)[0])
-    together = step(model, x, y)[0]
+    model, x, y, alone, together = in_plain_training(net)
     balanced, training = step(model, x, y, Uneven(**LEVELS[level]))
     weights = ops.convert_to_numpy(training.balancer.loss_weights)
-    assert len(set(weights.round(4))) == len(names)
+    assert len(set(weights.round(4))) == len(y)
     in_trunk = of_the_trunk(training)
     for index, variable in enumerate(model.weights):
         expected = together[index]
@@ -55,17 +61,14 @@ def test_the_trunk_gets_the_weighted_sum(net, level):
 @pytest.mark.parametrize("net", ["plain", "nested", "partly"])
 def test_weights_at_the_parameters_are_the_exact_ones(net):
     """The Gramian of the gradients of the shared parameters, by K separate passes."""
-    model = NETS[net]()
-    x, y = data(model)
-    names = list(y)
+    model, x, y, alone, _ = in_plain_training(net)
     _, training = step(model, x, y, Uneven(level="parameters"))
     in_trunk = of_the_trunk(training)
     norms = []
-    for name in names:
-        lost = step(model, x, y, None, [float(other == name) for other in names])[0]
+    for lost in alone:
         kept = zip(model.weights, lost, strict=True)
         norms.append(np.sqrt(sum((g**2).sum() for v, g in kept if id(v) in in_trunk)))
-    expected = np.arange(1, len(names) + 1) / norms
+    expected = np.arange(1, len(y) + 1) / norms
     np.testing.assert_allclose(
         ops.convert_to_numpy(training.balancer.loss_weights), expected, rtol=1e-4
     )
