@@ -1,4 +1,4 @@
-"""What `keras.ops` has no word for: seven functions, in one small file a backend.
+"""What `keras.ops` has no word for: eight functions, in one small file a backend.
 
 custom_gradient(function, tensors) -> tuple of tensors
     `function(*tensors)` gives a tuple of outputs and a function from their
@@ -24,6 +24,9 @@ float32_product(a, b) -> tensor
     `a @ b` of float32, with all its digits: accelerators may multiply float32 in
     TF32, which has three, and TensorFlow and JAX let them unless told otherwise.
 
+squared_norm(tensor) -> scalar
+    The sum of the squares, in float32, by what reads a tensor once and writes nothing.
+
 stack(tensors, axis=0) -> tensor
     As `ops.stack`, which on torch holds on to its tensors until Python's garbage
     collector next runs: the walk through a list leaves a circle of functions. For
@@ -45,6 +48,7 @@ vector_jacobian = _functions.vector_jacobian
 not_compiled = _functions.not_compiled
 elementwise = _functions.elementwise
 float32_product = _functions.float32_product
+squared_norm = _functions.squared_norm
 stack = _functions.stack
 weighted_sum = _functions.weighted_sum
 
@@ -53,6 +57,7 @@ __all__ = [
     "elementwise",
     "float32_product",
     "not_compiled",
+    "squared_norm",
     "stack",
     "vector_jacobian",
     "weighted_sum",

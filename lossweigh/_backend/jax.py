@@ -45,6 +45,11 @@ def float32_product(a: Any, b: Any) -> Any:
     return jax.numpy.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
+def squared_norm(tensor: Any) -> Any:
+    """See `lossweigh._backend`."""
+    return jax.numpy.sum(jax.numpy.square(tensor.astype(jax.numpy.float32)))
+
+
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     """See `lossweigh._backend`."""
     return jax.numpy.stack(tensors, axis=axis)

@@ -77,6 +77,11 @@ def float32_product(a: Any, b: Any) -> Any:
     return tf.cast(product, tf.float32)
 
 
+def squared_norm(tensor: Any) -> Any:
+    """See `lossweigh._backend`."""
+    return 2.0 * tf.nn.l2_loss(tf.cast(tensor, tf.float32))
+
+
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     """See `lossweigh._backend`."""
     return tf.stack(tensors, axis=axis)

@@ -63,6 +63,8 @@ def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def elementwise(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
     """See `lossweigh._backend`."""
+    if tensors[0].numel() <= _PIECE:
+        return function(*tensors)
     found = torch.empty_like(tensors[0], memory_format=torch.contiguous_format)
     flat = [tensor.reshape(-1).split(_PIECE) for tensor in (found, *tensors)]
     for place, *piece in zip(*flat, strict=True):
@@ -75,6 +77,15 @@ def float32_product(a: Any, b: Any) -> Any:
     if torch.get_float32_matmul_precision() != "highest":
         return (a.double() @ b.double()).float()
     return a @ b
+
+
+def squared_norm(tensor: Any) -> Any:
+    """See `lossweigh._backend`."""
+    vector = tensor.float().reshape(-1)
+    if vector.numel() <= _PIECE:
+        return torch.dot(vector, vector)
+    # Of a long one, `torch.dot` has three right digits.
+    return sum(torch.dot(piece, piece) for piece in vector.split(_PIECE))
 
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:

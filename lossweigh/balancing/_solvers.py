@@ -128,12 +128,13 @@ def nonnegative(matrix: Any, targets: Any) -> Any:
     """
     num = matrix.shape[0]
     unit = ops.eye(num, dtype="float32")
+    nothing = ops.zeros_like(targets)
     margin = MARGIN * ops.max(ops.abs(targets), axis=-1, keepdims=True) + 1e-37
 
     def solution(free: Any, ridge: Any) -> tuple[Any, Any]:
         inner = free[:, :, None] & free[:, None, :]
         inner = ops.where(inner, matrix + ridge * unit, unit)
-        x = ops.solve(inner, ops.where(free, targets, 0.0)[:, :, None])[:, :, 0]
+        x = ops.solve(inner, ops.where(free, targets, nothing)[:, :, None])[:, :, 0]
         return x, ops.where(free, -x, targets - float32_product(x, matrix)) / margin
 
     def go_on(free: Any, x: Any, faults: Any, *others: Any) -> Any:
@@ -146,7 +147,7 @@ def nonnegative(matrix: Any, targets: Any) -> Any:
 
     free = targets > 0.0
     start = (free, *solution(free, 0.0), *first_pivots(targets))
-    return ops.maximum(ops.while_loop(go_on, exchange, start)[1], 0.0)
+    return ops.relu(ops.while_loop(go_on, exchange, start)[1])
 
 
 def first_pivots(like: Any) -> tuple[Any, Any, Any, Any]:
@@ -220,14 +221,13 @@ def projected(gramian: Any, wishes: Any, present: Any, ridge: float) -> Any:
     num = gramian.shape[0]
     unit = ops.eye(num, dtype="float32")
     squares = ops.diagonal(gramian)
-    trace = ops.sum(squares)
-    trace = ops.where(trace > 0.0, trace, 1.0)
+    trace = ops.sum(squares) + 1e-37
     squares = squares / trace + ridge
     squares = ops.where(squares > 0.0, squares, 1.0)
     roots = ops.sqrt(squares)
     # The diagonal is divided out, for float32 and branches of any length. What the
     # ridge adds to 1 is made as much as float32 needs.
-    lacking = ops.maximum(RIDGE - ridge / squares, 0.0)
+    lacking = ops.relu(RIDGE - ridge / squares)
     matrix = (gramian / trace + ridge * unit) / roots[:, None] / roots[None, :]
     matrix = matrix + lacking[None, :] * unit
     more = nonnegative(matrix, -float32_product(wishes * roots[None, :], matrix))

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from lossweigh._backend import float32_product, stack
+from lossweigh._backend import float32_product, squared_norm, stack
 
 
 def by_branch(
@@ -159,11 +159,7 @@ def gramian_of(branches: list[dict[int, Any]]) -> Any:
 
 def squares_of(branches: list[dict[int, Any]]) -> Any:
     """`(K,)`: the Gramian's diagonal, for methods that look at nothing else."""
-    totals = []
-    for mine in branches:
-        squares = (ops.square(ops.cast(g, "float32")) for g in mine.values())
-        totals.append(sum(ops.sum(square) for square in squares))
-    return ops.stack(totals)
+    return ops.stack([sum(map(squared_norm, mine.values())) for mine in branches])
 
 
 def finite_ones(branches: list[dict[int, Any]]) -> Any:

@@ -79,13 +79,12 @@ class GradDrop(Balancer):
 
 def _one_sign(*tensors: Any) -> Any:
     *gradients, uniform = tensors
-    # Each summand is used once: TensorFlow adds three tensors in an order that
-    # depends on which of them nobody else still reads.
-    positive = negative = 0.0
-    for gradient in gradients:
-        gradient = ops.cast(gradient, "float32")
-        positive = positive + ops.relu(gradient)
-        negative = negative + ops.minimum(gradient, 0.0)
+    first, *others = [ops.cast(gradient, "float32") for gradient in gradients]
+    total, length = first, ops.abs(first)
+    for gradient in others:
+        total = total + gradient
+        length = length + ops.abs(gradient)
+    positive, negative = 0.5 * (total + length), 0.5 * (total - length)
     # Uniform < positive / length, without a division by 0.
-    keep = uniform * (positive - negative) < positive
-    return ops.cast(ops.where(keep, positive, negative), gradients[0].dtype)
+    kept = ops.where(uniform * length < positive, positive, negative)
+    return ops.cast(kept, gradients[0].dtype)

@@ -276,7 +276,7 @@ def _mix(
     Under loss scaling they are left in: the optimizer sees them, skips the
     step and lowers the scale.
     """
-    isolate = ops.logical_and(ops.logical_not(ops.all(finite)), scale < 1.5)
+    isolate = ~ops.all(finite) & (scale < 1.5)
 
     def mixed(of: list[dict[int, Any]]) -> list[Any]:
         return [
