@@ -28,9 +28,9 @@ squared_norm(tensor) -> scalar
     The sum of the squares, in float32, by what reads a tensor once and writes nothing.
 
 stack(tensors, axis=0) -> tensor
-    As `ops.stack`, which on torch holds on to its tensors until Python's garbage
-    collector next runs: the walk through a list leaves a circle of functions. For
-    large tensors.
+    As `ops.stack`, of tensors of one dtype. On torch that one takes twenty times as
+    long, and holds on to its tensors until Python's garbage collector next runs: its
+    walk through the list leaves a circle of functions.
 
 weighted_sum(tensors, weights) -> tensor
     `sum_k w_k t_k` in float32, from scalars and tensors of one shape. It isn't

@@ -159,16 +159,18 @@ def gramian_of(branches: list[dict[int, Any]]) -> Any:
 
 def squares_of(branches: list[dict[int, Any]]) -> Any:
     """`(K,)`: the Gramian's diagonal, for methods that look at nothing else."""
-    return ops.stack([sum(map(squared_norm, mine.values())) for mine in branches])
+    return stack([sum(map(squared_norm, mine.values())) for mine in branches])
 
 
 def finite_ones(branches: list[dict[int, Any]]) -> Any:
     """`(K,)` bool."""
-    return ops.stack(
-        [
-            ops.isfinite(sum(ops.sum(ops.cast(g, "float32")) for g in mine.values()))
-            for mine in branches
-        ]
+    return ops.isfinite(
+        stack(
+            [
+                sum(ops.sum(ops.cast(g, "float32")) for g in mine.values())
+                for mine in branches
+            ]
+        )
     )
 
 
@@ -179,4 +181,4 @@ def mean_abs_of(branches: list[dict[int, Any]]) -> Any:
         total = sum(ops.sum(ops.abs(ops.cast(g, "float32"))) for g in mine.values())
         size = sum(ops.cast(ops.size(g), "float32") for g in mine.values())
         means.append(total / size)
-    return ops.stack(means)
+    return stack(means)

@@ -118,8 +118,7 @@ class BalancedModel(keras.layers.Layer):
             return [*outputs, passes.messenger(self.balancer)]
         owners = parts.owners
         if self.balancer.level == "representation":
-            made = parts.trunk.call(inputs, training=True)
-            made = list(made) if isinstance(made, (list, tuple)) else [made]
+            made = self._run(parts.trunk, inputs, None)
             masks = self._masks_of(made)
             copies, message = passes.fan_out(self.balancer, made[: len(owners)], owners)
             plain = made[len(owners) :]
@@ -130,15 +129,21 @@ class BalancedModel(keras.layers.Layer):
         flat = keras.tree.flatten(inputs)
         direct = [flat[index] for index in parts.direct]
         of_copies = [masks[place] for place, who in enumerate(owners) for _ in who]
-        # Not by `heads(...)`: that warns of masks which its layers do take.
-        outputs = parts.heads.call(
+        outputs = self._run(
+            parts.heads,
             [*copies, *plain, *direct],
-            training=True,
-            mask=[*of_copies, *masks[len(owners) :], *self._masks_of(direct)],
+            [*of_copies, *masks[len(owners) :], *self._masks_of(direct)],
         )
-        outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
         outputs[: len(order)] = [outputs[index] for index in order]
         return [*outputs, message]
+
+    def _run(self, model: keras.Model, inputs: Any, masks: Any) -> list[Any]:
+        """What a part of the model makes of its inputs in training."""
+        if not self.supports_masking:
+            return _compat.call_in_training(model, inputs)
+        # Not by `model(...)`: that warns of masks which its layers do take.
+        outputs = model.call(inputs, training=True, mask=masks)
+        return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return None  # the outputs have theirs from the layers that made them
@@ -196,7 +201,7 @@ class Messenger(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         weighted, message, *losses = inputs
-        means = ops.stop_gradient(ops.mean(ops.stack(losses), axis=-1))
+        means = ops.stop_gradient(ops.mean(_backend.stack(losses), axis=-1))
 
         def function(weighted: Any, message: Any, means: Any) -> Any:
             def gradient(upstream: Any) -> Any:

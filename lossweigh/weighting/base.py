@@ -176,7 +176,7 @@ class Weighter(keras.layers.Layer, abc.ABC):
         rows = [
             ops.squeeze(loss, -1) if len(loss.shape) == 2 else loss for loss in losses
         ]
-        return self.combine(ops.stack(rows), training)
+        return self.combine(_backend.stack(rows), training)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None]:
         return (_as_shapes(input_shape)[0][0],)
