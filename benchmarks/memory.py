@@ -8,6 +8,9 @@ in representations: the aim at the representation is at most K of them.
     KERAS_BACKEND=jax python benchmarks/memory.py
     KERAS_BACKEND=torch python benchmarks/memory.py --heads 8 --methods UPGrad MGDA
 
+A head is one Dense layer, whose gradients needn't be written out; `--hidden 64` gives
+each a hidden layer, and they are.
+
 On processors; what an accelerator holds isn't the process's.
 """
 
@@ -30,12 +33,19 @@ def arguments():
     )
     parser.add_argument("--heads", type=int, nargs="+", default=[3, 8, 20], help="K")
     parser.add_argument("--methods", nargs="+", default=METHODS, metavar="METHOD")
+    parser.add_argument(
+        "--hidden",
+        type=int,
+        default=0,
+        metavar="UNITS",
+        help="the size of a hidden layer in each head; 0 for none",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="processes a side")
     parser.add_argument("--side", nargs=2, metavar=("K", "METHOD"), help="internal")
     return parser.parse_args()
 
 
-def train(num_heads, method):
+def train(num_heads, method, head_units):
     """Trains for a few steps; prints the largest size of this process, in bytes."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
@@ -46,8 +56,14 @@ def train(num_heads, method):
     names = [f"head_{k}" for k in range(num_heads)]
     inputs = keras.Input((FEATURES,))
     shared = keras.layers.Dense(UNITS, activation="tanh")(inputs)
+    outputs = {}
+    for name in names:
+        head = shared
+        if head_units:
+            head = keras.layers.Dense(head_units, activation="tanh")(head)
+        outputs[name] = keras.layers.Dense(4, name=name)(head)
     model = lw.build_training_model(
-        keras.Model(inputs, {n: keras.layers.Dense(4, name=n)(shared) for n in names}),
+        keras.Model(inputs, outputs),
         dict.fromkeys(names, "mse"),
         lw.FixedWeights(),
         None if method == "plain" else getattr(lw, method)(),
@@ -60,11 +76,12 @@ def train(num_heads, method):
     print("bytes", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT)
 
 
-def size_of(num_heads, method, rounds):
+def size_of(num_heads, method, options):
     """The median of some processes' largest sizes, in bytes."""
     command = [sys.executable, __file__, "--side", str(num_heads), method]
+    command += ["--hidden", str(options.hidden)]
     sizes = []
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         sizes.append(int(done.stdout.split("bytes")[-1]))
     return statistics.median(sizes)
@@ -73,16 +90,16 @@ def size_of(num_heads, method, rounds):
 def main():
     options = arguments()
     if options.side:
-        train(int(options.side[0]), options.side[1])
+        train(int(options.side[0]), options.side[1], options.hidden)
         return
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     print(f"{backend}; a representation has {REPRESENTATION / 2**20:.0f} MB\n")
     print(f"{'K':>3}  {'':<14}{'MB':>7}{'more':>7}  representations")
     for num_heads in options.heads:
-        plain = size_of(num_heads, "plain", options.rounds)
+        plain = size_of(num_heads, "plain", options)
         print(f"{num_heads:>3}  {'plain':<14}{plain / 2**20:>7.0f}", flush=True)
         for method in options.methods:
-            size = size_of(num_heads, method, options.rounds)
+            size = size_of(num_heads, method, options)
             more = (size - plain) / REPRESENTATION
             print(
                 f"{num_heads:>3}  {method:<14}{size / 2**20:>7.0f}"

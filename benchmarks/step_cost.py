@@ -13,6 +13,11 @@ rounds is reported with its quartiles. The device that Keras uses is printed.
 
     KERAS_BACKEND=jax python benchmarks/step_cost.py
     KERAS_BACKEND=torch python benchmarks/step_cost.py --heads 8 --methods UPGrad MGDA
+
+A head is one Dense layer, whose gradients needn't be written out. With a hidden layer
+in each head they are:
+
+    KERAS_BACKEND=jax python benchmarks/step_cost.py --hidden 64
 """
 
 import argparse
@@ -59,6 +64,13 @@ def arguments():
         metavar="METHOD",
         help="those to time at the parameters and calibrated too (K up to 8)",
     )
+    parser.add_argument(
+        "--hidden",
+        type=int,
+        default=0,
+        metavar="UNITS",
+        help="the size of a hidden layer in each head; 0 for none",
+    )
     parser.add_argument("--rounds", type=int, default=15, help="timed rounds")
     parser.add_argument("--steps", type=int, default=25, help="steps a round")
     parser.add_argument("--json", metavar="FILE", help="write the results here")
@@ -85,14 +97,19 @@ def limit(backend, level, num_heads):
     return limits[level]
 
 
-def build(num_heads, balancer):
+def build(num_heads, balancer, head_units=0):
     keras.utils.set_random_seed(0)
     names = [f"head_{k}" for k in range(num_heads)]
     inputs = keras.Input((FEATURES,))
     hidden = inputs
     for _ in range(4):
         hidden = keras.layers.Dense(UNITS, activation="relu")(hidden)
-    outputs = {name: keras.layers.Dense(1, name=name)(hidden) for name in names}
+    outputs = {}
+    for name in names:
+        head = hidden
+        if head_units:
+            head = keras.layers.Dense(head_units, activation="relu")(head)
+        outputs[name] = keras.layers.Dense(1, name=name)(head)
     model = lw.build_training_model(
         keras.Model(inputs, outputs),
         dict.fromkeys(names, "mse"),
@@ -130,7 +147,7 @@ def keras_turn(model, x, y, steps):
     return timer.seconds / (steps - 1)
 
 
-def torch_sides(num_heads, steps, methods):
+def torch_sides(num_heads, steps, methods, head_units):
     """Plain torch loops over the same net: summed losses, and TorchJD's aggregators."""
     import torch
     import torchjd
@@ -142,13 +159,22 @@ def torch_sides(num_heads, steps, methods):
     x = torch.as_tensor(x, device=device)
     y = [torch.as_tensor(value, device=device) for value in y.values()]
 
+    def head():
+        if not head_units:
+            return torch.nn.Linear(UNITS, 1)
+        return torch.nn.Sequential(
+            torch.nn.Linear(UNITS, head_units),
+            torch.nn.ReLU(),
+            torch.nn.Linear(head_units, 1),
+        )
+
     def side(aggregator):
         torch.manual_seed(0)
         layers = []
         for size in (FEATURES, UNITS, UNITS, UNITS):
             layers += [torch.nn.Linear(size, UNITS), torch.nn.ReLU()]
         trunk = torch.nn.Sequential(*layers).to(device)
-        heads = [torch.nn.Linear(UNITS, 1).to(device) for _ in range(num_heads)]
+        heads = [head().to(device) for _ in range(num_heads)]
         net = torch.nn.ModuleList([trunk, *heads])
         optimizer = torch.optim.Adam(net.parameters(), foreach=True)
 
@@ -203,7 +229,7 @@ def time_heads(backend, num_heads, options):
     turns, kind = {}, {}
 
     def add(side, level, balancer):
-        model = build(num_heads, balancer)
+        model = build(num_heads, balancer, options.hidden)
         turns[side] = lambda: keras_turn(model, x, y, options.steps)
         kind[side] = ("plain", level)
 
@@ -215,7 +241,8 @@ def time_heads(backend, num_heads, options):
             for level, given in LEVELS.items():
                 add(f"{name} {level}", level, getattr(lw, name)(**given))
     if backend == "torch":
-        for side, turn in torch_sides(num_heads, options.steps, options.exact).items():
+        sides = torch_sides(num_heads, options.steps, options.exact, options.hidden)
+        for side, turn in sides.items():
             turns[side], kind[side] = turn, ("torch loop", None)
     seconds = {side: [] for side in turns}
     order = list(turns)
@@ -240,6 +267,7 @@ def main():
         "device": device_name(backend),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
+        "hidden": options.hidden,
         "rounds": options.rounds,
         "steps": options.steps,
         "rows": [],
@@ -247,7 +275,9 @@ def main():
     print(
         f"Keras {report['keras']}, {backend} {report['backend_version']} on "
         f"{report['device']}, {report['cores']} cores; {options.rounds} rounds of "
-        f"{options.steps} steps, batch {BATCH}, trunk 4 x {UNITS}\n"
+        f"{options.steps} steps, batch {BATCH}, trunk 4 x {UNITS}, "
+        + (f"{options.hidden} hidden units" if options.hidden else "one layer")
+        + " a head\n"
     )
     print(f"{'K':>3}  {'':<30}{'ms':>8}{'ratio':>8}{'quartiles':>14}{'limit':>7}")
     for num_heads in options.heads:

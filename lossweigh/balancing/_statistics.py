@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from lossweigh._backend import float32_product, squared_norm, stack
+from lossweigh.balancing._dense import Products
 
 
 def by_branch(
@@ -142,24 +143,40 @@ def _places(branches: list[dict[int, Any]]) -> list[int]:
     return sorted(set().union(*branches))
 
 
-def gramian_of(branches: list[dict[int, Any]]) -> Any:
+def gramian_of(
+    branches: list[dict[int, Any]], products: Iterable[Products] = ()
+) -> Any:
     """`(K, K)`: inner products, summed over the places that two branches share."""
     number = len(branches)
     total = None
+
+    def add(who: Sequence[int], part: Any) -> None:
+        nonlocal total
+        if len(who) < number:  # not by a product: 0 times nan would be nan for all
+            source = np.full(number, len(who))
+            source[list(who)] = np.arange(len(who))
+            part = ops.pad(part, [[0, 1], [0, 1]])
+            part = ops.take(ops.take(part, source, axis=0), source, axis=1)
+        total = part if total is None else total + part
+
     for place in _places(branches):
         who = [k for k, mine in enumerate(branches) if place in mine]
-        part = _inner_products([branches[k][place] for k in who])
-        if len(who) < number:
-            select = ops.convert_to_tensor(np.eye(number, dtype="float32")[who])
-            wide = float32_product(part, select)
-            part = float32_product(ops.transpose(select), wide)
-        total = part if total is None else total + part
+        add(who, _inner_products([branches[k][place] for k in who]))
+    for product in products:
+        add(product.who, product.inner_products())
     return total
 
 
-def squares_of(branches: list[dict[int, Any]]) -> Any:
+def squares_of(
+    branches: list[dict[int, Any]], products: Iterable[Products] = ()
+) -> Any:
     """`(K,)`: the Gramian's diagonal, for methods that look at nothing else."""
-    return stack([sum(map(squared_norm, mine.values())) for mine in branches])
+    squares = [list(map(squared_norm, mine.values())) for mine in branches]
+    for product in products:
+        norms = ops.diagonal(product.inner_products())
+        for index, branch in enumerate(product.who):
+            squares[branch].append(norms[index])
+    return stack([sum(several) for several in squares])
 
 
 def finite_ones(branches: list[dict[int, Any]]) -> Any:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import keras
 from keras import ops
 
 from lossweigh import _backend
+from lossweigh.balancing._dense import Products, kernels_of, outputs_of
 from lossweigh.balancing._statistics import (
     by_branch,
     finite_ones,
@@ -20,8 +22,23 @@ from lossweigh.balancing._statistics import (
 from lossweigh.balancing.base import Balancer, Seen
 
 
+def takes_products(balancer: Balancer) -> bool:
+    """Whether the gradients of branches that leave by `Dense` aren't written out.
+
+    That needs a method that looks at inner products and adds up, and no more.
+    """
+    return (
+        balancer.level == "representation"
+        and not balancer.needs_mean_abs
+        and type(balancer).mix is Balancer.mix
+    )
+
+
 def fan_out(
-    balancer: Balancer, tensors: Sequence[Any], owners: Sequence[Sequence[int]]
+    balancer: Balancer,
+    tensors: Sequence[Any],
+    owners: Sequence[Sequence[int]],
+    dense: Mapping[int, Sequence[keras.layers.Dense]],
 ) -> tuple[list[Any], Any]:
     """A copy of each shared tensor for each branch that takes it.
 
@@ -29,34 +46,63 @@ def fan_out(
         balancer: What combines the copies' gradients.
         tensors: Floating tensors of any rank.
         owners: For each tensor the branches that take it, as indices.
+        dense: The tensors, as indices, that are given out behind a `Dense` layer
+            for each owner, without its activation, and these layers.
 
     Returns:
-        The copies, tensor by tensor, and `(K + 1,)` zeros, the messenger: what
-        comes back as *its* gradient is taken for the K branch losses and the
+        What is given out, tensor by tensor, and `(K + 1,)` zeros, the messenger:
+        what comes back as *its* gradient is taken for the K branch losses and the
         loss scale.
     """
     draws = balancer.draw(tensors)
     number = len(tensors)
+    kernels = [kernels_of(layers) for layers in dense.values()]
+    tensors = list(tensors)
+    for place, layers in dense.items():
+        tensors[place] = ops.cast(tensors[place], layers[0].compute_dtype)
+    copied = [() if place in dense else who for place, who in enumerate(owners)]
 
     def function(*given: Any) -> Any:
-        copies = [t for t, who in zip(given, owners, strict=False) for _ in who]
-        before = list(given[number:])
+        copies = [t for t, who in zip(given, copied, strict=False) for _ in who]
+        taken = dict(zip(dense, given[number:], strict=False))
+        before = list(given[number + len(dense) :])
+        through = [ops.matmul(given[place], taken[place]) for place in dense]
 
         def gradient(*upstream: Any) -> tuple[Any, ...]:
             *pieces, message = upstream
-            branches = by_branch(pieces, owners, balancer.num_branches)
+            branches = by_branch(pieces, copied, balancer.num_branches)
+            products = {
+                place: Products(
+                    tuple(owners[place]),
+                    tuple(layer.units for layer in dense[place]),
+                    piece,
+                    taken[place],
+                )
+                for place, piece in zip(dense, pieces[len(copies) :], strict=True)
+            }
             losses, scale = _read_message(message)
-            seen, finite = _look(balancer, branches, losses, scale, draws)
+            seen, finite = _look(balancer, branches, losses, scale, draws, products)
             weights, state = _advance(balancer, seen, before)
-            mixed = _mix(balancer, branches, owners, weights, finite, scale, draws)
-            return (*mixed, weights, *state)
+            mixed = _mix(
+                balancer, branches, owners, weights, finite, scale, draws, products
+            )
+            own = [p.of_the_kernel(given[place]) for place, p in products.items()]
+            return (*mixed, *own, weights, *state)
 
-        return (*copies, messenger(balancer)), gradient
+        return (*copies, *through, messenger(balancer)), gradient
 
-    *copies, message = _backend.custom_gradient(
-        function, [*tensors, *_variables(balancer)]
+    *out, message = _backend.custom_gradient(
+        function, [*tensors, *kernels, *_variables(balancer)]
     )
-    return copies, message
+    through = dict(zip(dense, out[len(out) - len(dense) :], strict=True))
+    copies = iter(out)
+    leaving: list[Any] = []
+    for place, who in enumerate(owners):
+        if place in dense:
+            leaving += outputs_of(dense[place], through[place])
+        else:
+            leaving += [next(copies) for _ in who]
+    return leaving, message
 
 
 @_backend.not_compiled
@@ -231,13 +277,14 @@ def _look(
     losses: Any,
     scale: Any,
     draws: Any,
+    products: Mapping[int, Products] = MappingProxyType({}),
 ) -> tuple[Seen, Any]:
     """What there is to see, and which branches' gradients are finite."""
     if balancer.needs_angles:
-        gramian = gramian_of(branches) / (scale * scale)
+        gramian = gramian_of(branches, products.values()) / (scale * scale)
         norms = ops.diagonal(gramian)
     else:
-        norms = squares_of(branches) / (scale * scale)
+        norms = squares_of(branches, products.values()) / (scale * scale)
         gramian = ops.diag(norms)
     finite = ops.isfinite(norms)
     present = finite & (norms > 0)
@@ -270,6 +317,7 @@ def _mix(
     finite: Any,
     scale: Any,
     draws: Any,
+    products: Mapping[int, Products] = MappingProxyType({}),
 ) -> list[Any]:
     """`sum_k w_k g_k` at each place, without the branches that aren't finite.
 
@@ -278,9 +326,11 @@ def _mix(
     """
     isolate = ~ops.all(finite) & (scale < 1.5)
 
-    def mixed(of: list[dict[int, Any]]) -> list[Any]:
+    def mixed(of: list[dict[int, Any]], products: Mapping[int, Products]) -> list[Any]:
         return [
-            balancer.mix(
+            products[place].weighted_sum(_backend.stack([weights[k] for k in who]))
+            if place in products
+            else balancer.mix(
                 [of[k][place] for k in who], [weights[k] for k in who], place, draws
             )
             for place, who in enumerate(owners)
@@ -292,11 +342,17 @@ def _mix(
             {place: ops.where(keep[k], g, ops.zeros_like(g)) for place, g in mine}
             for k, mine in enumerate(m.items() for m in branches)
         ]
-        return mixed(clean)
+        return mixed(
+            clean,
+            {
+                place: product.only(_backend.stack([keep[k] for k in product.who]))
+                for place, product in products.items()
+            },
+        )
 
     if keras.backend.backend() == "jax":
         return the_finite()  # XLA selects in passing; a branch would stop it
-    return list(ops.cond(isolate, the_finite, lambda: mixed(branches)))
+    return list(ops.cond(isolate, the_finite, lambda: mixed(branches, products)))
 
 
 def _read_message(message: Any) -> tuple[Any, Any]:

@@ -73,6 +73,7 @@ class BalancedModel(keras.layers.Layer):
             [[places[name] for name in names] for names in self.outputs],
             self.branches,
             self.shared,
+            by_dense=passes.takes_products(self.balancer),
         )
         if self.balancer.level != "representation":
             self._check_exact(parts)
@@ -120,7 +121,9 @@ class BalancedModel(keras.layers.Layer):
         if self.balancer.level == "representation":
             made = self._run(parts.trunk, inputs, None)
             masks = self._masks_of(made)
-            copies, message = passes.fan_out(self.balancer, made[: len(owners)], owners)
+            copies, message = passes.fan_out(
+                self.balancer, made[: len(owners)], owners, parts.dense
+            )
             plain = made[len(owners) :]
         else:
             copies, plain, masks, message = passes.through(

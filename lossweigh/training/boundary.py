@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 
+from lossweigh.balancing._dense import worthwhile
 from lossweigh.training.structure import is_functional, symbolic_inputs
 
 
@@ -26,6 +27,9 @@ class Cut:
         owners: For each boundary tensor the branches, as indices, that leave there.
         direct: Which of the model's inputs, flattened, the heads use.
         places: The names of the layers that made the boundary tensors.
+        dense: The boundary tensors, as indices, that each owner leaves by a small
+            `Dense` layer, and these layers. The heads take what such a layer gives
+            before its activation in the copy's place.
     """
 
     trunk: keras.Model
@@ -33,6 +37,7 @@ class Cut:
     owners: tuple[tuple[int, ...], ...]
     direct: tuple[int, ...]
     places: tuple[str, ...]
+    dense: Mapping[int, tuple[keras.layers.Dense, ...]]
 
 
 @dataclasses.dataclass
@@ -143,6 +148,7 @@ def cut(
     outputs: Sequence[Sequence[int]],
     names: Sequence[str],
     shared: Sequence[str] | None = None,
+    by_dense: bool = False,
 ) -> Cut:
     """Cuts a functional model where its branches leave what they share.
 
@@ -157,6 +163,7 @@ def cut(
         names: The branches' names, for messages.
         shared: Names of layers whose outputs to balance, of those found;
             `None` for all.
+        by_dense: Whether to cut behind small `Dense` layers, as `Cut.dense` says.
 
     Raises:
         ValueError: If the model is opaque, no trainable layer is shared, or
@@ -233,7 +240,18 @@ def cut(
     spec = {key: _like(values[key]) for key in (*plain, *(inputs[i] for i in direct))}
     taken: list[Any] = []
     starts: dict[Any, Any] = {}
-    for key, who in boundary.items():
+    dense: dict[int, tuple[keras.layers.Dense, ...]] = {}
+    for place, (key, who) in enumerate(boundary.items()):
+        leaving = [call for call in outside if key in call.inputs and call.needed_by]
+        shape = values[key].shape
+        if by_dense and key not in results and _all_dense(leaving, who, shape):
+            leaving.sort(key=lambda call: min(call.needed_by))
+            dense[place] = tuple(call.operation for call in leaving)
+            for call in leaving:
+                taken.append(_before_activation(call.operation, shape))
+                starts[call.outputs[0]] = _activated(call.operation, taken[-1])
+                outside.remove(call)
+            continue
         for branch in who:
             starts[key, branch] = _like(values[key])
             taken.append(starts[key, branch])
@@ -253,7 +271,35 @@ def cut(
         tuple(boundary.values()),
         tuple(direct),
         tuple(places[key] for key in boundary),
+        dense,
     )
+
+
+def _all_dense(calls: list[_Call], who: Sequence[int], shape: Any) -> bool:
+    """Whether each of some branches leaves a tensor by one small `Dense` layer."""
+    branches = sorted(branch for call in calls for branch in call.needed_by)
+    return (
+        branches == list(who)
+        and all(
+            type(call.operation) is keras.layers.Dense
+            and call.operation.compute_dtype == calls[0].operation.compute_dtype
+            and call.operation.activity_regularizer is None
+            and call.operation.quantization_mode is None
+            for call in calls
+        )
+        and worthwhile([call.operation.units for call in calls], shape[-1])
+    )
+
+
+def _before_activation(layer: keras.layers.Dense, shape: Any) -> Any:
+    shape = (*shape[:-1], layer.units)
+    return keras.Input(batch_shape=shape, dtype=layer.compute_dtype)
+
+
+def _activated(layer: keras.layers.Dense, tensor: Any) -> Any:
+    if layer.activation in (None, keras.activations.linear):
+        return tensor
+    return keras.layers.Activation(layer.activation, dtype=layer.dtype_policy)(tensor)
 
 
 def _mark(calls: list[_Call], branch_of: dict[int, set[int]]) -> None:

@@ -1,0 +1,129 @@
+"""Branches that leave a shared tensor by a `Dense` layer each.
+
+With `x` the tensor, `W_k` the kernels and `d_k` the gradients of `x W_k`, the branch
+gradients are `g_k = d_k W_k'`, and nobody has to write them out:
+
+    <g_i, g_k> = sum (d_i' d_k) * (W_i' W_k)        sum_k w_k g_k = [w_k d_k] [W_k]'
+
+with the `d_k`, and the kernels, side by side. (For norms this is known from
+Goodfellow, Efficient per-example gradient computations, arXiv:1510.01799, 2015.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from lossweigh._backend import float32_product
+
+
+def worthwhile(units: Sequence[int], features: int) -> bool:
+    """Whether that costs less than the gradients written out.
+
+    Two products of `C = sum(units)` columns against K copies of the tensor.
+    """
+    return sum(units) ** 2 <= 4 * len(units) * features
+
+
+def kernels_of(layers: Sequence[Any]) -> Any:
+    """`(features, C)`: the layers' kernels side by side, in their compute dtype."""
+    kernels = [ops.cast(layer.kernel, layer.compute_dtype) for layer in layers]
+    return ops.concatenate(kernels, axis=-1)
+
+
+def outputs_of(layers: Sequence[Any], product: Any) -> list[Any]:
+    """What the layers give before their activations.
+
+    Args:
+        layers: `Dense` layers.
+        product: `(..., C)`, their product.
+    """
+    if any(layer.bias is not None for layer in layers):
+        biases = [
+            ops.zeros((layer.units,), layer.compute_dtype)
+            if layer.bias is None
+            else ops.cast(layer.bias, layer.compute_dtype)
+            for layer in layers
+        ]
+        product = product + ops.concatenate(biases)
+    if len(layers) == 1:
+        return [product]  # not every backend splits into one
+    ends = np.cumsum([layer.units for layer in layers])
+    return list(ops.split(product, [int(end) for end in ends[:-1]], axis=-1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Products:
+    """The gradients of some branches at one place, as products.
+
+    Attributes:
+        who: The branches, as indices.
+        units: How many columns each has.
+        left: `(..., C)`: the gradients of the layers' products, side by side.
+        kernel: `(features, C)`: the kernels, side by side.
+    """
+
+    who: tuple[int, ...]
+    units: tuple[int, ...]
+    left: Any
+    kernel: Any
+
+    def _columns(self) -> Any:
+        """`(m, C)`: 1 where a column is the branch's, 0 elsewhere."""
+        whose = np.repeat(np.arange(len(self.who)), self.units)
+        return ops.convert_to_tensor(np.eye(len(self.who), dtype="float32")[:, whose])
+
+    def inner_products(self) -> Any:
+        """`(m, m)` float32, of the m branches' gradients."""
+        left, kernel = ops.cast(self.left, "float32"), ops.cast(self.kernel, "float32")
+        columns = self._columns()
+        across = ops.swapaxes(left, -1, -2)
+        # Sample by sample: the sum over very many rows at once isn't exact.
+        lefts = float32_product(across, left)
+        if len(lefts.shape) > 2:
+            lefts = ops.sum(lefts, axis=tuple(range(len(lefts.shape) - 2)))
+        products = lefts * float32_product(ops.transpose(kernel), kernel)
+
+        def by_branch(matrix: Any) -> Any:
+            wide = float32_product(matrix, ops.transpose(columns))
+            return float32_product(columns, wide)
+
+        # 0 times nan would be nan for every branch.
+        finite = ops.isfinite(products)
+        total = by_branch(ops.where(finite, products, 0.0))
+        spoilt = by_branch(ops.cast(ops.logical_not(finite), "float32"))
+        return ops.where(spoilt > 0, float("nan"), total)
+
+    def weighted_sum(self, weights: Any) -> Any:
+        """`(..., features)`: the gradients times the `(m,)` weights, added up."""
+        weights = float32_product(ops.expand_dims(weights, 0), self._columns())
+        left = ops.cast(self.left, "float32") * ops.reshape(weights, (-1,))
+        kernel = ops.cast(self.kernel, "float32")
+        return ops.cast(ops.matmul(left, ops.transpose(kernel)), self.left.dtype)
+
+    def only(self, which: Any) -> Products:
+        """The same with the other branches' gradients 0.
+
+        Args:
+            which: `(m,)` bool.
+        """
+        columns = ops.repeat(which, np.array(self.units))
+        return dataclasses.replace(
+            self,
+            left=ops.where(columns, self.left, ops.zeros_like(self.left)),
+            kernel=ops.where(columns, self.kernel, ops.zeros_like(self.kernel)),
+        )
+
+    def of_the_kernel(self, tensor: Any) -> Any:
+        """`(features, C)`: the kernel's gradient.
+
+        Args:
+            tensor: `(..., features)`, what the layers took.
+        """
+        rows = ops.reshape(tensor, (-1, tensor.shape[-1]))
+        left = ops.reshape(self.left, (-1, self.left.shape[-1]))
+        return ops.matmul(ops.transpose(rows), left)

@@ -1,0 +1,170 @@
+"""Gradients behind `Dense` layers, which are products, against the same written out."""
+
+import keras
+import numpy as np
+import pytest
+from gramians import array, compiled
+from keras import ops
+
+from lossweigh.balancing._dense import Products, kernels_of, outputs_of, worthwhile
+from lossweigh.balancing._statistics import gramian_of, squares_of
+
+# What stands before the columns, the columns of each branch, and the features.
+CASES = {
+    "one column each": ((16,), (1, 1, 1), 8),
+    "one branch": ((16,), (3,), 8),
+    "uneven": ((5,), (4, 1, 2), 7),
+    "a place for each step": ((4, 6), (2, 3), 9),
+    "images": ((2, 5, 3), (1, 2, 1, 1), 6),
+    "many": ((32,), (2,) * 17, 40),
+}
+
+
+def drawn(case, seed=0):
+    """The gradients as products in float64, and written out."""
+    lead, units, features = CASES[case]
+    rng = np.random.default_rng(seed)
+    scales = np.repeat(10.0 ** rng.uniform(-2, 2, len(units)), units)
+    left = rng.normal(size=(*lead, sum(units))) * scales
+    kernel = rng.normal(size=(features, sum(units)))
+    ends = np.cumsum(units)[:-1]
+    pairs = zip(np.split(left, ends, -1), np.split(kernel, ends, -1), strict=True)
+    return left, kernel, [d @ w.T for d, w in pairs]
+
+
+def products(case, left, kernel, who=None):
+    _, units, _ = CASES[case]
+    return Products(
+        tuple(range(len(units))) if who is None else who,
+        units,
+        ops.convert_to_tensor(left, "float32"),
+        ops.convert_to_tensor(kernel, "float32"),
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_against_numpy(case):
+    left, kernel, written = drawn(case)
+    flat = np.stack([g.ravel() for g in written])
+    norms = np.linalg.norm(flat, axis=1)
+    weights = np.random.default_rng(1).normal(size=len(written)).astype("float32")
+
+    def both(left, kernel, weights):
+        product = products(case, left, kernel)
+        return product.inner_products(), product.weighted_sum(weights)
+
+    given = [np.asarray(a, "float32") for a in (left, kernel, weights)]
+    found, total = compiled(both)(*map(ops.convert_to_tensor, given))
+    np.testing.assert_allclose(
+        array(found) / np.outer(norms, norms),
+        flat @ flat.T / np.outer(norms, norms),
+        atol=2e-6,
+    )
+    expected = sum(w * g for w, g in zip(weights, written, strict=True))
+    np.testing.assert_allclose(
+        array(total), expected, atol=3e-6 * abs(expected).max(), rtol=0
+    )
+
+
+def test_beside_other_places_and_branches():
+    """Summed over the places that two branches share; others may be written out."""
+    case = "uneven"
+    left, kernel, written = drawn(case)
+    rng = np.random.default_rng(2)
+    others = [rng.normal(size=(6, 3)).astype("float32") for _ in range(3)]
+    # Five branches: 4, 0 and 2 behind `Dense`; 0, 1 and 2 at another place.
+    product = products(case, left, kernel, who=(4, 0, 2))
+    branches = [{1: others[0]}, {1: others[1]}, {1: others[2]}, {}, {}]
+    rows = np.zeros((5, written[0].size + others[0].size))
+    for branch, gradient in zip((4, 0, 2), written, strict=True):
+        rows[branch, : gradient.size] = gradient.ravel()
+    for branch, gradient in enumerate(others):
+        rows[branch, written[0].size :] = gradient.ravel()
+    given = [
+        {p: ops.convert_to_tensor(g) for p, g in mine.items()} for mine in branches
+    ]
+    found = array(gramian_of(given, [product]))
+    np.testing.assert_allclose(found, rows @ rows.T, rtol=1e-5, atol=1e-3)
+    squares = array(squares_of(given[:3], [products(case, left, kernel)]))
+    expected = [
+        np.square(g).sum() + np.square(other).sum()
+        for g, other in zip(written, others, strict=True)
+    ]
+    np.testing.assert_allclose(squares, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("where", ["left", "kernel"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_branch_that_is_not_finite_spoils_no_other(where, value):
+    case = "uneven"
+    left, kernel, written = drawn(case)
+    spoilt = {"left": left, "kernel": kernel}[where]
+    spoilt[1, 4] = value  # the second branch's one column
+    product = products(case, left, kernel)
+    found = array(product.inner_products())
+    assert not np.isfinite(found[1]).any()
+    assert not np.isfinite(found[:, 1]).any()
+    kept = [0, 2]
+    expected = [[np.vdot(written[i], written[k]) for k in kept] for i in kept]
+    np.testing.assert_allclose(found[np.ix_(kept, kept)], expected, rtol=1e-5)
+    only = product.only(ops.convert_to_tensor([True, False, True]))
+    total = array(only.weighted_sum(ops.convert_to_tensor([2.0, 3.0, 5.0])))
+    np.testing.assert_allclose(
+        total, 2 * written[0] + 5 * written[2], rtol=1e-4, atol=1e-3
+    )
+
+
+def test_a_branch_that_is_not_finite_spoils_no_other_elsewhere():
+    """Not where some branches only have a part in a place, either."""
+    rows = np.random.default_rng(3).normal(size=(3, 4)).astype("float32")
+    rows[1, 0] = np.nan
+    given = [{0: ops.convert_to_tensor(row)} for row in rows]
+    found = array(gramian_of([given[0], {}, given[1], given[2]]))
+    finite = np.isfinite(found)
+    assert not finite[2, [0, 2, 3]].any()
+    assert finite[np.ix_([0, 1, 3], [0, 1, 3])].all()
+    assert found[0, 3] == pytest.approx(np.vdot(rows[0], rows[2]), rel=1e-5)
+    assert (found[1, [0, 1, 3]] == 0).all()
+
+
+@pytest.mark.parametrize("biases", [(True, True), (False, True), (False, False)])
+def test_outputs_and_the_kernels_gradient(biases):
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(3, 5, 7)).astype("float32")
+    layers = [
+        keras.layers.Dense(units, use_bias=bias, bias_initializer="normal")
+        for units, bias in zip((2, 3), biases, strict=True)
+    ]
+    expected = [array(layer(x)) for layer in layers]
+    kernel = kernels_of(layers)
+    product = ops.matmul(ops.convert_to_tensor(x), kernel)
+    for found, wanted in zip(outputs_of(layers, product), expected, strict=True):
+        np.testing.assert_allclose(array(found), wanted, atol=1e-5)
+    left = rng.normal(size=(3, 5, 5)).astype("float32")
+    behind = Products((0, 1), (2, 3), ops.convert_to_tensor(left), kernel)
+    np.testing.assert_allclose(
+        array(behind.of_the_kernel(ops.convert_to_tensor(x))),
+        np.einsum("btf,btc->fc", x, left),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+def test_very_many_rows_keep_their_digits():
+    """A million places are added up sample by sample."""
+    rng = np.random.default_rng(5)
+    left = rng.normal(size=(16, 256, 256, 2)).astype("float32")
+    left[..., 1] = left[..., 0] + 1e-2 * left[..., 1]
+    kernel = np.ones((4, 2), "float32")
+    product = Products((0, 1), (1, 1), *map(ops.convert_to_tensor, (left, kernel)))
+    flat = left.reshape(-1, 2).astype(float)
+    np.testing.assert_allclose(
+        array(product.inner_products()), 4 * flat.T @ flat, rtol=5e-6
+    )
+
+
+def test_only_small_layers_are_worthwhile():
+    assert worthwhile([1] * 20, 512)
+    assert worthwhile([10, 10], 128)
+    assert not worthwhile([64] * 3, 512)
+    assert not worthwhile([10] * 20, 64)

@@ -1,0 +1,244 @@
+"""Behind heads of one `Dense` layer nothing changes but what a step costs."""
+
+import keras
+import numpy as np
+import pytest
+from balanced_nets import NETS, data, dense, plain, step, train
+from keras import layers, ops
+
+import lossweigh as lw
+from lossweigh.balancing import passes
+from lossweigh.training.balanced import BalancedModel
+
+BACKEND = keras.backend.backend()
+
+
+def heads_of_one(training):
+    """The names of the `Dense` layers, by the layer whose output they take."""
+    (balanced,) = (part for part in training.layers if isinstance(part, BalancedModel))
+    return {
+        balanced.cut.places[place]: [layer.name for layer in several]
+        for place, several in balanced.cut.dense.items()
+    }
+
+
+def uneven():
+    """Heads of several sizes, activations and constraints; one is frozen."""
+    x = keras.Input((6,), name="x")
+    hidden = dense(16, "last")(x)
+    z = layers.Dense(2, name="z", kernel_regularizer="l2", use_bias=False)(hidden)
+    b = layers.Dense(1, "sigmoid", name="b", kernel_constraint="non_neg")(hidden)
+    a = layers.Dense(2, keras.ops.tanh, name="a", trainable=False)(hidden)
+    return keras.Model(x, {"z": z, "b": layers.Flatten()(b) * ops.ones((1, 2)), "a": a})
+
+
+def steps_of_time():
+    """Heads for each step of a sequence, behind layers that start a mask."""
+    x = keras.Input((6, 1), name="x")
+    hidden = layers.Masking(name="masked")(x)
+    hidden = layers.LSTM(12, return_sequences=True, name="last")(hidden)
+    heads = {name: layers.Dense(2, name=f"to_{name}")(hidden) for name in "zb"}
+    pool = layers.GlobalAveragePooling1D
+    return keras.Model(x, {k: pool(name=k)(head) for k, head in heads.items()})
+
+
+def beside_others():
+    """All take the lower tensor by `Dense`; only one of two does with the upper."""
+    x = keras.Input((6,), name="x")
+    low = dense(16, "low")(x)
+    high = dense(16, "high")(low)
+    return keras.Model(
+        x,
+        {
+            "z": layers.Add(name="z")([layers.Dense(2)(low), dense(2)(high)]),
+            "b": layers.Add(name="b")(
+                [layers.Dense(2)(low), dense(2)(layers.LayerNormalization()(high))]
+            ),
+        },
+    )
+
+
+def inside():
+    """The shared layers and both heads are inside a nested model."""
+    inner_x = keras.Input((6,))
+    hidden = dense(16, "last")(inner_x)
+    inner = keras.Model(inner_x, [dense(2)(hidden), dense(2)(hidden)], name="inner")
+    x = keras.Input((6,), name="x")
+    z, b = inner(dense(6)(x))
+    return keras.Model(x, {"z": z, "b": dense(2, "b")(b)})
+
+
+def adapted():
+    """With a low-rank adapter in the head of z."""
+    model = plain()
+    model.get_layer("z").enable_lora(1)
+    model.get_layer("z").lora_kernel_b.assign(np.ones((1, 2)))
+    return model
+
+
+def logits():
+    """Probabilities, whose loss goes back to the logits where the backend has them."""
+    x = keras.Input((6,), name="x")
+    hidden = dense(16, "last")(x)
+    return keras.Model(
+        x, {n: layers.Dense(2, "softmax", name=n)(hidden) for n in ("z", "b")}
+    )
+
+
+FOUND = {
+    plain: {"last": ["z", "b", "a"]},
+    uneven: {"last": ["z", "b", "a"]},
+    steps_of_time: {"last": ["to_z", "to_b"]},
+    beside_others: {"low": 2},
+    inside: {"last": 2},
+    adapted: {"last": ["z", "b", "a"]},
+    logits: {"last": ["z", "b"]},
+    NETS["partly"]: {"first": 1, "second": ["z", "b"]},
+    NETS["untrained"]: {"last": ["z", "b"]},
+}
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.parametrize("net", FOUND, ids=lambda net: net.__name__)
+def test_as_with_the_gradients_written_out(net, monkeypatch):
+    """The same weights, and the same loss of every variable, in one step."""
+    model = net()
+    x, y = data(model)
+    if net is logits:
+        y = {
+            name: (values == values.max(-1, keepdims=True)) * 1.0
+            for name, values in y.items()
+        }
+    if net is steps_of_time:
+        x[:, 4:] = 0.0
+    methods = [lw.UPGrad] if net is not plain else [lw.UPGrad, lw.NormBalancer]
+    for method in methods:
+        lost, training = step(model, x, y, method())
+        found = heads_of_one(training)
+        for place, names in FOUND[net].items():
+            got = found.pop(place)
+            assert (len(got) if isinstance(names, int) else got) == names
+        assert not found
+        with monkeypatch.context() as patch:
+            patch.setattr(passes, "takes_products", lambda balancer: False)
+            written, reference = step(model, x, y, method())
+        assert heads_of_one(reference) == {}
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(training.balancer.loss_weights),
+            ops.convert_to_numpy(reference.balancer.loss_weights),
+            rtol=2e-4,
+        )
+        for variable, one, other in zip(model.weights, lost, written, strict=True):
+            np.testing.assert_allclose(
+                one, other, rtol=1e-3, atol=2e-5, err_msg=variable.path
+            )
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("last", ["float32", None])
+def test_in_half_precision(policy, last, monkeypatch):
+    """Heads in float32 on a trunk in half precision too, as is usual."""
+    keras.config.set_dtype_policy(policy)
+    try:
+        x = keras.Input((6,), name="x")
+        hidden = dense(16, "last")(dense(16)(x))
+        heads = {n: layers.Dense(2, name=n, dtype=last)(hidden) for n in ("z", "b")}
+        model = keras.Model(x, heads)
+        x, y = data(model)
+        start = model.get_weights()
+        runs = []
+        for written in (False, True):
+            model.set_weights(start)
+            if written:
+                monkeypatch.setattr(passes, "takes_products", lambda balancer: False)
+            training = train(model, y, lw.UPGrad(), optimizer=keras.optimizers.SGD(0.1))
+            assert heads_of_one(training) == ({} if written else {"last": ["z", "b"]})
+            for _ in range(4):
+                training.train_on_batch(x, y)
+            runs.append([training.balancer.loss_weights, *model.get_weights()])
+        moved = max(abs(a - b).max() for a, b in zip(start, runs[0][1:], strict=True))
+        assert moved > 0.05
+        for one, other in zip(*runs, strict=True):
+            np.testing.assert_allclose(
+                *map(ops.convert_to_numpy, (one, other)), atol=0.02
+            )
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+class Own(layers.Dense):
+    """A user's own, whose `call` may do anything."""
+
+
+class Mixing(lw.UPGrad):
+    """A user's own, which adds up in its own way."""
+
+    def mix(self, gradients, weights, place, draws):
+        return super().mix(gradients, weights, place, draws)
+
+
+def two_heads(layer=layers.Dense, units=2, **arguments):
+    x = keras.Input((6,), name="x")
+    hidden = dense(16, "last")(x)
+    heads = {n: layer(units, name=n, **arguments)(hidden) for n in ("z", "b")}
+    return keras.Model(x, heads)
+
+
+def own_use_of_the_tensor():
+    x = keras.Input((6,), name="x")
+    hidden = dense(16, "last")(x)
+    z, b = layers.Dense(2)(hidden), layers.Dense(2, name="b")(hidden)
+    z = layers.Concatenate(name="z")([z, hidden])
+    return keras.Model(x, {"z": z, "b": b})
+
+
+def mixed_dtypes():
+    x = keras.Input((6,), name="x")
+    hidden = dense(16, "last")(x)
+    z = layers.Dense(2, name="z", dtype="float32")(hidden)
+    return keras.Model(
+        x, {"z": z, "b": layers.Dense(2, name="b", dtype="mixed_bfloat16")(hidden)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "balancer"),
+    [
+        (lambda: two_heads(Own), lw.UPGrad),
+        (lambda: two_heads(activity_regularizer="l2"), lw.UPGrad),
+        (lambda: two_heads(units=8), lw.UPGrad),
+        (own_use_of_the_tensor, lw.UPGrad),
+        (mixed_dtypes, lw.UPGrad),
+        (NETS["shared_output"], lw.UPGrad),
+        (two_heads, Mixing),
+        (two_heads, lw.GradDrop),
+        (two_heads, lw.LearningRateAnnealing),
+        (two_heads, lambda: lw.UPGrad(level="parameters")),
+        (two_heads, lambda: lw.UPGrad(level="calibrated")),
+    ],
+)
+def test_what_is_written_out(model, balancer):
+    training = lw.build_training_model(
+        model(), {"z": "mse", "b": "mse"}, balancer=balancer()
+    )
+    assert heads_of_one(training) == {}
+
+
+def test_one_that_is_not_finite_leaves_the_others_balanced():
+    """The weights of the finite branches move on, where few share a tensor too."""
+    model = NETS["partly"]()
+    x, y = data(model)
+    training = train(model, y, lw.UPGrad(), optimizer=keras.optimizers.SGD(0.01))
+    training.train_on_batch(x, y)
+    before = ops.convert_to_numpy(training.balancer.loss_weights)
+    trunk = model.get_layer("second").get_weights()[0]
+    bad = {**y, "b": np.full_like(y["b"], 1e30)}  # its square overflows
+    for _ in range(2):
+        training.train_on_batch(x, bad)
+    after = ops.convert_to_numpy(training.balancer.loss_weights)
+    place = list(y).index("b")
+    assert after[place] == before[place]
+    assert (np.delete(after, place) != np.delete(before, place)).any()
+    moved = model.get_layer("second").get_weights()[0]
+    assert np.isfinite(moved).all()
+    assert abs(moved - trunk).max() > 0
