@@ -12,6 +12,7 @@ Goodfellow, Efficient per-example gradient computations, arXiv:1510.01799, 2015.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ import numpy as np
 from keras import ops
 
 from lossweigh._backend import float32_product
+
+_BLOCK = 4096  # rows
 
 
 def worthwhile(units: Sequence[int], features: int) -> bool:
@@ -81,11 +84,16 @@ class Products:
         """`(m, m)` float32, of the m branches' gradients."""
         left, kernel = ops.cast(self.left, "float32"), ops.cast(self.kernel, "float32")
         columns = self._columns()
-        across = ops.swapaxes(left, -1, -2)
-        # Sample by sample: the sum over very many rows at once isn't exact.
-        lefts = float32_product(across, left)
+        width, between = left.shape[-1], left.shape[1:-1]
+        rows = ops.reshape(left, (-1, width))
+        if None not in between and math.prod(between) > width:
+            # A sum over very many rows at once isn't exact.
+            block = math.gcd(math.prod(between), _BLOCK)
+            block = block if block > width else math.prod(between)
+            rows = ops.reshape(left, (-1, block, width))
+        lefts = float32_product(ops.swapaxes(rows, -1, -2), rows)
         if len(lefts.shape) > 2:
-            lefts = ops.sum(lefts, axis=tuple(range(len(lefts.shape) - 2)))
+            lefts = ops.sum(lefts, axis=0)
         products = lefts * float32_product(ops.transpose(kernel), kernel)
 
         def by_branch(matrix: Any) -> Any:

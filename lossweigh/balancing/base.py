@@ -196,6 +196,9 @@ class Balancer(keras.layers.Layer, abc.ABC):
     ) -> Any:
         """The weighted sum of some gradients of one shape, in their dtype.
 
+        Not called where gradients are added up as products, behind `Dense` layers;
+        a method that has a `mix` of its own gets all gradients written out.
+
         Args:
             gradients: Those of the branches that have one at this place.
             weights: Their weights, scalars.

@@ -141,10 +141,12 @@ def data(model, rows=ROWS, seed=0):
     return x, {name: values.astype("float32") for name, values in y.items()}
 
 
-def train(model, y, balancer=None, weights=None, optimizer=None, **compiling):
-    """A compiled training model with mean squared errors and fixed weights."""
+def train(
+    model, y, balancer=None, weights=None, optimizer=None, loss="mse", **compiling
+):
+    """A compiled training model with fixed weights."""
     training = lw.build_training_model(
-        model, dict.fromkeys(y, "mse"), lw.FixedWeights(weights), balancer
+        model, dict.fromkeys(y, loss), lw.FixedWeights(weights), balancer
     )
     training.compile(optimizer or keras.optimizers.SGD(1.0), **compiling)
     return training

@@ -50,9 +50,9 @@ def beside_others():
     return keras.Model(
         x,
         {
-            "z": layers.Add(name="z")([layers.Dense(2)(low), dense(2)(high)]),
+            "z": layers.Add(name="z")([dense(2, "low_z")(low), dense(2)(high)]),
             "b": layers.Add(name="b")(
-                [layers.Dense(2)(low), dense(2)(layers.LayerNormalization()(high))]
+                [dense(2, "low_b")(low), dense(2)(layers.LayerNormalization()(high))]
             ),
         },
     )
@@ -62,7 +62,8 @@ def inside():
     """The shared layers and both heads are inside a nested model."""
     inner_x = keras.Input((6,))
     hidden = dense(16, "last")(inner_x)
-    inner = keras.Model(inner_x, [dense(2)(hidden), dense(2)(hidden)], name="inner")
+    both = [dense(2, f"to_{name}")(hidden) for name in "zb"]
+    inner = keras.Model(inner_x, both, name="inner")
     x = keras.Input((6,), name="x")
     z, b = inner(dense(6)(x))
     return keras.Model(x, {"z": z, "b": dense(2, "b")(b)})
@@ -76,62 +77,70 @@ def adapted():
     return model
 
 
-def logits():
-    """Probabilities, whose loss goes back to the logits where the backend has them."""
+def probabilities():
+    """The loss of these goes back to the logits, where the backend keeps them."""
     x = keras.Input((6,), name="x")
     hidden = dense(16, "last")(x)
-    return keras.Model(
-        x, {n: layers.Dense(2, "softmax", name=n)(hidden) for n in ("z", "b")}
-    )
+    sure = keras.initializers.RandomNormal(stddev=20.0, seed=1)
+    heads = {
+        name: layers.Dense(2, "softmax", kernel_initializer=sure, name=name)(hidden)
+        for name in "zb"
+    }
+    return keras.Model(x, heads)
 
 
 FOUND = {
     plain: {"last": ["z", "b", "a"]},
     uneven: {"last": ["z", "b", "a"]},
     steps_of_time: {"last": ["to_z", "to_b"]},
-    beside_others: {"low": 2},
-    inside: {"last": 2},
+    beside_others: {"low": ["low_z", "low_b"]},
+    inside: {"last": ["to_z", "to_b"]},
     adapted: {"last": ["z", "b", "a"]},
-    logits: {"last": ["z", "b"]},
-    NETS["partly"]: {"first": 1, "second": ["z", "b"]},
+    probabilities: {"last": ["z", "b"]},
+    NETS["partly"]: {"first": ["a"], "second": ["z", "b"]},
     NETS["untrained"]: {"last": ["z", "b"]},
 }
 
 
+def of_name(net):
+    return net.__name__
+
+
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
-@pytest.mark.parametrize("net", FOUND, ids=lambda net: net.__name__)
-def test_as_with_the_gradients_written_out(net, monkeypatch):
+@pytest.mark.parametrize("net", FOUND, ids=of_name)
+def test_what_is_not_written_out(net):
+    model = net()
+    _, y = data(model)
+    assert heads_of_one(train(model, y, lw.UPGrad())) == FOUND[net]
+
+
+# `test_balanced.py` compares the other two with one pass for each branch.
+COMPARED = [(net, lw.UPGrad) for net in FOUND if net.__name__ not in NETS]
+COMPARED += [(plain, lw.UPGrad), (plain, lw.NormBalancer)]
+
+
+@pytest.mark.parametrize(("net", "method"), COMPARED, ids=of_name)
+def test_as_with_the_gradients_written_out(net, method, monkeypatch):
     """The same weights, and the same loss of every variable, in one step."""
     model = net()
     x, y = data(model)
-    if net is logits:
-        y = {
-            name: (values == values.max(-1, keepdims=True)) * 1.0
-            for name, values in y.items()
-        }
+    loss = "mse"
+    if net is probabilities:
+        loss = "categorical_crossentropy"
+        y = {name: np.eye(2)[values.argmax(-1)] for name, values in y.items()}
     if net is steps_of_time:
         x[:, 4:] = 0.0
-    methods = [lw.UPGrad] if net is not plain else [lw.UPGrad, lw.NormBalancer]
-    for method in methods:
-        lost, training = step(model, x, y, method())
-        found = heads_of_one(training)
-        for place, names in FOUND[net].items():
-            got = found.pop(place)
-            assert (len(got) if isinstance(names, int) else got) == names
-        assert not found
-        with monkeypatch.context() as patch:
-            patch.setattr(passes, "takes_products", lambda balancer: False)
-            written, reference = step(model, x, y, method())
-        assert heads_of_one(reference) == {}
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(training.balancer.loss_weights),
-            ops.convert_to_numpy(reference.balancer.loss_weights),
-            rtol=2e-4,
-        )
-        for variable, one, other in zip(model.weights, lost, written, strict=True):
-            np.testing.assert_allclose(
-                one, other, rtol=1e-3, atol=2e-5, err_msg=variable.path
-            )
+    runs = []
+    for written in (False, True):
+        if written:
+            monkeypatch.setattr(passes, "takes_products", lambda balancer: False)
+        lost, training = step(model, x, y, method(), loss=loss)
+        assert heads_of_one(training) == ({} if written else FOUND[net])
+        runs.append([training.balancer.loss_weights, *lost])
+    names = ["weights", *(variable.path for variable in model.weights)]
+    for name, one, other in zip(names, *runs, strict=True):
+        one, other = map(ops.convert_to_numpy, (one, other))
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=2e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
