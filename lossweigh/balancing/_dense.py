@@ -33,7 +33,19 @@ def worthwhile(units: Sequence[int], features: int) -> bool:
 
 
 def kernels_of(layers: Sequence[Any]) -> Any:
-    """`(features, C)`: the layers' kernels side by side, in their compute dtype."""
+    """`(features, C)`: the layers' kernels side by side, in their compute dtype.
+
+    Raises:
+        ValueError: If a layer was quantized after the model was cut behind it.
+    """
+    quantized = [layer.name for layer in layers if layer.quantization_mode is not None]
+    if quantized:
+        raise ValueError(
+            "`quantize` must be called before `build_training_model` where there is a "
+            "balancer: it changes how the layers compute. Received a model whose "
+            f"layers {quantized} were quantized after it. Build the training model "
+            "again."
+        )
     kernels = [ops.cast(layer.kernel, layer.compute_dtype) for layer in layers]
     return ops.concatenate(kernels, axis=-1)
 
@@ -45,23 +57,25 @@ def outputs_of(layers: Sequence[Any], product: Any) -> list[Any]:
         layers: `Dense` layers.
         product: `(..., C)`, their product.
     """
-    if any(layer.bias is not None for layer in layers):
-        biases = [
-            ops.zeros((layer.units,), layer.compute_dtype)
-            if layer.bias is None
-            else ops.cast(layer.bias, layer.compute_dtype)
-            for layer in layers
-        ]
-        product = product + ops.concatenate(biases)
-    if len(layers) == 1:
-        return [product]  # not every backend splits into one
-    ends = np.cumsum([layer.units for layer in layers])
-    return list(ops.split(product, [int(end) for end in ends[:-1]], axis=-1))
+    parts = [product]  # not every backend splits into one
+    if len(layers) > 1:
+        ends = np.cumsum([layer.units for layer in layers])
+        parts = ops.split(product, [int(end) for end in ends[:-1]], axis=-1)
+    # Not the parts themselves: torch's are views, with less that one may do to them.
+    return [
+        ops.copy(part)
+        if layer.bias is None
+        else part + ops.cast(layer.bias, layer.compute_dtype)
+        for layer, part in zip(layers, parts, strict=True)
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
 class Products:
     """The gradients of some branches at one place, as products.
+
+    They are as exact as those written out, but for a branch whose columns cancel out:
+    a softmax with kernels that are nearly the same for all classes.
 
     Attributes:
         who: The branches, as indices.
@@ -84,10 +98,10 @@ class Products:
         """`(m, m)` float32, of the m branches' gradients."""
         left, kernel = ops.cast(self.left, "float32"), ops.cast(self.kernel, "float32")
         columns = self._columns()
-        width, between = left.shape[-1], left.shape[1:-1]
+        width, between = sum(self.units), left.shape[1:-1]
         rows = ops.reshape(left, (-1, width))
         if None not in between and math.prod(between) > width:
-            # A sum over very many rows at once isn't exact.
+            # A sum over very many rows at once has fewer digits.
             block = math.gcd(math.prod(between), _BLOCK)
             block = block if block > width else math.prod(between)
             rows = ops.reshape(left, (-1, block, width))
@@ -107,11 +121,11 @@ class Products:
         return ops.where(spoilt > 0, float("nan"), total)
 
     def weighted_sum(self, weights: Any) -> Any:
-        """`(..., features)`: the gradients times the `(m,)` weights, added up."""
+        """`(..., features)` float32: the gradients times the `(m,)` weights, added."""
         weights = float32_product(ops.expand_dims(weights, 0), self._columns())
         left = ops.cast(self.left, "float32") * ops.reshape(weights, (-1,))
         kernel = ops.cast(self.kernel, "float32")
-        return ops.cast(ops.matmul(left, ops.transpose(kernel)), self.left.dtype)
+        return ops.matmul(left, ops.transpose(kernel))
 
     def only(self, which: Any) -> Products:
         """The same with the other branches' gradients 0.
@@ -119,7 +133,8 @@ class Products:
         Args:
             which: `(m,)` bool.
         """
-        columns = ops.repeat(which, np.array(self.units))
+        whose = np.repeat(np.arange(len(self.who)), self.units)
+        columns = ops.take(which, whose)
         return dataclasses.replace(
             self,
             left=ops.where(columns, self.left, ops.zeros_like(self.left)),
@@ -132,6 +147,7 @@ class Products:
         Args:
             tensor: `(..., features)`, what the layers took.
         """
-        rows = ops.reshape(tensor, (-1, tensor.shape[-1]))
-        left = ops.reshape(self.left, (-1, self.left.shape[-1]))
+        rows = ops.reshape(tensor, (-1, self.kernel.shape[0]))
+        rows = ops.cast(rows, self.kernel.dtype)
+        left = ops.reshape(self.left, (-1, sum(self.units)))
         return ops.matmul(ops.transpose(rows), left)

@@ -40,10 +40,10 @@ def fan_out(
     owners: Sequence[Sequence[int]],
     dense: Mapping[int, Sequence[keras.layers.Dense]],
 ) -> tuple[list[Any], Any]:
-    """A copy of each shared tensor for each branch that takes it.
+    """What each branch takes of each shared tensor: a copy, or what a layer makes.
 
     Args:
-        balancer: What combines the copies' gradients.
+        balancer: What combines the branches' gradients.
         tensors: Floating tensors of any rank.
         owners: For each tensor the branches that take it, as indices.
         dense: The tensors, as indices, that are given out behind a `Dense` layer
@@ -57,16 +57,16 @@ def fan_out(
     draws = balancer.draw(tensors)
     number = len(tensors)
     kernels = [kernels_of(layers) for layers in dense.values()]
-    tensors = list(tensors)
-    for place, layers in dense.items():
-        tensors[place] = ops.cast(tensors[place], layers[0].compute_dtype)
     copied = [() if place in dense else who for place, who in enumerate(owners)]
 
     def function(*given: Any) -> Any:
         copies = [t for t, who in zip(given, copied, strict=False) for _ in who]
         taken = dict(zip(dense, given[number:], strict=False))
         before = list(given[number + len(dense) :])
-        through = [ops.matmul(given[place], taken[place]) for place in dense]
+        through = [
+            ops.matmul(ops.cast(given[place], kernel.dtype), kernel)
+            for place, kernel in taken.items()
+        ]
 
         def gradient(*upstream: Any) -> tuple[Any, ...]:
             *pieces, message = upstream
@@ -86,6 +86,8 @@ def fan_out(
             mixed = _mix(
                 balancer, branches, owners, weights, finite, scale, draws, products
             )
+            for place in dense:
+                mixed[place] = ops.cast(mixed[place], given[place].dtype)
             own = [p.of_the_kernel(given[place]) for place, p in products.items()]
             return (*mixed, *own, weights, *state)
 

@@ -141,6 +141,9 @@ def test_outputs_and_the_kernels_gradient(biases):
     product = ops.matmul(ops.convert_to_tensor(x), kernel)
     for found, wanted in zip(outputs_of(layers, product), expected, strict=True):
         np.testing.assert_allclose(array(found), wanted, atol=1e-5)
+        if keras.backend.backend() == "torch":  # as Keras's own: no view of another
+            assert found.is_contiguous()
+            assert found._base is None
     left = rng.normal(size=(3, 5, 5)).astype("float32")
     behind = Products((0, 1), (2, 3), ops.convert_to_tensor(left), kernel)
     np.testing.assert_allclose(
@@ -152,7 +155,7 @@ def test_outputs_and_the_kernels_gradient(biases):
 
 
 def test_very_many_rows_keep_their_digits():
-    """A million places are added up sample by sample."""
+    """A million places are added up in blocks."""
     rng = np.random.default_rng(5)
     left = rng.normal(size=(16, 256, 256, 2)).astype("float32")
     left[..., 1] = left[..., 0] + 1e-2 * left[..., 1]

@@ -251,3 +251,14 @@ def test_one_that_is_not_finite_leaves_the_others_balanced():
     moved = model.get_layer("second").get_weights()[0]
     assert np.isfinite(moved).all()
     assert abs(moved - trunk).max() > 0
+
+
+def test_quantized_afterwards():
+    model = two_heads()
+    x, y = data(model)
+    training = train(model, y, lw.UPGrad())
+    model.get_layer("z").quantize("int8")
+    with pytest.raises(ValueError, match="`quantize` must be called before"):
+        training.train_on_batch(x, y)
+    again = train(model, y, lw.UPGrad())
+    assert heads_of_one(again) == {}
