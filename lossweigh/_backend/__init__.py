@@ -17,7 +17,8 @@ not_compiled(function) -> function
 elementwise(function, tensors) -> tensor
     `function(*tensors)`, from tensors of one shape to another of it, where each element
     depends on the tensors' elements at its place only. Large ones are taken in pieces,
-    for what is between them needs room; XLA keeps that in registers anyway. It isn't
+    for what is between them needs room; XLA keeps that in registers anyway. The last
+    tensor is given up: on torch the result is written in its place. It isn't
     differentiated.
 
 float32_product(a, b) -> tensor

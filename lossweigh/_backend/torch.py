@@ -63,12 +63,22 @@ def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def elementwise(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
     """See `lossweigh._backend`."""
-    if tensors[0].numel() <= _PIECE:
+    first, given_up = tensors[0], tensors[-1]
+    if first.numel() <= _PIECE or torch.compiler.is_compiling():  # that one fuses
         return function(*tensors)
-    found = torch.empty_like(tensors[0], memory_format=torch.contiguous_format)
+    if given_up.numel() != first.numel():
+        raise RuntimeError(
+            "`backward()` was called twice on one call of the training model, which "
+            "a balancer like GradDrop doesn't keep its random numbers for, "
+            "`retain_graph=True` or not. Call the training model again before it."
+        )
+    in_place = given_up.dtype == first.dtype and given_up.is_contiguous()
+    found = given_up.detach() if in_place else first.new_empty(first.shape)
     flat = [tensor.reshape(-1).split(_PIECE) for tensor in (found, *tensors)]
     for place, *piece in zip(*flat, strict=True):
         place.copy_(function(*piece))
+    if in_place:
+        given_up.set_()  # empties it: whoever holds on to it holds nothing
     return found
 
 

@@ -89,10 +89,15 @@ class Products:
     left: Any
     kernel: Any
 
+    @property
+    def _whose(self) -> np.ndarray:
+        """`(C,)`: which of the m branches a column is of."""
+        return np.repeat(np.arange(len(self.who)), self.units)
+
     def _columns(self) -> Any:
         """`(m, C)`: 1 where a column is the branch's, 0 elsewhere."""
-        whose = np.repeat(np.arange(len(self.who)), self.units)
-        return ops.convert_to_tensor(np.eye(len(self.who), dtype="float32")[:, whose])
+        columns = np.eye(len(self.who), dtype="float32")[:, self._whose]
+        return ops.convert_to_tensor(columns)
 
     def inner_products(self) -> Any:
         """`(m, m)` float32, of the m branches' gradients."""
@@ -133,8 +138,7 @@ class Products:
         Args:
             which: `(m,)` bool.
         """
-        whose = np.repeat(np.arange(len(self.who)), self.units)
-        columns = ops.take(which, whose)
+        columns = ops.take(which, self._whose)
         return dataclasses.replace(
             self,
             left=ops.where(columns, self.left, ops.zeros_like(self.left)),

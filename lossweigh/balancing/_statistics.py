@@ -31,9 +31,11 @@ def by_branch(
 _BLOCK = {"jax": 128, "tensorflow": 16384, "torch": 4096}
 _LEAST_BLOCK, _USUAL_BLOCK = 32, 2048
 _USUAL_BATCH = 256
-# How many elements, of all branches together, are copied side by side at a time; and
-# how many such pieces may be under way together, where there are no more.
-_AT_ONCE = {"jax": 2**20, "tensorflow": 2**22, "torch": 2**22}
+# Up to how many elements, of all branches together, are copied side by side whole; how
+# many are at a time where there are more, for products of larger matrices take several
+# times their room; and how many such pieces may be under way together, at most.
+_WHOLE = {"jax": 2**20, "tensorflow": 2**22, "torch": 2**22}
+_AT_ONCE = 2**20
 _TOGETHER = 4
 
 
@@ -50,12 +52,13 @@ def _inner_products(tensors: list[Any]) -> Any:
     # JAX may have the batch spread over devices: a piece has a part of every sample.
     lead = shape[0] if backend == "jax" and shape and shape[0] else 1
     block = _BLOCK[backend]
-    while block > _LEAST_BLOCK and number * lead * block > _AT_ONCE[backend]:
+    while block > _LEAST_BLOCK and number * lead * block > _AT_ONCE:
         block //= 2
     block = _block(shape, block) if _in_blocks(backend, number, shape) else 0
     unit = block or 1
-    at_once = max(_AT_ONCE[backend] // (number * lead * unit), 1) * unit
-    if None not in shape and math.prod(shape) <= lead * at_once:
+    at_once = max(_AT_ONCE // (number * lead * unit), 1) * unit
+    elements = math.inf if None in shape else math.prod(shape)
+    if elements <= lead * at_once or number * elements <= _WHOLE[backend]:
         return _product(tensors, block)
     wide = [ops.reshape(tensor, (lead, -1)) for tensor in tensors]
     length, size = wide[0].shape[1], at_once

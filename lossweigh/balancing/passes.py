@@ -63,7 +63,7 @@ def fan_out(
         copies = [t for t, who in zip(given, copied, strict=False) for _ in who]
         taken = dict(zip(dense, given[number:], strict=False))
         before = list(given[number + len(dense) :])
-        through = [
+        behind = [
             ops.matmul(ops.cast(given[place], kernel.dtype), kernel)
             for place, kernel in taken.items()
         ]
@@ -91,17 +91,17 @@ def fan_out(
             own = [p.of_the_kernel(given[place]) for place, p in products.items()]
             return (*mixed, *own, weights, *state)
 
-        return (*copies, *through, messenger(balancer)), gradient
+        return (*copies, *behind, messenger(balancer)), gradient
 
     *out, message = _backend.custom_gradient(
         function, [*tensors, *kernels, *_variables(balancer)]
     )
-    through = dict(zip(dense, out[len(out) - len(dense) :], strict=True))
+    behind = dict(zip(dense, out[len(out) - len(dense) :], strict=True))
     copies = iter(out)
     leaving: list[Any] = []
     for place, who in enumerate(owners):
         if place in dense:
-            leaving += outputs_of(dense[place], through[place])
+            leaving += outputs_of(dense[place], behind[place])
         else:
             leaving += [next(copies) for _ in who]
     return leaving, message
