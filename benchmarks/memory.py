@@ -104,7 +104,7 @@ def main():
             print(
                 f"{num_heads:>3}  {method:<14}{size / 2**20:>7.0f}"
                 f"{(size - plain) / 2**20:>7.0f}{more:>8.1f}"
-                + ("  more than K" if more > num_heads + 0.2 else ""),
+                + ("  more than K" if more > num_heads else ""),
                 flush=True,
             )
 

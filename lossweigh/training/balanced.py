@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,6 +78,8 @@ class BalancedModel(keras.layers.Layer):
         )
         if self.balancer.level != "representation":
             self._check_exact(parts)
+        if self.balancer.level != "parameters":
+            _warn_of_right_angles(parts)
         # The flat outputs that a call gives, of those that the heads give.
         self._parts = parts, order, [places[n] for names in self.outputs for n in names]
         self.supports_masking = may_mask(model)  # else each output is looked at
@@ -219,6 +222,19 @@ class Messenger(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape[0]
+
+
+def _warn_of_right_angles(parts: Cut) -> None:
+    """Where no two branches take one tensor, their gradients can't conflict there."""
+    taking = [branch for who in parts.owners for branch in who]
+    if 1 < len(taking) == len(parts.owners) and len(set(taking)) > 1:
+        warnings.warn(
+            "No two branches take the same shared tensor: they part inside of "
+            f"{sorted(set(parts.places))}, which makes one for each. So the balancer "
+            "sees how long their gradients at the representation are, but never a "
+            'conflict. Give it level="parameters", or let one layer make one tensor.',
+            stacklevel=2,
+        )
 
 
 def check_optimizer(optimizer: Any) -> None:

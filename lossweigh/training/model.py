@@ -101,10 +101,16 @@ class TrainingModel(keras.Model):
     def boundary(self) -> dict[str, list[str]]:
         """Where a balancer works: layers' names, and the branches that leave there."""
         balanced = self._wiring.balanced
-        if balanced is None:
-            return {}
-        pairs = zip(balanced.cut.places, balanced.cut.owners, strict=True)
-        return {place: [self.branches[k] for k in who] for place, who in pairs}
+        leaving: dict[str, set[int]] = {}
+        if balanced is not None:
+            for place, who in zip(
+                balanced.cut.places, balanced.cut.owners, strict=True
+            ):
+                leaving.setdefault(place, set()).update(who)  # it may make several
+        return {
+            place: [self.branches[k] for k in sorted(who)]
+            for place, who in leaving.items()
+        }
 
     @property
     def branches(self) -> list[str]:
@@ -177,6 +183,7 @@ class TrainingModel(keras.Model):
         own = [] if self.balancer is None else self.balancer.trainable_variables
         if own:
             check_optimizer(optimizer)
+            _compat.overwrite_in_each_step(optimizer, own)
         own = [*own, *self.weighter.trainable_variables]
         _compat.exclude_from_weight_decay(optimizer, own)
         super().compile(optimizer=optimizer, loss=None, **kwargs)

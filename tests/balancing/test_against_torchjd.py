@@ -1,7 +1,8 @@
-"""Every method that TorchJD has, on 500 drawn sets of gradients.
+"""Every method that TorchJD has, on 500 drawn sets of gradients or more.
 
-K from 2 to 16, scales from 1e-6 to 1e6; well-conditioned, in conflict, linearly
-dependent, of unequal lengths, with a gradient of 0. The combined gradients are
+K of 2, 5 and 16, scales from 1e-6 to 1e6; well-conditioned, in conflict, linearly
+dependent, of unequal lengths, with a gradient of 0: where a test has fewer of these,
+it says why. The combined gradients are
 compared in parts of the lengths that go into them, which is what float32 rounds:
 weights aren't unique where gradients depend on each other. TorchJD gets float64.
 
@@ -14,11 +15,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from gramians import drawn, parts, solve, walk
+from gramians import array, drawn, parts, solve, walk
+from keras import ops
 from torchjd import aggregation
 from torchjd.linalg import QuadprogProjector
 
-from lossweigh.balancing import GradVac, PCGrad
+from lossweigh.balancing import GradDrop, GradVac, PCGrad
 
 NUMBER = 500
 PROJECTOR = QuadprogProjector(norm_eps=0.0, reg_eps=1e-4)
@@ -43,7 +45,8 @@ def test_projections(name, preferred):
     weighting = getattr(aggregation, f"{name}Weighting")
     preferences = {num: rng.uniform(0, 2, num) for num in (2, 5, 16)}
     sizes = (5,) if preferred else (2, 5, 16)
-    for jacobian in drawn(NUMBER // 2, seed=int(preferred), sizes=sizes):
+    number = NUMBER // 2 if preferred else NUMBER
+    for jacobian in drawn(number, seed=int(preferred), sizes=sizes):
         preference = preferences[len(jacobian)]
         arguments, theirs = {}, None
         if preferred:
@@ -173,7 +176,8 @@ def test_aligned_mtl(preferred):
     rng = np.random.default_rng(0)
     preferences = {num: rng.uniform(0, 2, num) for num in (2, 5, 16)}
     sizes = (5,) if preferred else (2, 5, 16)
-    for jacobian in drawn(NUMBER // 2, seed=int(preferred), sizes=sizes):
+    number = NUMBER // 2 if preferred else NUMBER
+    for jacobian in drawn(number, seed=int(preferred), sizes=sizes):
         arguments, theirs = {}, None
         if preferred:
             preference = preferences[len(jacobian)]
@@ -193,6 +197,33 @@ def test_config():
         # Opposite gradients: nothing but TorchJD's own rounding.
         size = parts(jacobian, weights) + 1e-4 * np.linalg.norm(jacobian)
         assert error < 1e-3 * size
+
+
+def test_grad_drop():
+    """With TorchJD's random numbers, element by element: all of one K side by side.
+
+    Where such a number is as near to the purity as float32 rounds, either sign may win.
+    """
+    cases = [jacobian.astype("float32") for jacobian in drawn(NUMBER, sizes=(2, 5, 16))]
+    for num in (2, 5, 16):
+        jacobians = [case for case in cases if len(case) == num]
+        uniform, expected = [], []
+        for index, jacobian in enumerate(jacobians):
+            matrix = torch.tensor(jacobian, dtype=torch.float64)
+            torch.manual_seed(index)
+            uniform.append(torch.rand(matrix.shape[1], dtype=torch.float64).numpy())
+            torch.manual_seed(index)
+            expected.append(aggregation.GradDrop()(matrix).numpy())
+        rows, uniform = np.concatenate(jacobians, axis=1), np.concatenate(uniform)
+        given = [ops.convert_to_tensor(row) for row in rows]
+        draws = [ops.convert_to_tensor(uniform.astype("float32"))]
+        found = array(GradDrop().mix(given, [1.0] * num, 0, draws))
+        length = np.abs(rows.astype(float)).sum(0)
+        purity = 0.5 * (1 + rows.astype(float).sum(0) / np.where(length, length, 1.0))
+        clear = np.abs(purity - uniform) > 1e-5
+        assert clear.mean() > 0.99
+        error = np.abs(found - np.concatenate(expected))[clear]
+        assert (error <= 1e-6 * length[clear]).all()
 
 
 @pytest.mark.parametrize("alpha", [1.0, 2.0])

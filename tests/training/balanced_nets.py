@@ -7,6 +7,12 @@ from keras import layers, ops
 import lossweigh as lw
 
 ROWS = 8
+LEVELS = {
+    "representation": {},
+    "parameters": {"level": "parameters"},
+    "parameters / 3": {"level": "parameters", "update_every": 3},
+    "calibrated": {"level": "calibrated", "update_every": 3},
+}
 
 
 @keras.saving.register_keras_serializable(package="tests")

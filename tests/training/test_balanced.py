@@ -5,18 +5,12 @@ import functools
 import keras
 import numpy as np
 import pytest
-from balanced_nets import NETS, Equal, Uneven, data, plain, step, train
+from balanced_nets import LEVELS, NETS, Equal, Uneven, data, plain, step, train
 from keras import layers, ops
 
 import lossweigh as lw
 from lossweigh.training.balanced import BalancedModel
 
-LEVELS = {
-    "representation": {},
-    "parameters": {"level": "parameters"},
-    "parameters / 3": {"level": "parameters", "update_every": 3},
-    "calibrated": {"level": "calibrated", "update_every": 3},
-}
 BACKEND = keras.backend.backend()
 
 
@@ -313,84 +307,6 @@ def test_moving_averages_are_refused():
             ValueError, match=r"must not have `use_ema=True` with a bal"
         ):
             train(model, data(model)[1], lw.MGDA(), optimizer=given)
-
-
-@pytest.mark.parametrize("level", LEVELS)
-def test_a_branch_without_labels_moves_nothing(level):
-    """Its weight and its state stay, and the others are balanced without it."""
-    model = plain()
-    x, y = data(model)
-    losses = {name: lw.BranchLoss("mse", missing="nan") for name in y}
-    balancer = lw.GradNorm(**LEVELS[level])
-    training = lw.build_training_model(model, losses, lw.FixedWeights(), balancer)
-    training.compile(keras.optimizers.SGD(0.01))
-    training.train_on_batch(x, y)
-    place = list(y).index("b")
-    weights = ops.convert_to_numpy(balancer.loss_weights)
-    state = ops.convert_to_numpy(balancer.state)
-    for _ in range(4):
-        training.train_on_batch(x, {**y, "b": np.full_like(y["b"], np.nan)})
-    after = ops.convert_to_numpy(balancer.loss_weights)
-    assert after[place] == weights[place]
-    if level != "parameters / 3":  # whose weights may all be kept, too
-        assert (np.delete(after, place) != np.delete(weights, place)).all()
-    kept = len(balancer.initial_state(3))
-    assert (
-        ops.convert_to_numpy(balancer.state)[:kept][place::3] == state[:kept][place::3]
-    ).all()
-    assert all(np.isfinite(w).all() for w in model.get_weights())
-
-
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_gradient_that_is_not_finite_stays_out_of_the_trunk(level, value):
-    model = plain()
-    x, y = data(model)
-    bad = {**y, "b": y["b"].copy()}
-    bad["b"][0, 0] = value
-    losses = {**dict.fromkeys(y, "mse"), "b": lw.BranchLoss(spoilt)}
-    training = lw.build_training_model(
-        model, losses, lw.FixedWeights(), lw.UPGrad(**LEVELS[level])
-    )
-    training.compile(keras.optimizers.SGD(0.01))
-    training.train_on_batch(x, y)
-    before = model.layers[1].get_weights()[0]
-    y["b"][0, 0] = 1e6  # what `spoilt` makes a nan of
-    for _ in range(3):
-        training.train_on_batch(x, y)
-    for layer in model.layers[1:3]:
-        assert all(np.isfinite(w).all() for w in layer.get_weights())
-    assert abs(model.layers[1].get_weights()[0] - before).max() > 0
-    assert np.isfinite(ops.convert_to_numpy(training.balancer.loss_weights)).all()
-
-
-@keras.saving.register_keras_serializable(package="tests")
-def spoilt(y_true, y_pred):
-    """A squared error whose gradient is nan where the target is 1e6."""
-    factor = ops.where(y_true > 1e5, np.nan, 1.0)
-    return ops.mean(ops.square(y_pred - y_true) * factor, axis=-1)
-
-
-@pytest.mark.filterwarnings("ignore:Gradients do not exist")
-@pytest.mark.parametrize("level", LEVELS)
-def test_identical_branches_and_one_branch(level):
-    x = keras.Input((6,), name="x")
-    hidden = layers.Dense(4)(x)
-    one = layers.Dense(2, name="z")
-    model = keras.Model(
-        x, {"z": one(hidden), "b": layers.Identity(name="b")(one(hidden))}
-    )
-    rows, y = data(model)
-    y["b"] = y["z"]
-    for method in (lw.UPGrad, lw.MGDA, lw.IMTLG, lw.NashMTL, lw.CAGrad):
-        lost, training = step(model, rows, y, method(**LEVELS[level]))
-        assert all(np.isfinite(part).all() for part in lost)
-        weights = ops.convert_to_numpy(training.balancer.loss_weights)
-        assert weights[0] == pytest.approx(weights[1], rel=1e-3), method
-    alone = lw.build_training_model(plain(), {"z": "mse"}, balancer=lw.UPGrad())
-    alone.compile("sgd")
-    rows, y = data(plain())
-    assert np.isfinite(alone.train_on_batch(rows, {"z": y["z"]})).all()
 
 
 if BACKEND == "tensorflow":

@@ -1,5 +1,7 @@
 """Where branches leave what they share: found, overridden, and refused in words."""
 
+import warnings
+
 import keras
 import pytest
 from balanced_nets import NETS, data, dense, plain, train
@@ -48,6 +50,49 @@ def test_shared_chooses_among_the_places():
         )
     with pytest.raises(ValueError, match="`shared` says where a balancer works"):
         lw.build_training_model(model, losses, shared="low")
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Several(layers.Layer):
+    """One layer that makes as many tensors as there are names."""
+
+    def __init__(self, number, **kwargs):
+        super().__init__(**kwargs)
+        self.parts = [dense(4) for _ in range(number)]
+
+    def build(self, shape):
+        for part in self.parts:
+            part.build(shape)
+
+    def call(self, inputs):
+        return tuple(part(inputs) for part in self.parts)
+
+
+def test_a_layer_that_makes_several_tensors():
+    x = keras.Input((6,), name="x")
+    one, two = Several(2, name="tower")(dense(8)(x))
+    both = layers.Concatenate()([one, two])
+    outputs = {"z": dense(2, "z")(one), "b": dense(2, "b")(two)}
+    model = keras.Model(x, {**outputs, "a": dense(2, "a")(both)})
+    _, y = data(model)
+    training = train(model, y, lw.UPGrad())
+    assert training.boundary == {"tower": ["z", "b", "a"]}
+
+
+@pytest.mark.parametrize("level", ["representation", "parameters", "calibrated"])
+def test_branches_that_part_inside_a_layer(level):
+    """Their gradients are at right angles by construction, but for the parameters'."""
+    x = keras.Input((6,), name="x")
+    one, two = Several(2, name="tower")(dense(8)(x))
+    model = keras.Model(x, {"z": dense(2, "z")(one), "b": dense(2, "b")(two)})
+    _, y = data(model)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        training = train(model, y, lw.UPGrad(level=level))
+    said = [str(one.message) for one in caught if "No two branches" in str(one.message)]
+    assert len(said) == (level != "parameters")
+    assert all("inside of ['tower']" in text for text in said)
+    assert training.boundary == {"tower": ["z", "b"]}
 
 
 def test_nothing_is_shared():

@@ -1,0 +1,129 @@
+"""Gradients that a balancer can do nothing with: no numbers, zeros, all the same."""
+
+import keras
+import numpy as np
+import pytest
+from balanced_nets import LEVELS, data, plain, step
+from keras import layers, ops
+
+import lossweigh as lw
+
+METHODS = sorted(
+    name
+    for name in lw.__all__
+    if isinstance(getattr(lw, name), type)
+    and issubclass(getattr(lw, name), lw.Balancer)
+    and getattr(lw, name) is not lw.Balancer
+)
+# One of each kind at the other levels: all angles, norms, absolute values.
+ELSEWHERE = [("UPGrad", level) for level in LEVELS if level != "representation"] + [
+    ("NormBalancer", "calibrated"),
+    ("LearningRateAnnealing", "calibrated"),
+]
+FACTORS = {1e6: np.nan, 2e6: np.inf, 3e6: 0.0}
+
+
+@keras.saving.register_keras_serializable(package="tests")
+def spoilt(y_true, y_pred):
+    """A squared error whose gradient is what `FACTORS` says of some targets."""
+    factor = ops.ones_like(y_true)
+    for target, value in FACTORS.items():
+        factor = ops.where(ops.abs(y_true - target) < 1e5, value, factor)
+    return ops.mean(ops.square(y_pred - y_true) * factor, axis=-1)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_branch_without_labels_moves_nothing(level):
+    """Its weight and its state stay, and the others are balanced without it."""
+    model = plain()
+    x, y = data(model)
+    losses = {name: lw.BranchLoss("mse", missing="nan") for name in y}
+    balancer = lw.GradNorm(**LEVELS[level])
+    training = lw.build_training_model(model, losses, lw.FixedWeights(), balancer)
+    training.compile(keras.optimizers.SGD(0.01))
+    training.train_on_batch(x, y)
+    place = list(y).index("b")
+    weights = ops.convert_to_numpy(balancer.loss_weights)
+    state = ops.convert_to_numpy(balancer.state)
+    for _ in range(4):
+        training.train_on_batch(x, {**y, "b": np.full_like(y["b"], np.nan)})
+    after = ops.convert_to_numpy(balancer.loss_weights)
+    assert after[place] == weights[place]
+    if level != "parameters / 3":  # whose weights may all be kept, too
+        assert (np.delete(after, place) != np.delete(weights, place)).all()
+    kept = len(balancer.initial_state(3))
+    assert (
+        ops.convert_to_numpy(balancer.state)[:kept][place::3] == state[:kept][place::3]
+    ).all()
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+@pytest.mark.parametrize(
+    ("name", "level"), [*((name, "representation") for name in METHODS), *ELSEWHERE]
+)
+def test_a_gradient_that_is_not_finite_or_zero(name, level):
+    """It stays out of the trunk, which the others go on to train."""
+    model = plain()
+    x, y = data(model)
+    losses = {**dict.fromkeys(y, "mse"), "b": lw.BranchLoss(spoilt)}
+    balancer = getattr(lw, name)(**LEVELS[level])
+    training = lw.build_training_model(model, losses, lw.FixedWeights(), balancer)
+    training.compile(keras.optimizers.SGD(0.01))
+    training.train_on_batch(x, y)
+    start = model.get_weights()
+    for target, value in FACTORS.items():
+        model.set_weights(start)
+        bad = {**y, "b": y["b"].copy()}
+        bad["b"][slice(None) if value == 0 else (0, 0)] = target
+        for _ in range(4):  # an exact pass among them
+            training.train_on_batch(x, bad)
+        moved = [
+            np.abs(now - then).max()
+            for now, then in zip(model.get_weights(), start, strict=True)
+        ]
+        assert np.isfinite(moved[:4]).all(), value  # two layers, each with a bias
+        assert min(moved[:4]) > 0, value
+        assert np.isfinite(ops.convert_to_numpy(balancer.loss_weights)).all()
+        if balancer.state is not None:
+            assert np.isfinite(ops.convert_to_numpy(balancer.state)).all()
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.parametrize("level", LEVELS)
+def test_identical_branches(level):
+    x = keras.Input((6,), name="x")
+    hidden = layers.Dense(4)(x)
+    one = layers.Dense(2, name="z")
+    model = keras.Model(
+        x, {"z": one(hidden), "b": layers.Identity(name="b")(one(hidden))}
+    )
+    rows, y = data(model)
+    y["b"] = y["z"]
+    for method in (lw.UPGrad, lw.MGDA, lw.IMTLG, lw.NashMTL, lw.CAGrad):
+        lost, training = step(model, rows, y, method(**LEVELS[level]))
+        assert all(np.isfinite(part).all() for part in lost)
+        weights = ops.convert_to_numpy(training.balancer.loss_weights)
+        assert weights[0] == pytest.approx(weights[1], rel=1e-3), method
+
+
+# Keras says so of an output without a loss.
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.parametrize(
+    ("name", "level"),
+    [
+        *((name, "representation") for name in ("UPGrad", "GradDrop", "GradNorm")),
+        *ELSEWHERE,
+    ],
+)
+def test_one_branch(name, level):
+    """Its gradient keeps its direction."""
+    model = plain()
+    x, y = data(model)
+    y = {"z": y["z"]}
+    expected, _ = step(model, x, y)
+    lost, training = step(model, x, y, getattr(lw, name)(**LEVELS[level]))
+    (weight,) = ops.convert_to_numpy(training.balancer.loss_weights)
+    assert np.isfinite(weight)
+    assert weight > 0
+    for trunk, plainly in zip(lost[:4], expected[:4], strict=True):
+        np.testing.assert_allclose(trunk, weight * plainly, rtol=1e-4, atol=2e-5)

@@ -1,0 +1,150 @@
+"""What a balancer keeps from step to step."""
+
+import keras
+import numpy as np
+import pytest
+from balanced_nets import Uneven, data, plain, train
+from keras import layers, ops
+
+import lossweigh as lw
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Probe(layers.Layer):
+    """Adds zeros, one for each element of a batch, whose gradient is its output's."""
+
+    def build(self, shape):
+        self.added = self.add_weight(shape=(8, shape[-1]), initializer="zeros")
+
+    def call(self, inputs):
+        return inputs + self.added
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def probed():
+    x = keras.Input((6,), name="x")
+    hidden = layers.Dense(8, activation="tanh")(x)
+    hidden = Probe()(layers.Dense(8, activation="tanh")(hidden))
+    return keras.Model(x, {name: layers.Dense(2, name=name)(hidden) for name in "zba"})
+
+
+class Alone:
+    """The branches' gradients at the shared parameters, by separate training."""
+
+    def __init__(self, model, x, y):
+        self.model, self.batch = model, (x, y)
+        self.models = [
+            train(model, y, weights=[float(name == other) for other in y]) for name in y
+        ]
+        self.shared = len(model.weights) - 2 * len(y)
+
+    def gradients(self):
+        """`(K, N)` of all shared parameters, and `(K, M)` of the last, the probe's."""
+        before, found = self.model.get_weights(), []
+        for training in self.models:
+            training.train_on_batch(*self.batch)
+            after = self.model.get_weights()
+            self.model.set_weights(before)
+            pairs = list(zip(before, after, strict=True))[: self.shared]
+            found.append([(then - now).ravel() for then, now in pairs])
+        return (
+            np.array([np.concatenate(parts) for parts in found]),
+            np.array([parts[-1] for parts in found]),
+        )
+
+
+def uneven(gramian):
+    return np.arange(1.0, len(gramian) + 1) / np.sqrt(np.diag(gramian))
+
+
+def test_exact_weights_are_kept_in_between():
+    """Found anew in every third step, from the gradients of that step."""
+    model = probed()
+    x, y = data(model)
+    alone = Alone(model, x, y)
+    balancer = Uneven(level="parameters", update_every=3)
+    training = train(model, y, balancer, optimizer=keras.optimizers.SGD(0.1))
+    refreshed = []
+    for index in range(8):
+        exact, _ = alone.gradients()
+        if index % 3 == 0:
+            refreshed.append(uneven(exact @ exact.T))
+        weights, before = refreshed[-1], model.get_weights()
+        training.train_on_batch(x, y)
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(balancer.loss_weights), weights, rtol=1e-4
+        )
+        moved = np.concatenate(
+            [
+                (then - now).ravel()
+                for then, now in zip(before, model.get_weights(), strict=True)
+            ][: alone.shared]
+        )
+        np.testing.assert_allclose(moved, 0.1 * weights @ exact, rtol=1e-4, atol=2e-6)
+    assert np.abs(refreshed[0] / refreshed[1] - 1).max() > 0.02
+    assert np.abs(refreshed[1] / refreshed[2] - 1).max() > 0.02
+
+
+def test_calibrated_weights():
+    """From the representation's Gramian with the factors of the last exact step."""
+    model = probed()
+    x, y = data(model)
+    alone = Alone(model, x, y)
+    balancer = lw.UPGrad(level="calibrated", update_every=3)
+    training = train(model, y, balancer, optimizer=keras.optimizers.SGD(0.1))
+    differences = []
+    for index in range(8):
+        exact, near = alone.gradients()
+        if index % 3 == 0:
+            factors = np.linalg.norm(exact, axis=1) / np.linalg.norm(near, axis=1)
+            gramian = exact @ exact.T
+        else:
+            gramian = near @ near.T * np.outer(factors, factors)
+        training.train_on_batch(x, y)
+        found = ops.convert_to_numpy(balancer.loss_weights)
+        expected = balancer.solve(ops.convert_to_tensor(gramian, "float32"))
+        expected = ops.convert_to_numpy(expected)
+        np.testing.assert_allclose(found, expected, rtol=1e-3)
+        kept = ops.convert_to_numpy(balancer.state)
+        np.testing.assert_allclose(kept[:-1], factors, rtol=1e-4)
+        assert kept[-1] == (index + 1) % 3
+        exactly = ops.convert_to_tensor(exact @ exact.T, "float32")
+        exactly = ops.convert_to_numpy(balancer.solve(exactly))
+        differences.append(np.abs(found - exactly).max())
+    assert max(differences) > 1e-3  # or the factors weren't needed
+
+
+ACCUMULATED = {
+    "GradNorm": {},
+    "GradVac": {"seed": 1},
+    "IMTLG": {"level": "parameters", "update_every": 3},
+    "UPGrad": {"level": "calibrated", "update_every": 3},
+}
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("name", ACCUMULATED)
+def test_accumulated_gradients(name, scaled):
+    """Every batch moves weights and state, as without: not their largest values."""
+    model = plain()
+    x, y = data(model, rows=40)
+    found = []
+    for steps in (None, 4):
+        optimizer = keras.optimizers.SGD(0.0, gradient_accumulation_steps=steps)
+        if scaled:
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        balancer = getattr(lw, name)(**ACCUMULATED[name])
+        training = train(model, y, balancer, optimizer=optimizer)
+        training.fit(x, y, batch_size=4, epochs=1, shuffle=False, verbose=0)
+        training.compile(optimizer)  # again: nothing is done twice
+        part = {branch: values[:28] for branch, values in y.items()}
+        training.fit(x[:28], part, batch_size=4, shuffle=False, verbose=0)
+        values = [balancer.loss_weights]
+        values += [] if balancer.state is None else [balancer.state]
+        found.append([ops.convert_to_numpy(value) for value in values])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    if name == "GradNorm":
+        assert found[1][0].sum() == pytest.approx(3.0, rel=1e-5)
