@@ -48,7 +48,7 @@ def test_the_trunk_gets_the_weighted_sum(net, level):
             parts = zip(weights, alone, strict=True)
             expected = sum(weight * lost[index] for weight, lost in parts)
         np.testing.assert_allclose(
-            balanced[index], expected, atol=2e-5, rtol=1e-4, err_msg=variable.path
+            balanced[index], expected, atol=1e-5, rtol=1e-5, err_msg=variable.path
         )
 
 
