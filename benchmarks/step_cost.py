@@ -213,7 +213,8 @@ def device_name(backend):
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
-        return gpus[0].name if gpus else "CPU"
+        details = tf.config.experimental.get_device_details
+        return details(gpus[0]).get("device_name", gpus[0].name) if gpus else "CPU"
     if backend == "jax":
         import jax
 

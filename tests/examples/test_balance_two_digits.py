@@ -39,8 +39,19 @@ def test_every_balancer_is_in_the_table(example):
     assert {*example["BALANCERS"], "Balancer"} == found
 
 
+def test_every_weighter_is_in_the_table(example):
+    found = {
+        name
+        for name in lw.__all__
+        if isinstance(getattr(lw, name), type)
+        and issubclass(getattr(lw, name), lw.Weighter)
+    }
+    assert {*example["WEIGHTERS"], "Weighter", "FixedWeights"} == found
+
+
 def test_the_short_form(example, tmp_path, capsys):
     options = ["--short", "--balancers", "UPGrad", "GradDrop", "--level", "parameters"]
+    options += ["--weighters", "Uncertainty"]
     results = example["main"]([*options, "--out", str(tmp_path)])
     assert list(results) == ["plain sum", "Uncertainty", "UPGrad", "GradDrop"]
     for accuracies in results.values():
@@ -56,3 +67,10 @@ def test_the_short_form(example, tmp_path, capsys):
     )
     assert float(cost) > 0
     assert (tmp_path / "balance_two_digits.png").stat().st_size > 10_000
+    table = (tmp_path / "balance_two_digits.md").read_text("utf-8").splitlines()
+    assert sum(line.startswith(("| plain", "| `")) for line in table) == 4
+    row = next(line for line in table if line.startswith("| `UPGrad`"))
+    assert [cell.split()[0] for cell in row.strip("| ").split(" | ")[1:3]] == [
+        left,
+        right,
+    ]
