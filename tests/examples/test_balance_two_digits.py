@@ -29,24 +29,20 @@ def test_pairs_are_the_two_digits_and_their_labels(example):
     np.testing.assert_allclose(images.max((1, 2, 3)), both, rtol=1e-6)
 
 
-def test_every_balancer_is_in_the_table(example):
+@pytest.mark.parametrize(
+    ("listed", "base", "others"),
+    [
+        ("BALANCERS", lw.Balancer, {"Balancer"}),
+        ("WEIGHTERS", lw.Weighter, {"Weighter", "FixedWeights"}),
+    ],
+)
+def test_every_method_is_in_the_table(example, listed, base, others):
     found = {
         name
         for name in lw.__all__
-        if isinstance(getattr(lw, name), type)
-        and issubclass(getattr(lw, name), lw.Balancer)
+        if isinstance(getattr(lw, name), type) and issubclass(getattr(lw, name), base)
     }
-    assert {*example["BALANCERS"], "Balancer"} == found
-
-
-def test_every_weighter_is_in_the_table(example):
-    found = {
-        name
-        for name in lw.__all__
-        if isinstance(getattr(lw, name), type)
-        and issubclass(getattr(lw, name), lw.Weighter)
-    }
-    assert {*example["WEIGHTERS"], "Weighter", "FixedWeights"} == found
+    assert {*example[listed], *others} == found
 
 
 def test_the_short_form(example, tmp_path, capsys):
