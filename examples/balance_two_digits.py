@@ -8,7 +8,7 @@ them are the plain sum of the losses and the weighters. All else is equal.
     python examples/balance_two_digits.py
     python examples/balance_two_digits.py --level parameters --weighters
 
-All of it takes a quarter of an hour; a picture and a table are written.
+All of it takes about ten minutes; a picture and a table are written.
 """
 
 import argparse

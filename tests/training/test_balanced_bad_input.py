@@ -8,13 +8,7 @@ from keras import layers, ops
 
 import lossweigh as lw
 
-METHODS = sorted(
-    name
-    for name in lw.__all__
-    if isinstance(getattr(lw, name), type)
-    and issubclass(getattr(lw, name), lw.Balancer)
-    and getattr(lw, name) is not lw.Balancer
-)
+METHODS = [name for name in lw.balancing.__all__ if name != "Balancer"]
 # One of each kind at the other levels: all angles, norms, absolute values.
 ELSEWHERE = [("UPGrad", level) for level in LEVELS if level != "representation"] + [
     ("NormBalancer", "calibrated"),

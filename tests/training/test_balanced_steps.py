@@ -40,15 +40,18 @@ class Alone:
         ]
         self.shared = len(model.weights) - 2 * len(y)
 
+    def lost_since(self, before):
+        """What each shared parameter lost, flat."""
+        pairs = zip(before, self.model.get_weights(), strict=True)
+        return [(then - now).ravel() for then, now in pairs][: self.shared]
+
     def gradients(self):
         """`(K, N)` of all shared parameters, and `(K, M)` of the last, the probe's."""
         before, found = self.model.get_weights(), []
         for training in self.models:
             training.train_on_batch(*self.batch)
-            after = self.model.get_weights()
+            found.append(self.lost_since(before))
             self.model.set_weights(before)
-            pairs = list(zip(before, after, strict=True))[: self.shared]
-            found.append([(then - now).ravel() for then, now in pairs])
         return (
             np.array([np.concatenate(parts) for parts in found]),
             np.array([parts[-1] for parts in found]),
@@ -76,12 +79,7 @@ def test_exact_weights_are_kept_in_between():
         np.testing.assert_allclose(
             ops.convert_to_numpy(balancer.loss_weights), weights, rtol=1e-4
         )
-        moved = np.concatenate(
-            [
-                (then - now).ravel()
-                for then, now in zip(before, model.get_weights(), strict=True)
-            ][: alone.shared]
-        )
+        moved = np.concatenate(alone.lost_since(before))
         np.testing.assert_allclose(moved, 0.1 * weights @ exact, rtol=1e-4, atol=2e-6)
     assert np.abs(refreshed[0] / refreshed[1] - 1).max() > 0.02
     assert np.abs(refreshed[1] / refreshed[2] - 1).max() > 0.02
