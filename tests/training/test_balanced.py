@@ -259,25 +259,6 @@ def test_saved_and_resumed(method, tmp_path):
     np.testing.assert_array_equal(predicted["z"], model.predict(x, verbose=0)["z"])
 
 
-def test_a_balancer_and_a_weighter():
-    """IMTL is IMTL-L with IMTL-G: the balancer sees the weighted gradients."""
-    model = plain()
-    x, y = data(model, rows=16)
-    training = lw.build_training_model(
-        model, dict.fromkeys(y, "mse"), lw.IMTLL(), lw.IMTLG()
-    )
-    training.compile("adam")
-    history = training.fit(x, y, epochs=2, verbose=0).history
-    for what in ("loss", "weight", "balance"):
-        assert all(np.isfinite(history[f"{name}_{what}"]).all() for name in y)
-    assert sum(history[f"{name}_balance"][-1] for name in y) == pytest.approx(1, 1e-4)
-    assert type(training.weighter) is lw.IMTLL
-    default = lw.build_training_model(
-        plain(), dict.fromkeys(y, "mse"), balancer=lw.MGDA()
-    )
-    assert type(default.weighter) is lw.FixedWeights
-
-
 def test_the_optimizer_leaves_the_balancer_alone():
     """No weight decay or clipping touches its weights and state."""
     model = plain()

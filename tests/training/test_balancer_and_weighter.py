@@ -1,0 +1,121 @@
+"""A balancer sees the gradients of the weighted losses, whatever weights them."""
+
+import keras
+import numpy as np
+import pytest
+from balanced_nets import data, plain, train
+from keras import ops
+
+import lossweigh as lw
+
+WEIGHTERS = [name for name in lw.weighting.__all__ if name != "Weighter"]
+ARGUMENTS = {  # to move within a few steps, be repeatable, and leave no branch out
+    "FixedWeights": {"weights": [3.0, 0.5, 1.0]},
+    "RandomWeights": {"seed": 5},
+    "ReLoBRaLo": {"seed": 5, "beta": 0.5},
+    "SmoothTchebycheff": {"smoothing": 5.0},
+    "SoftAdapt": {"window": 3},
+}
+STEPS, RATE = 3, 0.02
+
+
+class Separate:
+    """The parameters' gradients of each branch's own loss, each by its own training."""
+
+    def __init__(self):
+        keras.utils.set_random_seed(0)
+        self.model = plain()
+        self.x, self.y = data(self.model)
+        self.start = self.model.get_weights()
+        self.models = [
+            train(
+                self.model, self.y, weights=[float(name == other) for other in self.y]
+            )
+            for name in self.y
+        ]
+
+    def parts(self, values):
+        """The shared parameters, flat, and those of each branch's head."""
+        named = dict(zip((v.path for v in self.model.weights), values, strict=True))
+        heads = [
+            [named.pop(v.path).ravel() for v in self.model.get_layer(name).weights]
+            for name in self.y
+        ]
+        shared = np.concatenate([value.ravel() for value in named.values()])
+        return shared, [np.concatenate(head) for head in heads]
+
+    def lost_since(self, before):
+        now = self.model.get_weights()
+        return self.parts([b - a for b, a in zip(before, now, strict=True)])
+
+    def gradients(self):
+        """`(K, N)` of the shared parameters, and a list of the K heads' own."""
+        before, shared, own = self.model.get_weights(), [], []
+        for index, training in enumerate(self.models):
+            training.train_on_batch(self.x, self.y)
+            trunk, heads = self.lost_since(before)
+            shared.append(trunk)
+            own.append(heads[index])
+            self.model.set_weights(before)
+        return np.array(shared), own
+
+
+@pytest.fixture(scope="module")
+def separate():
+    return Separate()
+
+
+@pytest.mark.parametrize("name", WEIGHTERS)
+def test_the_weighted_gradients_are_balanced(separate, name):
+    """The heads as without a balancer, `sum_k a_k w_k g_k` for what is shared."""
+    model, x, y = separate.model, separate.x, separate.y
+    model.set_weights(separate.start)
+    balancer = lw.MGDA(level="parameters")
+    training = lw.build_training_model(
+        model,
+        dict.fromkeys(y, "mse"),
+        getattr(lw, name)(**ARGUMENTS.get(name, {})),
+        balancer,
+    )
+    training.compile(keras.optimizers.SGD(RATE))
+    uneven = []
+    for _ in range(STEPS):
+        shared, own = separate.gradients()
+        before = model.get_weights()
+        training.train_on_batch(x, y)
+        moved, heads = separate.lost_since(before)
+        weights = [h @ g / (RATE * g @ g) for h, g in zip(heads, own, strict=True)]
+        for head, weight, gradient in zip(heads, weights, own, strict=True):
+            np.testing.assert_allclose(head, RATE * weight * gradient, atol=2e-6)
+        weighted = np.array(weights)[:, None] * shared
+        gramian = ops.convert_to_tensor(weighted @ weighted.T, "float32")
+        balance = ops.convert_to_numpy(balancer.solve(gramian))
+        uneven.append(np.abs(balance * len(y) - 1).max())
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(balancer.loss_weights), balance, rtol=2e-3, atol=1e-4
+        )
+        np.testing.assert_allclose(moved, RATE * balance @ weighted, atol=2e-6)
+    assert max(uneven) > 0.1  # or there was nothing to balance
+
+
+def test_imtl_is_two_halves():
+    """IMTL-L with IMTL-G: losses of one size, then projections of one length."""
+    model = plain()
+    x, y = data(model, rows=16)
+    training = lw.build_training_model(
+        model, dict.fromkeys(y, "mse"), lw.IMTLL(), lw.IMTLG()
+    )
+    training.compile("adam")
+    history = training.fit(x, y, epochs=2, verbose=0).history
+    for what in ("loss", "weight", "balance"):
+        assert all(np.isfinite(history[f"{name}_{what}"]).all() for name in y)
+    assert sum(history[f"{name}_balance"][-1] for name in y) == pytest.approx(1, 1e-4)
+    assert type(training.weighter) is lw.IMTLL
+
+
+def test_equal_weights_beside_a_balancer():
+    """Without a weighter of the user's, nothing else weights the losses."""
+    model = plain()
+    losses = dict.fromkeys(data(model)[1], "mse")
+    training = lw.build_training_model(model, losses, balancer=lw.MGDA())
+    assert type(training.weighter) is lw.FixedWeights
