@@ -1,55 +1,99 @@
 """Two devices give what one gives; tests for the backends that have such a thing.
 
-The number of devices is set before the backend starts, so each runs in a process
-of its own.
+The number of devices is set before the backend starts, so this runs in processes of
+its own, one for all balancers.
 """
 
 import json
 
 import fresh
 import keras
+import numpy as np
 import pytest
 
-# Prints the history and the trained numbers of one device, then of two.
-COMPARE = """
+BALANCERS = {
+    "None": "None",
+    "UPGrad": "lw.UPGrad()",
+    "GradNorm": "lw.GradNorm()",
+    "NashMTL at the parameters": "lw.NashMTL(level='parameters', update_every=2)",
+    "MGDA calibrated": "lw.MGDA(level='calibrated', update_every=2)",
+}
+
+BEGIN = """
 import contextlib, json, os, sys
 import numpy as np
 sys.path.insert(0, "tests/training")
 {before}
 import keras
-from nets import LOSSES, arrays, copy_of, sample_weights, two_heads
+from nets import LOSSES, arrays, sample_weights, two_heads
 import lossweigh as lw
 
-x, y = arrays(16)
-weights = sample_weights(16)
-weights["alpha"] += 0.5
-if {balancer} is not None:
-    # Each replica balances its own half of a batch: let the halves be the same.
-    halves = np.concatenate([np.r_[i : i + 4, i : i + 4] for i in (0, 4)])
-    x, y = x[halves], {{name: values[halves] for name, values in y.items()}}
-    weights = {{name: values[halves] for name, values in weights.items()}}
+def flat(values):
+    return np.concatenate([np.ravel(one) for one in values]).tolist()
 
-def fit(start, in_force):
+def build(weighter, balancer, in_force, **options):
     with in_force:
-        model = two_heads(regularised={balancer} is None)
-        if start is not None:
-            model.set_weights(start)
-        start = model.get_weights()
         training = lw.build_training_model(
-            model, LOSSES, lw.LossWeighter(), {balancer}
+            two_heads(**options), LOSSES, weighter, balancer
         )
         training.compile(keras.optimizers.SGD(0.1), metrics={{"zeta": ["mae"]}})
+    return training
+"""
+
+# Prints for each balancer the history and all trained numbers of one device, then of
+# two, as JSON.
+COMPARE = """
+weights = sample_weights(16)
+weights["alpha"] += 0.5
+
+def fit(name, balancer, start, in_force):
+    x, y, w = *arrays(16), weights
+    if {same_halves} and balancer is not None:
+        halves = np.concatenate([np.r_[i : i + 4, i : i + 4] for i in (0, 4)])
+        x = x[halves]
+        y, w = ({{k: v[halves] for k, v in some.items()}} for some in (y, w))
+    training = build(
+        lw.LossWeighter(), balancer, in_force, regularised=balancer is None
+    )
+    if start is not None:
+        training.prediction_model.set_weights(start)
+    start = training.prediction_model.get_weights()
     history = training.fit(
-        x, y, sample_weight=weights, class_weight={{"alpha": {{1: 2.0}}}},
+        x, y, sample_weight=w, class_weight={{"alpha": {{1: 2.0}}}},
         validation_data=(x, y), batch_size=8, epochs=2, shuffle=False, verbose=0,
     )
-    values = [float(np.sum(w)) for w in training.get_weights()]
-    return start, history.history, values
+    return start, [history.history, flat(training.get_weights())]
 
-start, history, values = fit(None, contextlib.nullcontext())
-print(json.dumps([history, values]))
-_, history, values = fit(start, {two}())
-print(json.dumps([history, values]))
+found = {{}}
+for name, make in {balancers}.items():
+    start, one = fit(name, eval(make), None, contextlib.nullcontext())
+    found[name] = one, fit(name, eval(make), start, {two}())[1]
+print(json.dumps(found))
+"""
+
+# Prints for each balancer all numbers of a training model, as JSON: at first, after
+# two batches on two devices, and the means of what one device finds for the rows that
+# each of the two got.
+APART = """
+x, y = arrays(15)
+
+def fit(training, start, rows):
+    training.set_weights(start)
+    some = {{name: values[rows] for name, values in y.items()}}
+    training.fit(x[rows], some, batch_size=8, shuffle=False, verbose=0)
+    return training.get_weights()
+
+found = {{}}
+for name, make in {balancers}.items():
+    one = build(lw.FixedWeights(), eval(make), contextlib.nullcontext())
+    two = build(lw.FixedWeights(), eval(make), {two}())
+    start = one.get_weights()
+    found[name] = [flat(start), flat(fit(two, start, slice(0, 15)))]
+    for parts in ((slice(0, 4), slice(4, 8)), (slice(8, 12), slice(12, 15))):
+        values = [fit(one, start, rows) for rows in parts]
+        start = [np.mean(some, axis=0) for some in zip(*values)]
+    found[name].append(flat(start))
+print(json.dumps(found))
 """
 
 MIRRORED = """
@@ -75,14 +119,16 @@ def data_parallel():
 """
 
 
-BALANCERS = ["None", "lw.UPGrad()", "lw.NashMTL(level='parameters', update_every=2)"]
+def run(code, before, **options):
+    """What the code prints as JSON, by balancer."""
+    code = (BEGIN + code).format(before=before, balancers=BALANCERS, **options)
+    lines = fresh.run(code).splitlines()
+    (line,) = (line for line in lines if line.startswith("{"))
+    return json.loads(line)
 
 
-def assert_two_equal_one(before, two, balancer):
-    output = fresh.run(COMPARE.format(before=before, two=two, balancer=balancer))
-    (history, values), (of_two, values_of_two) = (
-        json.loads(line) for line in output.splitlines() if line.startswith("[")
-    )
+def assert_two_equal_one(one, two):
+    (history, values), (of_two, values_of_two) = one, two
     assert {"loss", "val_loss", "zeta_mae", "alpha_weight"} < history.keys()
     assert of_two.keys() == history.keys()
     for name, numbers in history.items():
@@ -92,13 +138,35 @@ def assert_two_equal_one(before, two, balancer):
 
 if keras.backend.backend() == "tensorflow":
 
-    @pytest.mark.parametrize("balancer", BALANCERS)
-    def test_mirrored_strategy(balancer):
-        assert_two_equal_one(MIRRORED, "mirrored", balancer)
+    @pytest.fixture(scope="module")
+    def same_halves():
+        return run(COMPARE, MIRRORED, two="mirrored", same_halves=True)
+
+    @pytest.fixture(scope="module")
+    def unequal_parts():
+        return run(APART, MIRRORED, two="mirrored")
+
+    # The factors of a calibrated one go with the size of a replica's part: below.
+    @pytest.mark.parametrize("balancer", list(BALANCERS)[:-1])
+    def test_mirrored_strategy(same_halves, balancer):
+        """Each replica balances its own half of a batch: let these be the same."""
+        assert_two_equal_one(*same_halves[balancer])
+
+    @pytest.mark.parametrize("balancer", list(BALANCERS)[1:])
+    def test_replicas_of_unequal_parts(unequal_parts, balancer):
+        """Four rows each, then four and three: the means of what each finds alone."""
+        start, both, means = map(np.array, unequal_parts[balancer])
+        assert np.abs(both - start).max() > 0.01
+        np.testing.assert_allclose(both, means, rtol=1e-4, atol=1e-6)
 
 
 if keras.backend.backend() == "jax":
 
+    @pytest.fixture(scope="module")
+    def two_devices():
+        return run(COMPARE, DATA_PARALLEL, two="data_parallel", same_halves=False)
+
     @pytest.mark.parametrize("balancer", BALANCERS)
-    def test_data_parallel(balancer):
-        assert_two_equal_one(DATA_PARALLEL, "data_parallel", balancer)
+    def test_data_parallel(two_devices, balancer):
+        """The whole batch is balanced, whatever the halves of it are."""
+        assert_two_equal_one(*two_devices[balancer])
