@@ -1,11 +1,11 @@
 """Balancers on real images, at each level: does the box cost the class its accuracy?
 
 Photographs of blood, each with the box and the type of one white cell. A small network
-with shared convolutions and two heads is trained under fixed weights, under uncertainty
-weighting and with each balancer at the representation, at the parameters, at the
-parameters with weights refreshed every 10 steps, and calibrated. Reported are the mean
-intersection over union (IoU) of the boxes and the accuracy of the types on images that
-were held out. The table is written as Markdown.
+with shared convolutions and two heads is trained under fixed weights, with each
+weighter and with each balancer at the representation, at the parameters, at the
+parameters with weights refreshed every 10 or 25 steps, and calibrated. Reported are the
+mean intersection over union (IoU) of the boxes and the accuracy of the types on images
+that were held out. A page of tables is written as Markdown, and a picture.
 
     KERAS_BACKEND=tensorflow python benchmarks/balancers.py --data cells.npz
 
@@ -14,7 +14,7 @@ number, height, width, 3), `box` (x1 y1 x2 y2, each in 0..1) and `y` (class indi
 Every run is a line of the file `--results`; runs that are in there already aren't
 repeated, so the benchmark can be stopped, continued, and its page written at any time.
 The file beside this script holds the published runs, so that without arguments their
-page is written again; name a new file to repeat them (160 runs, 12 to 35 s each).
+page is written again; name a new file to repeat them (440 runs, 10 to 25 s each).
 """
 
 import argparse
@@ -26,6 +26,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import balancers_page
 import keras
 import numpy as np
 from keras import layers
@@ -35,19 +36,24 @@ import lossweigh as lw
 ROOT = Path(__file__).parent.parent
 LOSSES = {"box": "huber", "label": "sparse_categorical_crossentropy"}
 FOLDS, BATCH, EPOCHS, RATE = 5, 32, 16, 2e-3
-MARGIN = 0.03  # how far below the best fixed weights still counts as level with them
 LEVELS = {
     "representation": {"level": "representation"},
     "parameters": {"level": "parameters"},
     "parameters, every 10": {"level": "parameters", "update_every": 10},
+    "parameters, every 25": {"level": "parameters", "update_every": 25},
     "calibrated, every 25": {"level": "calibrated", "update_every": 25},
 }
-BALANCERS = ["MGDA", "IMTLG", "UPGrad", "NashMTL", "AlignedMTL", "CAGrad", "PCGrad"]
 FIXED = {"fixed 1 : 1": 1.0, "fixed 30 : 1": 30.0}
-WEIGHTERS = ["RevisedUncertainty", "Uncertainty"]
+NEITHER = {"Weighter", "FixedWeights"}  # the base, and what `FIXED` has
+WEIGHTERS = [name for name in lw.weighting.__all__ if name not in NEITHER]
+BALANCERS = {  # and their levels: GradDrop has no other than the representation
+    name: ["representation"] if name == "GradDrop" else list(LEVELS)
+    for name in lw.balancing.__all__
+    if name != "Balancer"
+}
 ROWS = [
     *((name, "") for name in (*FIXED, *WEIGHTERS)),
-    *((name, level) for name in BALANCERS for level in LEVELS),
+    *((name, level) for name, those in BALANCERS.items() for level in those),
 ]
 
 
@@ -61,8 +67,11 @@ def arguments():
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="only these")
     lines = Path(__file__).with_suffix(".jsonl")
     parser.add_argument("--results", type=Path, default=lines, help="one line a run")
-    page = ROOT / "docs" / "methods" / "balancers-table.md"
+    docs = ROOT / "docs"
+    page = docs / "methods" / "balancers-table.md"
     parser.add_argument("--out", type=Path, default=page, help="the Markdown file")
+    png = docs / "images" / "balancers.png"
+    parser.add_argument("--picture", type=Path, default=png, help="the PNG file")
     parser.add_argument(
         "--short", action="store_true", help="does it run? (prints, keeps nothing)"
     )
@@ -189,198 +198,25 @@ def run_all(options):
     return runs
 
 
-def complete(runs):
-    """The seeds that all rows have run."""
-    seeds = range(FOLDS)
-    return [seed for seed in seeds if all((*row, seed) in runs for row in ROWS)]
-
-
-def spread(values):
-    """The standard deviation over the seeds, 0 for a single one."""
-    return values.std(0, ddof=1) if len(values) > 1 else np.zeros(2)
-
-
-def summarise(runs, seeds):
-    """For each row: mean, spread and worst of IoU and accuracy, and more."""
-    rows = {}
-    for row in ROWS:
-        mine, plain = ([runs[*name, seed] for seed in seeds] for name in (row, ROWS[0]))
-        scored, equal = (
-            np.array([[one["iou"], one["accuracy"]] for one in some])
-            for some in (mine, plain)
-        )
-        steps = [
-            one["step"] / other["step"] for one, other in zip(mine, plain, strict=True)
-        ]
-        losses = [curve for one in mine for curve in one["losses"].values()]
-        rows[row] = {
-            "mean": scored.mean(0),
-            "spread": spread(scored),
-            "noise": spread(scored - equal) / len(seeds) ** 0.5,
-            "worst": scored.min(0),
-            "step": np.median(steps),
-            "diverged": sum(not curve[-1] < curve[0] for curve in losses),
-            "unsteady": sum(max(curve) > 1.05 * curve[0] for curve in losses),
-        }
-    best = np.max([rows[name, ""]["mean"] for name in FIXED], axis=0)
-    for row in rows.values():
-        row["change"] = row["mean"] - best
-        row["gets"] = row["change"] >= -MARGIN
-    return rows, best
-
-
-def title(row):
-    name, level = row
-    return f"**{name}**" if name in FIXED else f"`{name}`" + f", {level}" * bool(level)
-
-
-def verdict(row):
-    return {(1, 1): "both", (1, 0): "box", (0, 1): "type", (0, 0): "neither"}[
-        tuple(map(int, row["gets"]))
-    ]
-
-
-def page(runs, path):
-    """The Markdown page."""
-    seeds = complete(runs)
-    rows, best = summarise(runs, seeds)
-    with np.load(path) as archive:
-        counts = np.bincount(archive["y"])
-    majority = counts.max() / counts.sum()
-    backends = " and ".join(sorted({one["backend"] for one in runs.values()}))
-    lines = [
-        "# Balancers on real images",
-        "",
-        f"Written by `benchmarks/balancers.py`, {len(seeds)} seeds, {backends} on a "
-        "CPU. Photographs of blood, each with one white cell: its box and its type. "
-        "Mean IoU of the boxes and accuracy of the types on held-out images, ± the "
-        "standard deviation over the seeds.",
-        "",
-        "| method, level | IoU | accuracy | worst seed: IoU | accuracy | gets | worse "
-        "change | processor time of a step |",
-        "|---|---:|---:|---:|---:|---|---:|---:|",
-    ]
-    for name in sorted(rows, key=lambda name: -rows[name]["change"].min()):
-        row = rows[name]
-        pairs = zip(row["mean"], row["spread"], strict=True)
-        cells = [
-            title(name),
-            *(f"{mean:.3f} ± {spread:.3f}" for mean, spread in pairs),
-            *(f"{worst:.3f}" for worst in row["worst"]),
-            verdict(row),
-            f"{row['change'].min():+.3f}",
-            f"{row['step']:.2f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += [
-        "",
-        f"**Gets**: what is at most {MARGIN} below the best of the fixed weights: IoU "
-        f"{best[0]:.3f}, accuracy {best[1]:.3f}. **Worse change**: the smaller of the "
-        "two differences from these; the rows are in this order. **Processor time**: "
-        f"of all cores, against {title(ROWS[0])}, the median over the seeds; for "
-        "measured times see `benchmarks/step_cost.py`.",
-        "",
-        "## The levels",
-        "",
-        *levels(rows),
-        "",
-        "## How to read it",
-        "",
-        reading(rows, majority, len(seeds)),
-        "",
-        "## Settings",
-        "",
-        f"- {counts.sum()} images, 96 x 128; seed k holds out the k-th fifth of one "
-        "fixed order and sets the initial parameters and the order of the batches, the "
-        "same for all rows. The other images are trained on in all four mirrorings.",
-        "- Four convolutions with max-pooling are shared (16, 32, 48 and 64 filters); "
-        "the box has a head of 32 units, the type a global max-pooling. Losses: huber "
-        "and cross-entropy.",
-        f"- Adam, learning rate {RATE:g} with a cosine decay to 0, batches of {BATCH}, "
-        f"{EPOCHS} epochs, the parameters at the end. The network, the epochs and the "
-        "rate were chosen in a few pilot runs on these images, nothing else was "
-        "selected by the held-out ones. Balancers with their defaults, over equal "
-        "weights.",
-        f"- The most frequent type is {majority:.0%} of the images.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def levels(rows):
-    """A table: what each level gives over the balancers, and how far from exact."""
-    yield "| level | mean IoU | mean accuracy | spread | IoU from exact | accuracy |"
-    yield "|---|---:|---:|---:|---:|---:|"
-    for level in LEVELS:
-        mean = np.mean([rows[name, level]["mean"] for name in BALANCERS], axis=0)
-        spread = np.mean([rows[name, level]["spread"] for name in BALANCERS], axis=0)
-        gaps = [
-            rows[n, level]["mean"] - rows[n, "parameters"]["mean"] for n in BALANCERS
-        ]
-        gap = np.abs(gaps).mean(0)
-        yield (
-            f"| {level} | {mean[0]:.3f} | {mean[1]:.3f} | {spread[0]:.3f}, "
-            f"{spread[1]:.3f} | {gap[0]:.3f} | {gap[1]:.3f} |"
-        )
-    yield ""
-    yield (
-        "Means over the balancers; **spread**: the mean of their standard deviations "
-        "over the seeds, of IoU and accuracy; **from exact**: the mean distance from "
-        "the same balancer at the parameters in each step."
-    )
-
-
-def reading(rows, majority, number):
-    """A paragraph from the numbers."""
-
-    def those(condition):
-        found = {}
-        for (name, level), row in rows.items():
-            if condition(row):
-                found.setdefault(f"`{name}`" if level else name, []).append(level)
-        parts = []
-        for name, where in found.items():
-            every = len(where) == len(LEVELS) or where == [""]
-            parts.append(name if every else f"{name} ({'; '.join(where)})")
-        return ", ".join(parts) or "none"
-
-    fixed = [rows[name, ""] for name in FIXED]
-    scores = [f"{row['mean'][0]:.3f} and {row['mean'][1]:.3f}" for row in fixed]
-    noise = np.mean([row["noise"] for row in list(rows.values())[1:]], axis=0)
-    top = max(rows, key=lambda name: rows[name]["change"].min())
-    return (
-        f"Equal weights give an IoU and an accuracy of {scores[0]}, the box 30 times "
-        f"as heavy {scores[1]}. **Both tasks**: "
-        f"{those(lambda row: row['gets'].all())}. **The box, at the type's cost**: "
-        f"{those(lambda row: row['gets'][0] and not row['gets'][1])}. **The type, at "
-        f"the box's cost**: {those(lambda row: row['gets'][1] and not row['gets'][0])}."
-        f" **Neither**: {those(lambda row: not row['gets'].any())}. (A name without a "
-        "level: at all of them.) Within 0.03 of always naming the most frequent type, "
-        "so that the type was not learned: "
-        f"{those(lambda row: row['mean'][1] < majority + 0.03)}. Training diverged, a "
-        "loss ending higher than it began or not finite, in some seed: "
-        f"{those(lambda row: row['diverged'])}. Unsteady, a loss of a later epoch more "
-        "than 5% above the first epoch's, in some seed: "
-        f"{those(lambda row: row['unsteady'])}. First by the worse change is "
-        f"{title(top)}. Over {number} seeds a mean difference from equal weights is "
-        f"uncertain by about {noise[0]:.3f} in IoU and {noise[1]:.3f} in accuracy (its "
-        "standard error): the order of neighbours is not to be relied on."
-    )
-
-
 def main():
     options = arguments()
     runs = run_all(options)
-    if not complete(runs):
+    table = balancers_page.Table(runs, ROWS, list(FIXED), list(LEVELS))
+    if not table.seeds:
         print("No page: no seed has run for all rows.")
         return
-    text = page(runs, options.data)
+    with np.load(options.data) as archive:
+        types = np.bincount(archive["y"])
+    settings = {"types": types, "rate": RATE, "batch": BATCH, "epochs": EPOCHS}
+    text = balancers_page.page(table, **settings)
     if options.short:
         print(text)
         return
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    for path in (options.out, options.picture):
+        path.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(text, encoding="utf-8")
-    print(f"Written: {options.out}")
+    balancers_page.draw(options.picture, table)
+    print(f"Written: {options.out} and {options.picture}")
 
 
 if __name__ == "__main__":

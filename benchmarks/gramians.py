@@ -14,7 +14,8 @@ the Gramians of one batch are written down:
 - calibrated with cosines: moved by as much as they were wrong then;
 - the exact one of then, kept.
 
-Reported is how far each is from the exact Gramian of its step: the ratio of two
+Reported is how often the gradients conflict in the first three, and how far each is
+from the exact Gramian of its step: the ratio of two
 branches' norms (as a factor), their cosine, and what matters, the weights that methods
 find in it (half the sum of the absolute differences). The tables are Markdown.
 
@@ -248,6 +249,15 @@ def compare(records, options):
     return {title: np.mean(rows, 0) for title, rows in errors.items()}
 
 
+def conflicts(records):
+    """How far the pairs of gradients are from right angles, and how many conflict."""
+    for place, title in enumerate(("exact", "representation", "virtual layer")):
+        several = np.concatenate([found[:, place] for found in records])
+        pairs = np.triu_indices(several.shape[-1], 1)
+        angles = cosines(several)[0][:, *pairs]
+        yield title, np.abs(angles).mean(), (angles < -0.1).mean()
+
+
 def main():
     options = arguments()
     print(
@@ -262,7 +272,11 @@ def main():
                 f" seed {seed} {time.perf_counter() - begin:.0f} s", end="", flush=True
             )
         print("\n")
-        print(f"| | norms | cosine | {' | '.join(METHODS)} | mean |")
+        print("| | mean absolute cosine | part below -0.1 |")
+        print("|---|---:|---:|")
+        for title, size, part in conflicts(records):
+            print(f"| {title} | {size:.3f} | {part:.2f} |")
+        print(f"\n| | norms | cosine | {' | '.join(METHODS)} | mean |")
         print("|---|" + "---:|" * (len(METHODS) + 3))
         for title, (norm, cosine, *away) in compare(records, options).items():
             columns = [

@@ -66,7 +66,7 @@ def train(num_heads, method, head_units):
         keras.Model(inputs, outputs),
         dict.fromkeys(names, "mse"),
         lw.FixedWeights(),
-        None if method == "plain" else getattr(lw, method)(),
+        None if method == "plain" else getattr(lw, method)(level="representation"),
     )
     model.compile("adam")
     random = np.random.default_rng(0)

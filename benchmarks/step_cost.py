@@ -236,7 +236,7 @@ def time_heads(backend, num_heads, options):
 
     add("plain", None, None)
     for name in options.methods:
-        add(name, "representation", getattr(lw, name)())
+        add(name, "representation", getattr(lw, name)(level="representation"))
     if num_heads <= 8:
         for name in options.exact:
             for level, given in LEVELS.items():

@@ -58,9 +58,11 @@ class Balancer(keras.layers.Layer, abc.ABC):
             `"calibrated"`: at the representation, each branch's gradient rescaled
             by the ratio of its norms at the parameters and at the representation,
             which an exact pass refreshes every `update_every` steps.
+            Default: the method's own; `"representation"` but for those that say so.
         update_every: Int. `"parameters"`: the weights are found anew every so many
             steps and kept in between, in which one backward pass is enough.
-            `"calibrated"`: see there. Not used at the representation.
+            `"calibrated"`: see there. At the representation: 1. Default: 25 for a
+            calibrated one, else 1; without a `level` the method's own.
         seed: Optional int, for a method that draws random numbers.
         branches: The branches' names; `build_training_model` fills them in.
         **kwargs: Passed to `keras.layers.Layer`.
@@ -69,16 +71,22 @@ class Balancer(keras.layers.Layer, abc.ABC):
         needs_angles: Whether `advance` uses more of the Gramian than its diagonal.
         needs_mean_abs: Whether `advance` uses `Seen.mean_abs`.
         needs_draws: Whether `advance` uses `Seen.draws`.
+        usual: The `level` and `update_every` where no `level` is given.
+
+    Raises:
+        ValueError: If `level` isn't one of these, or `update_every` is less than 1,
+            or more at the representation.
     """
 
     needs_angles = True
     needs_mean_abs = False
     needs_draws = False
+    usual = ("representation", 1)
 
     def __init__(
         self,
         *,
-        level: str = "representation",
+        level: str | None = None,
         update_every: int | None = None,
         seed: int | None = None,
         branches: Sequence[str] | None = None,
@@ -86,10 +94,17 @@ class Balancer(keras.layers.Layer, abc.ABC):
     ) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
+        asked = (level, 25 if level == "calibrated" else 1)
+        level, every = self.usual if level is None else asked
         self.level = _check.one_of("level", level, LEVELS)
-        if update_every is None:
-            update_every = 25 if level == "calibrated" else 1
-        self.update_every = _check.whole("update_every", update_every, at_least=1)
+        every = every if update_every is None else update_every
+        self.update_every = _check.whole("update_every", every, at_least=1)
+        if self.level == "representation" and self.update_every > 1:
+            raise ValueError(
+                "`update_every` must be left out at the representation, where the "
+                'weights are found in every step. Give `level="parameters"` or '
+                f'"calibrated" with it. Received: update_every={update_every}.'
+            )
         self.seed = seed
         self.branches = None if branches is None else list(branches)
 

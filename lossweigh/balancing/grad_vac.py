@@ -44,6 +44,10 @@ class GradVac(Balancer):
     training), one group of parameters (what the branches share), and no cosine
     above 0.999 is asked for (the step grows without bound towards 1).
 
+    It acts on cosines alone, and at the representation these are all near 0. So
+    without a `level` it is `level="parameters", update_every=10`: as in the paper,
+    but with weights that are kept for ten steps.
+
     Args:
         beta: Float between 0 and 1, how fast the averages follow.
         **kwargs: Passed to `Balancer`.
@@ -64,6 +68,7 @@ class GradVac(Balancer):
     """
 
     needs_draws = True
+    usual = ("parameters", 10)
 
     def __init__(self, *, beta: float = 0.5, **kwargs: Any) -> None:
         super().__init__(**kwargs)

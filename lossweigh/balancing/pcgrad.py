@@ -32,6 +32,11 @@ class PCGrad(Balancer):
     The order is drawn anew for each branch in each step. `solve`, without an
     order, goes through the branches as they are listed.
 
+    It acts on conflicts alone, which are hardly seen at the representation: there
+    most pairs of gradients are near right angles, and this is the plain sum. So
+    without a `level` it is `level="parameters", update_every=10`: as in the paper,
+    but with weights that are kept for ten steps.
+
     Args:
         **kwargs: Passed to `Balancer`.
 
@@ -47,6 +52,7 @@ class PCGrad(Balancer):
     """
 
     needs_draws = True
+    usual = ("parameters", 10)
 
     def solve(self, gramian: Any, present: Any = None, order: Any = None) -> Any:
         """See `Balancer.solve`.

@@ -93,8 +93,9 @@ class BalancedModel(keras.layers.Layer):
         if self.shared is not None:
             raise ValueError(
                 "`shared` must be left out unless the balancer's level is \"represent"
-                f'ation": with level="{level}" the gradients of all shared parameters '
-                f"are balanced. Received: shared={self.shared}."
+                f'ation": {type(self.balancer).__name__} has level="{level}", at which '
+                "the gradients of all shared parameters are balanced. Give it "
+                f'level="representation". Received: shared={self.shared}.'
             )
         active = [
             layer.name

@@ -8,7 +8,7 @@ import lossweigh as lw
 
 ROWS = 8
 LEVELS = {
-    "representation": {},
+    "representation": {"level": "representation"},
     "parameters": {"level": "parameters"},
     "parameters / 3": {"level": "parameters", "update_every": 3},
     "calibrated": {"level": "calibrated", "update_every": 3},

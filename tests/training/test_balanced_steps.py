@@ -116,7 +116,8 @@ def test_calibrated_weights():
 
 ACCUMULATED = {
     "GradNorm": {},
-    "GradVac": {"seed": 1},
+    "GradVac": {"level": "representation", "seed": 1},
+    "PCGrad": {"seed": 1},
     "IMTLG": {"level": "parameters", "update_every": 3},
     "UPGrad": {"level": "calibrated", "update_every": 3},
 }

@@ -44,10 +44,12 @@ def test_shared_chooses_among_the_places():
         ValueError, match=r"`shared` must name layers .* \['high', 'low'\]"
     ):
         lw.build_training_model(model, losses, balancer=lw.MGDA(), shared=["z"])
-    with pytest.raises(ValueError, match="`shared` must be left out unless"):
-        lw.build_training_model(
-            model, losses, balancer=lw.MGDA(level="parameters"), shared="low"
-        )
+    for balancer in (lw.MGDA(level="parameters"), lw.PCGrad()):
+        with pytest.raises(ValueError, match="`shared` must be left out unless"):
+            lw.build_training_model(model, losses, balancer=balancer, shared="low")
+    balancer = lw.PCGrad(level="representation")
+    training = lw.build_training_model(model, losses, balancer=balancer, shared="low")
+    assert training.boundary == {"low": ["z", "a"]}
     with pytest.raises(ValueError, match="`shared` says where a balancer works"):
         lw.build_training_model(model, losses, shared="low")
 
