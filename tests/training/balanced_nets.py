@@ -169,3 +169,42 @@ def step(model, x, y, balancer=None, weights=None, **compiling):
     lost = [b - a for b, a in zip(before, model.get_weights(), strict=True)]
     model.set_weights(before)
     return lost, training
+
+
+class Alone:
+    """The gradients of each branch's own loss, each by a training of its own.
+
+    The branches are the model's layers of their names and what those share.
+    """
+
+    def __init__(self, model, x, y):
+        self.model, self.batch = model, (x, y)
+        self.models = [
+            train(model, y, weights=[float(name == other) for other in y]) for name in y
+        ]
+
+    def lost_since(self, before):
+        """What the shared parameters lost, flat, and what each branch's layer lost."""
+        pairs = zip(before, self.model.get_weights(), strict=True)
+        lost = {
+            variable.path: (then - now).ravel()
+            for variable, (then, now) in zip(self.model.weights, pairs, strict=True)
+        }
+        heads = [
+            np.concatenate(
+                [lost.pop(v.path) for v in self.model.get_layer(name).weights]
+            )
+            for name in self.batch[1]
+        ]
+        return np.concatenate(list(lost.values())), heads
+
+    def gradients(self):
+        """`(K, N)` of the shared parameters, and each branch's of its own layer."""
+        before, shared, own = self.model.get_weights(), [], []
+        for index, training in enumerate(self.models):
+            training.train_on_batch(*self.batch)
+            trunk, heads = self.lost_since(before)
+            shared.append(trunk)
+            own.append(heads[index])
+            self.model.set_weights(before)
+        return np.array(shared), own

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from balanced_nets import data, plain, train
+from balanced_nets import Alone, data, plain
 from keras import ops
 
 import lossweigh as lw
@@ -19,57 +19,19 @@ ARGUMENTS = {  # to move within a few steps, be repeatable, and leave no branch 
 STEPS, RATE = 3, 0.02
 
 
-class Separate:
-    """The parameters' gradients of each branch's own loss, each by its own training."""
-
-    def __init__(self):
-        keras.utils.set_random_seed(0)
-        self.model = plain()
-        self.x, self.y = data(self.model)
-        self.start = self.model.get_weights()
-        self.models = [
-            train(
-                self.model, self.y, weights=[float(name == other) for other in self.y]
-            )
-            for name in self.y
-        ]
-
-    def parts(self, values):
-        """The shared parameters, flat, and those of each branch's head."""
-        named = dict(zip((v.path for v in self.model.weights), values, strict=True))
-        heads = [
-            [named.pop(v.path).ravel() for v in self.model.get_layer(name).weights]
-            for name in self.y
-        ]
-        shared = np.concatenate([value.ravel() for value in named.values()])
-        return shared, [np.concatenate(head) for head in heads]
-
-    def lost_since(self, before):
-        now = self.model.get_weights()
-        return self.parts([b - a for b, a in zip(before, now, strict=True)])
-
-    def gradients(self):
-        """`(K, N)` of the shared parameters, and a list of the K heads' own."""
-        before, shared, own = self.model.get_weights(), [], []
-        for index, training in enumerate(self.models):
-            training.train_on_batch(self.x, self.y)
-            trunk, heads = self.lost_since(before)
-            shared.append(trunk)
-            own.append(heads[index])
-            self.model.set_weights(before)
-        return np.array(shared), own
-
-
 @pytest.fixture(scope="module")
-def separate():
-    return Separate()
+def alone():
+    keras.utils.set_random_seed(0)
+    model = plain()
+    return Alone(model, *data(model)), model.get_weights()
 
 
 @pytest.mark.parametrize("name", WEIGHTERS)
-def test_the_weighted_gradients_are_balanced(separate, name):
+def test_the_weighted_gradients_are_balanced(alone, name):
     """The heads as without a balancer, `sum_k a_k w_k g_k` for what is shared."""
-    model, x, y = separate.model, separate.x, separate.y
-    model.set_weights(separate.start)
+    alone, start = alone
+    model, (x, y) = alone.model, alone.batch
+    model.set_weights(start)
     balancer = lw.MGDA(level="parameters")
     training = lw.build_training_model(
         model,
@@ -80,10 +42,10 @@ def test_the_weighted_gradients_are_balanced(separate, name):
     training.compile(keras.optimizers.SGD(RATE))
     uneven = []
     for _ in range(STEPS):
-        shared, own = separate.gradients()
+        shared, own = alone.gradients()
         before = model.get_weights()
         training.train_on_batch(x, y)
-        moved, heads = separate.lost_since(before)
+        moved, heads = alone.lost_since(before)
         weights = [h @ g / (RATE * g @ g) for h, g in zip(heads, own, strict=True)]
         for head, weight, gradient in zip(heads, weights, own, strict=True):
             np.testing.assert_allclose(head, RATE * weight * gradient, atol=2e-6)
