@@ -15,6 +15,7 @@ class Table:
         numbers = sorted({seed for _, _, seed in runs})
         self.seeds = [s for s in numbers if all((*row, s) in runs for row in rows)]
         self.rows, self.fixed, self.levels = rows, fixed, levels
+        self.plain = fixed[0], ""  # the row that the others are compared with
         self.backends = " and ".join(sorted({one["backend"] for one in runs.values()}))
         if self.seeds:
             self._summarise(runs)
@@ -32,7 +33,7 @@ class Table:
         self.gets = {row: change >= -MARGIN for row, change in self.change.items()}
         self.step, self.diverged, self.unsteady = {}, {}, {}
         for row, mine in some.items():
-            pairs = zip(mine, some[self.fixed[0], ""], strict=True)
+            pairs = zip(mine, some[self.plain], strict=True)
             self.step[row] = np.median(
                 [one["step"] / two["step"] for one, two in pairs]
             )
@@ -47,23 +48,22 @@ class Table:
         whole = [
             n for n in names if all((n, level) in self.rows for level in self.levels)
         ]
-        return sorted(
-            whole,
-            key=lambda n: -max(self.change[n, level].min() for level in self.levels),
-        )
+        return sorted(whole, key=lambda name: -self.most(name))
+
+    def most(self, name):
+        """The smaller change of the method's best row."""
+        return max(self.change[row].min() for row in self.rows if row[0] == name)
 
     def difference(self, row, other):
         """Mean and standard error of the paired difference, each (2,)."""
-        return paired(self.scores[row] - self.scores[other])
+        differences = self.scores[row] - self.scores[other]
+        error = deviation(differences) / len(differences) ** 0.5
+        return differences.mean(0), error
 
 
 def deviation(values):
     """The standard deviation over the seeds, 0 for a single one."""
     return values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
-
-
-def paired(differences):
-    return differences.mean(0), deviation(differences) / len(differences) ** 0.5
 
 
 def title(row, table):
@@ -140,7 +140,7 @@ def reading(table, majority):
 
     fixed = [table.mean[name, ""] for name in table.fixed]
     scores = [f"{mean[0]:.3f} and {mean[1]:.3f}" for mean in fixed]
-    plain = table.fixed[0], ""
+    plain = table.plain
     noise = np.mean(
         [table.difference(r, plain)[1] for r in table.rows if r != plain], 0
     )
@@ -201,7 +201,7 @@ def levels(table):
         "**spread**: the mean of their standard deviations over the seeds, of IoU and "
         "accuracy; **off exact**: how far from the same balancer at the parameters in "
         "each step, the mean distance of the means over the seeds; **step**: the "
-        f"median processor time against {title((table.fixed[0], ''), table)}."
+        f"median processor time against {title(table.plain, table)}."
     )
 
 
@@ -249,18 +249,18 @@ def all_rows(table):
     yield (
         "± the standard deviation over the seeds. **Smaller change**: the smaller of "
         "the two differences from the best of the fixed weights. **Processor time**: "
-        f"of all cores, against {title((table.fixed[0], ''), table)}, the median over "
+        f"of all cores, against {title(table.plain, table)}, the median over "
         "the seeds; for measured times see `benchmarks/step_cost.py`."
     )
 
 
 def draw(path, table):
     """IoU and accuracy side by side: a line a method, a mark a level."""
-    best = {}  # of each method, the row that gets most
-    for row in sorted(table.rows, key=lambda row: table.change[row].min()):
-        best[row[0]] = row
     balanced = {name for name, level in table.rows if level}
-    order = sorted(best, key=lambda n: (n in balanced, table.change[best[n]].min()))
+    order = sorted(
+        dict.fromkeys(name for name, _ in table.rows),
+        key=lambda name: (name in balanced, table.most(name)),
+    )
     figure = Figure((10, 1.6 + 0.27 * len(order)), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     shown = [("", "fixed weights and weighters", "#555555", "D")]
@@ -273,10 +273,9 @@ def draw(path, table):
         lowest = max(min(means), table.best[column] - 0.3)  # below it, an arrow
         axes.axvline(table.best[column], color="#999999", lw=1, ls="--", zorder=0)
         for level, label, color, mark in shown:
-            those = [(table.mean[row][column], row[0]) for row in table.rows]
             points = [
-                (mean, order.index(name))
-                for (mean, name), row in zip(those, table.rows, strict=True)
+                (table.mean[row][column], order.index(row[0]))
+                for row in table.rows
                 if row[1] == level
             ]
             x, y = zip(*points, strict=True)

@@ -46,7 +46,7 @@ COMPARE = """
 weights = sample_weights(16)
 weights["alpha"] += 0.5
 
-def fit(name, balancer, start, in_force):
+def fit(balancer, start, in_force):
     x, y, w = *arrays(16), weights
     if {same_halves} and balancer is not None:
         halves = np.concatenate([np.r_[i : i + 4, i : i + 4] for i in (0, 4)])
@@ -66,8 +66,8 @@ def fit(name, balancer, start, in_force):
 
 found = {{}}
 for name, make in {balancers}.items():
-    start, one = fit(name, eval(make), None, contextlib.nullcontext())
-    found[name] = one, fit(name, eval(make), start, {two}())[1]
+    start, one = fit(eval(make), None, contextlib.nullcontext())
+    found[name] = one, fit(eval(make), start, {two}())[1]
 print(json.dumps(found))
 """
 
