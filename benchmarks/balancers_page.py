@@ -116,8 +116,8 @@ def page(table, *, types, rate, batch, epochs):
         f"- Adam, learning rate {rate:g} with a cosine decay to 0, batches of {batch}, "
         f"{epochs} epochs, the parameters at the end. The network, the epochs and the "
         "rate were chosen in a few pilot runs on these images, nothing else was "
-        "selected by the held-out ones. Balancers with their defaults, over equal "
-        "weights.",
+        "selected by the held-out ones. Balancers with their defaults but for the "
+        "level, over equal weights.",
         f"- The most frequent type is {majority:.0%} of the images.",
         "",
     ]
