@@ -54,7 +54,9 @@ class BalancedModel(keras.layers.Layer):
         shared: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(autocast=False, **kwargs)
+        # Its layers have policies of their own. `autocast=False` alone isn't enough:
+        # under a mixed policy Keras casts what the balancer keeps all the same.
+        super().__init__(autocast=False, **{**kwargs, "dtype": "float32"})
         self.supports_masking = True
         self.prediction_model = prediction_model
         self.balancer = balancer
