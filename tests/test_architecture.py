@@ -35,7 +35,15 @@ ARROWS = {
 }
 BASES = {
     "weighting": {"base", "adaptive", "learned"},
-    "balancing": {"base", "passes", "_dense", "_solvers", "_statistics"},
+    "balancing": {
+        "base",
+        "passes",
+        "_combining",
+        "_dense",
+        "_exact",
+        "_solvers",
+        "_statistics",
+    },
     "losses": {"_series", "_shapes", "_steps", "distances", "miners"},
 }
 

@@ -7,8 +7,8 @@ custom_gradient(function, tensors) -> tuple of tensors
 
 vector_jacobian(function, tensors) -> outputs, extras, pull_back
     `function(*tensors)` gives a tuple of outputs and anything else, which
-    isn't differentiated. `pull_back(gradients)` takes one gradient an output,
-    to one gradient a tensor, and may be called more than once.
+    isn't differentiated. `pull_back(several)` takes, several times, one gradient an
+    output to one gradient a tensor, and may be called more than once.
 
 not_compiled(function) -> function
     The same, which torch's compiler leaves as it is: it fails on a `vector_jacobian`

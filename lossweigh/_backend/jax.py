@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -24,7 +24,7 @@ def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
     outputs, pull_one, extras = jax.vjp(function, *tensors, has_aux=True)
 
     # One after the other: `jax.vmap` took twice as long on processors.
-    def pull_back(several: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    def pull_back(several: Iterable[Sequence[Any]]) -> list[list[Any]]:
         return [list(pull_one(tuple(gradients))) for gradients in several]
 
     return outputs, extras, pull_back

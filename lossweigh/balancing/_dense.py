@@ -125,6 +125,24 @@ class Products:
         spoilt = by_branch(ops.cast(ops.logical_not(finite), "float32"))
         return ops.where(spoilt > 0, float("nan"), total)
 
+    def of_branch(self, branch: int) -> Any:
+        """`(..., features)`: the gradient of one of `who`, written out."""
+        index = self.who.index(branch)
+        begin = sum(self.units[:index])
+        columns = slice(begin, begin + self.units[index])
+        kernel = ops.transpose(self.kernel[:, columns])
+        return ops.matmul(self.left[..., columns], kernel)
+
+    def finite(self) -> Any:
+        """`(m,)` bool: whose gradients are."""
+        rows = ops.reshape(self.left, (-1, sum(self.units)))
+        spoilt = [
+            ops.logical_not(ops.isfinite(ops.sum(ops.cast(of, "float32"), axis=0)))
+            for of in (rows, self.kernel)
+        ]
+        spoilt = ops.expand_dims(ops.cast(ops.logical_or(*spoilt), "float32"), -1)
+        return float32_product(self._columns(), spoilt)[:, 0] < 0.5
+
     def weighted_sum(self, weights: Any) -> Any:
         """`(..., features)` float32: the gradients times the `(m,)` weights, added."""
         weights = float32_product(ops.expand_dims(weights, 0), self._columns())

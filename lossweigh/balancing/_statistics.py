@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -182,16 +183,19 @@ def squares_of(
     return stack([sum(several) for several in squares])
 
 
-def finite_ones(branches: list[dict[int, Any]]) -> Any:
+def finite_ones(
+    branches: list[dict[int, Any]], products: Iterable[Products] = ()
+) -> Any:
     """`(K,)` bool."""
-    return ops.isfinite(
-        stack(
-            [
-                sum(ops.sum(ops.cast(g, "float32")) for g in mine.values())
-                for mine in branches
-            ]
-        )
-    )
+    finite = [
+        [ops.isfinite(ops.sum(ops.cast(g, "float32"))) for g in mine.values()]
+        for mine in branches
+    ]
+    for product in products:
+        whose = product.finite()
+        for index, branch in enumerate(product.who):
+            finite[branch].append(whose[index])
+    return stack([functools.reduce(ops.logical_and, several) for several in finite])
 
 
 def mean_abs_of(branches: list[dict[int, Any]]) -> Any:

@@ -72,6 +72,8 @@ class Balancer(keras.layers.Layer, abc.ABC):
         needs_mean_abs: Whether `advance` uses `Seen.mean_abs`.
         needs_draws: Whether `advance` uses `Seen.draws`.
         usual: The `level` and `update_every` where no `level` is given.
+        refreshes: Whether the step that is being traced makes an exact pass; `None`
+            while each step has to see for itself how old the last one is.
 
     Raises:
         ValueError: If `level` isn't one of these, or `update_every` is less than 1,
@@ -82,6 +84,7 @@ class Balancer(keras.layers.Layer, abc.ABC):
     needs_mean_abs = False
     needs_draws = False
     usual = ("representation", 1)
+    refreshes: bool | None = None
 
     def __init__(
         self,

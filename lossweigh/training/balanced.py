@@ -133,7 +133,7 @@ class BalancedModel(keras.layers.Layer):
             plain = made[len(owners) :]
         else:
             copies, plain, masks, message = passes.through(
-                self.balancer, parts.trunk, inputs, owners, self._masks_of
+                self.balancer, parts.trunk, inputs, owners, parts.dense, self._masks_of
             )
         flat = keras.tree.flatten(inputs)
         direct = [flat[index] for index in parts.direct]

@@ -27,6 +27,7 @@ from lossweigh.training.data import (
 from lossweigh.training.end_of_epoch import CollapseWarning, EndOfEpoch
 from lossweigh.training.ignore_loss import ignoreLoss
 from lossweigh.training.logs import BranchLogs
+from lossweigh.training.refreshing import two_programs, unwrapped
 from lossweigh.training.structure import may_mask, named_outputs
 from lossweigh.training.wiring import WEIGHTED_LOSS, read
 from lossweigh.weighting.base import Weighter
@@ -68,6 +69,8 @@ class TrainingModel(keras.Model):
         balancer: What combines the branches' gradients, or `None`.
         branch_losses: The `BranchLoss` and `TargetFreeLoss` layers by branch.
     """
+
+    train_function: Any
 
     # `*args, **kwargs`, under these names: Keras revives a subclass as a functional
     # model only if its constructor looks like `Functional`'s, which is
@@ -239,8 +242,16 @@ class TrainingModel(keras.Model):
         outputs[WEIGHTED_LOSS] = weighted
         return outputs
 
+    def make_train_function(self, force: bool = False) -> None:
+        new = force or self.train_function is None
+        super().make_train_function(force)
+        if new:
+            self.train_function = two_programs(self, self.train_function)
+
     def train_step(self, *args: Any) -> Any:
-        return super().train_step(*args[:-1], self._step_data(args[-1], training=True))
+        *state, data = args
+        with unwrapped(self.balancer, data) as batch:
+            return super().train_step(*state, self._step_data(batch, training=True))
 
     def test_step(self, *args: Any) -> Any:
         return super().test_step(*args[:-1], self._step_data(args[-1], training=False))
