@@ -38,6 +38,12 @@ _USUAL_BATCH = 256
 _WHOLE = {"jax": 2**20, "tensorflow": 2**22, "torch": 2**22}
 _AT_ONCE = 2**20
 _TOGETHER = 4
+# JAX on a processor: for how many branches a loop over pieces that stay in the caches
+# is fastest, and how many elements of each branch these have.
+_LOOPED = range(4, 13)
+_CACHED = 8192
+# Tensors of up to so many elements are joined.
+_SMALL = 2**15
 
 
 def _inner_products(tensors: list[Any]) -> Any:
@@ -48,6 +54,12 @@ def _inner_products(tensors: list[Any]) -> Any:
     """
     shape, backend = tuple(tensors[0].shape), keras.backend.backend()
     number = len(tensors)
+    if number == 1:
+        return ops.reshape(squared_norm(tensors[0]), (1, 1))
+    # Accelerators are slow in small loops, and a piece would be spread over devices.
+    alone = backend == "jax" and keras.distribution.list_devices() == ["cpu:0"]
+    if alone and number in _LOOPED and math.prod(shape) >= 2 * _CACHED:
+        return _piece_by_piece([ops.reshape(tensor, (-1,)) for tensor in tensors])
     if backend == "jax" and number <= 8:
         return _pair_by_pair([ops.reshape(tensor, (-1,)) for tensor in tensors])
     # JAX may have the batch spread over devices: a piece has a part of every sample.
@@ -131,6 +143,22 @@ def _block(shape: Sequence[int | None], wanted: int) -> int:
     return block if block >= _LEAST_BLOCK else 0
 
 
+def _piece_by_piece(vectors: list[Any]) -> Any:
+    number, pieces = len(vectors), vectors[0].shape[0] // _CACHED
+
+    def of(parts: list[Any]) -> Any:
+        rows = ops.cast(stack(parts), "float32")
+        return float32_product(rows, ops.transpose(rows))
+
+    def add_piece(index: Any, total: Any) -> Any:
+        begin = (index * _CACHED,)
+        return total + of([ops.slice(vector, begin, (_CACHED,)) for vector in vectors])
+
+    total = ops.fori_loop(0, pieces, add_piece, ops.zeros((number, number)))
+    rest = [vector[pieces * _CACHED :] for vector in vectors]
+    return total if rest[0].shape[0] == 0 else total + of(rest)
+
+
 def _pair_by_pair(vectors: list[Any]) -> Any:
     vectors = [ops.cast(vector, "float32") for vector in vectors]
     index = range(len(vectors))
@@ -141,6 +169,28 @@ def _pair_by_pair(vectors: list[Any]) -> Any:
     }
     rows = [ops.stack([pairs[min(i, k), max(i, k)] for k in index]) for i in index]
     return ops.stack(rows)
+
+
+def _joined(branches: list[dict[int, Any]]) -> list[dict[int, Any]]:
+    """The same elements at fewer places: small tensors of the same branches as one.
+
+    Half of a network's parameters are vectors, and every place is a handful of
+    operations for each pair of branches, to compile or to call.
+    """
+    small: dict[tuple[int, ...], list[int]] = {}
+    for place in _places(branches):
+        who = tuple(k for k, mine in enumerate(branches) if place in mine)
+        shape = branches[who[0]][place].shape
+        if None not in shape and math.prod(shape) <= _SMALL:
+            small.setdefault(who, []).append(place)
+    joined = [dict(mine) for mine in branches]
+    for who, places in small.items():
+        if len(places) > 1:
+            for k in who:
+                parts = [ops.reshape(joined[k].pop(place), (-1,)) for place in places]
+                parts = [ops.cast(part, "float32") for part in parts]
+                joined[k][places[0]] = ops.concatenate(parts)
+    return joined
 
 
 def _places(branches: list[dict[int, Any]]) -> list[int]:
@@ -163,6 +213,7 @@ def gramian_of(
             part = ops.take(ops.take(part, source, axis=0), source, axis=1)
         total = part if total is None else total + part
 
+    branches = _joined(branches)
     for place in _places(branches):
         who = [k for k, mine in enumerate(branches) if place in mine]
         add(who, _inner_products([branches[k][place] for k in who]))
@@ -175,7 +226,7 @@ def squares_of(
     branches: list[dict[int, Any]], products: Iterable[Products] = ()
 ) -> Any:
     """`(K,)`: the Gramian's diagonal, for methods that look at nothing else."""
-    squares = [list(map(squared_norm, mine.values())) for mine in branches]
+    squares = [list(map(squared_norm, mine.values())) for mine in _joined(branches)]
     for product in products:
         norms = ops.diagonal(product.inner_products())
         for index, branch in enumerate(product.who):

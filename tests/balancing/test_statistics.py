@@ -20,6 +20,7 @@ SHAPES = {
     "more blocks than wanted": [(2048, 16, 64)],
     "few pieces": [(256, 896)],
     "pieces": [(100, 150, 33), (1, 500_000)],
+    "a loop with a rest and without": [(2, 8192), (3, 17, 331)],
 }
 
 
@@ -42,7 +43,7 @@ def traced(function):
     return call
 
 
-@pytest.mark.parametrize("number", [1, 3, 8, 9, 14])
+@pytest.mark.parametrize("number", [1, 3, 4, 5, 8, 12, 14])
 @pytest.mark.parametrize("shapes", SHAPES)
 def test_against_numpy(shapes, number):
     rng = np.random.default_rng(number)
@@ -64,12 +65,37 @@ def test_against_numpy(shapes, number):
         ]
     )
     given = [{p: ops.convert_to_tensor(g) for p, g in m.items()} for m in drawn]
-    found = array(traced(gramian_of)(given))
     lengths = np.sqrt(np.diag(expected))
-    error = np.abs(found - expected) / np.outer(lengths, lengths)
-    assert error.max() < 2e-6  # the solvers count on it
-    squares = array(traced(squares_of)(given))
-    np.testing.assert_allclose(squares, np.diag(expected), rtol=2e-6)
+    for of_known_shapes in (False, True):
+        if of_known_shapes and keras.backend.backend() != "tensorflow":
+            continue  # they are always known
+        way = (lambda function: function) if of_known_shapes else traced
+        found = array(way(gramian_of)(given))
+        error = np.abs(found - expected) / np.outer(lengths, lengths)
+        assert error.max() < 2e-6  # the solvers count on it
+        squares = array(way(squares_of)(given))
+        np.testing.assert_allclose(squares, np.diag(expected), rtol=2e-6)
+
+
+def test_small_tensors_are_joined():
+    """Those of the same branches, or a deep network takes minutes to compile."""
+    rng = np.random.default_rng(0)
+    sizes = [3, 64 * 512, 20, 7, 64 * 513, 1, 12, 5]
+    given = [
+        {p: rng.normal(size=n).astype("float32") for p, n in enumerate(sizes)}
+        for _ in range(3)
+    ]
+    for place in (2, 5, 6):
+        del given[1][place]
+    del given[2][7]
+    joined = _statistics._joined(
+        [{p: ops.convert_to_tensor(g) for p, g in mine.items()} for mine in given]
+    )
+    assert [sorted(mine) for mine in joined] == [[0, 2, 4, 7], [0, 4, 7], [0, 2, 4]]
+    for one, other in zip(joined, given, strict=True):
+        one = np.concatenate([array(one[place]) for place in one])
+        other = np.concatenate(list(other.values()))
+        np.testing.assert_array_equal(np.sort(one), np.sort(other))
 
 
 def test_pieces_under_xla():
@@ -101,9 +127,9 @@ def test_never_more_than_a_piece_side_by_side(monkeypatch):
         return product(tensors, block)
 
     monkeypatch.setattr(_statistics, "_product", watched)
-    gradients = [ops.ones((1024, 1024)) * (1.0 + k) for k in range(9)]
+    gradients = [ops.ones((1024, 1024)) * (1.0 + k) for k in range(14)]
     found = array(gramian_of([{0: gradient} for gradient in gradients]))
-    np.testing.assert_allclose(found[1], 2 * 1024**2 * np.arange(1.0, 10.0))
+    np.testing.assert_allclose(found[1], 2 * 1024**2 * np.arange(1.0, 15.0))
     assert max(copied) <= _statistics._AT_ONCE
 
 
