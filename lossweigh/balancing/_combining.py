@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -35,6 +36,17 @@ class Arrived:
     scale: Any
     draws: Any
     products: Mapping[int, Products]
+
+
+@contextlib.contextmanager
+def in_float32() -> Iterator[None]:
+    """What has no dtype of its own is float32, as Gramians and weights are."""
+    given = keras.config.floatx()
+    keras.config.set_floatx("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(given)
 
 
 def look(balancer: Balancer, arrived: Arrived) -> tuple[Seen, Any]:

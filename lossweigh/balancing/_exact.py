@@ -58,8 +58,9 @@ def at_the_parameters(
             near = squares_of(arrived.branches, arrived.products.values())
             near = near / (arrived.scale * arrived.scale)
             known = seen.present & ops.isfinite(near) & (near > 0)
-            ratio = ops.diagonal(seen.gramian) / ops.where(known, near, 1.0)
-            new = ops.where(known, ops.sqrt(ratio), factors)
+            norms = ops.sqrt(ops.diagonal(seen.gramian))
+            new = norms / ops.sqrt(ops.where(known, near, 1.0))
+            new = ops.where(known, new, factors)
         mixed = mix(balancer, exact, weights, finite)
         return mixed, weights, aged(state, True, new)
 

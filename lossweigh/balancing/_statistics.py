@@ -154,7 +154,8 @@ def _piece_by_piece(vectors: list[Any]) -> Any:
         begin = (index * _CACHED,)
         return total + of([ops.slice(vector, begin, (_CACHED,)) for vector in vectors])
 
-    total = ops.fori_loop(0, pieces, add_piece, ops.zeros((number, number)))
+    total = ops.zeros((number, number), "float32")
+    total = ops.fori_loop(0, pieces, add_piece, total)
     rest = [vector[pieces * _CACHED :] for vector in vectors]
     return total if rest[0].shape[0] == 0 else total + of(rest)
 
@@ -231,7 +232,8 @@ def squares_of(
         norms = ops.diagonal(product.inner_products())
         for index, branch in enumerate(product.who):
             squares[branch].append(norms[index])
-    return stack([sum(several) for several in squares])
+    # A branch may share nothing.
+    return stack([sum(several, ops.zeros((), "float32")) for several in squares])
 
 
 def finite_ones(
@@ -246,14 +248,21 @@ def finite_ones(
         whose = product.finite()
         for index, branch in enumerate(product.who):
             finite[branch].append(whose[index])
-    return stack([functools.reduce(ops.logical_and, several) for several in finite])
+    return stack(
+        [
+            functools.reduce(ops.logical_and, several, ops.ones((), "bool"))
+            for several in finite
+        ]
+    )
 
 
 def mean_abs_of(branches: list[dict[int, Any]]) -> Any:
-    """`(K,)`: the mean absolute element of each branch's gradients."""
+    """`(K,)`: the mean absolute element of each branch's gradients; 0 of none."""
     means = []
     for mine in branches:
-        total = sum(ops.sum(ops.abs(ops.cast(g, "float32"))) for g in mine.values())
-        size = sum(ops.cast(ops.size(g), "float32") for g in mine.values())
-        means.append(total / size)
+        total, size = ops.zeros((), "float32"), ops.zeros((), "float32")
+        for gradient in mine.values():
+            total = total + ops.sum(ops.abs(ops.cast(gradient, "float32")))
+            size = size + ops.cast(ops.size(gradient), "float32")
+        means.append(total / ops.maximum(size, 1.0))
     return stack(means)

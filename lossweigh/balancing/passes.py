@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from lossweigh import _backend
-from lossweigh.balancing._combining import Arrived, advance, look, mix
+from lossweigh.balancing._combining import Arrived, advance, in_float32, look, mix
 from lossweigh.balancing._dense import Products, kernels_of, outputs_of
 from lossweigh.balancing._exact import at_the_parameters
 from lossweigh.balancing._statistics import by_branch
@@ -137,6 +137,7 @@ def fan_out(
         shared, kernels = given[:number], given[number : number + len(dense)]
         before = list(given[number + len(dense) :])
 
+        @in_float32()
         def gradient(*upstream: Any) -> tuple[Any, ...]:
             *pieces, message = upstream
             arrived = exits.take_back(balancer, pieces, message, kernels, draws)
@@ -206,6 +207,7 @@ def through(
             rest = [ops.zeros_like(tensor) for tensor in made[shared:]]
             return pull_back([*gradients, *rest] for gradients in several)
 
+        @in_float32()
         def gradient(*upstream: Any) -> tuple[Any, ...]:
             pieces, message = upstream[: exits.number], upstream[exits.number]
             arrived = exits.take_back(balancer, pieces, message, kernels, draws)

@@ -245,7 +245,8 @@ class TrainingModel(keras.Model):
     def make_train_function(self, force: bool = False) -> None:
         new = force or self.train_function is None
         super().make_train_function(force)
-        if new:
+        # A subclass's own step is given batches, and nothing else.
+        if new and type(self).train_step is TrainingModel.train_step:
             self.train_function = two_programs(self, self.train_function)
 
     def train_step(self, *args: Any) -> Any:

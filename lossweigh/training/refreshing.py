@@ -63,7 +63,10 @@ def two_programs(model: Any, train_function: Callable[..., Any]) -> Callable[...
     if id(balancer.state) not in trained:
         return train_function
     return _Counting(
-        train_function, trained.index(id(balancer.state)), balancer.update_every
+        train_function,
+        trained.index(id(balancer.state)),
+        len(trained),
+        balancer.update_every,
     )
 
 
@@ -75,12 +78,17 @@ class _Counting:
     loading of weights. To look at it in each step would be to wait for each step.
     """
 
-    def __init__(self, function: Callable[..., Any], place: int, every: int) -> None:
-        self.function, self.place, self.every = function, place, every
+    def __init__(
+        self, function: Callable[..., Any], place: int, number: int, every: int
+    ) -> None:
+        self.function, self.every = function, every
+        self.place, self.number = place, number  # among the trainable variables
         self.state: Any = None
         self.age = 0
 
     def __call__(self, state: Any, iterator: Iterator[Any]) -> Any:
+        if len(state[0]) != self.number:  # Keras has something to say about that
+            return self.function(state, iterator)
         found = state[0][self.place]
         if found is not self.state:
             self.age = int(np.asarray(found)[-1])

@@ -216,6 +216,96 @@ def test_mixed_precision(policy, level, everywhere):
     np.testing.assert_allclose(weights[policy], weights["float32"], rtol=0.1)
 
 
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype float64")
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", ["MGDA", "NashMTL", "GradNorm"])
+def test_other_float_types(name, level):
+    """The weights are found in float32, whatever `set_floatx` says of the rest."""
+    found = {}
+    for floatx in ("float32", "float64", "bfloat16"):
+        keras.utils.set_random_seed(0)
+        keras.config.set_floatx(floatx)
+        try:
+            model = plain()
+            rng = np.random.default_rng(0)
+            model.set_weights([rng.normal(size=w.shape) for w in model.get_weights()])
+            x, y = data(model)
+            balancer = getattr(lw, name)(**LEVELS[level])
+            training = train(model, y, balancer, optimizer=keras.optimizers.SGD(0.0))
+            for _ in range(4):
+                training.train_on_batch(x, y)
+            assert keras.config.floatx() == floatx
+        finally:
+            keras.config.set_floatx("float32")
+        found[floatx] = ops.convert_to_numpy(balancer.loss_weights)
+        assert found[floatx].dtype == "float32"
+    np.testing.assert_allclose(found["float64"], found["float32"], rtol=1e-3)
+    np.testing.assert_allclose(found["bfloat16"], found["float32"], rtol=0.3)
+    assert np.abs(found["float32"] - found["float32"].mean()).max() > 1e-3
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", ["UPGrad", "NormBalancer", "LearningRateAnnealing"])
+def test_a_branch_that_shares_nothing(name, level):
+    """It is trained as it would be alone, and the others are balanced."""
+    x, own = keras.Input((6,), name="x"), keras.Input((6,), name="own")
+    hidden = layers.Dense(8, activation="tanh", name="last")(x)
+    heads = {n: layers.Dense(2, name=n)(hidden) for n in "zb"}
+    heads["a"] = layers.Dense(2, name="a")(layers.Dense(3)(own))
+    model = keras.Model({"x": x, "own": own}, heads)
+    rng = np.random.default_rng(0)
+    x = {name: rng.normal(size=(8, 6)) for name in ("x", "own")}
+    y = {name: rng.normal(size=(8, 2)) for name in "zba"}
+    lost = []
+    for balancer in (None, getattr(lw, name)(**LEVELS[level])):
+        training = train(model, y, balancer, optimizer=keras.optimizers.SGD(0.01))
+        before = [w.copy() for w in model.get_weights()]
+        for _ in range(4):
+            training.train_on_batch(x, y)
+        after = model.get_weights()
+        model.set_weights(before)
+        lost.append([a - b for a, b in zip(before, after, strict=True)])
+    for variable, plainly, balanced in zip(model.weights, *lost, strict=True):
+        layer = variable.path.split("/")[0]
+        if layer == "a":
+            np.testing.assert_allclose(balanced, plainly, rtol=1e-4, atol=1e-7)
+        if layer == "last":
+            assert np.abs(balanced - plainly).max() > 1e-6
+    weights = ops.convert_to_numpy(training.balancer.loss_weights)
+    assert np.isfinite(weights).all()
+    assert weights[2] == 1.0  # as it began
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class OwnStep(lw.TrainingModel):
+    """A user's, whose step looks at the batch first."""
+
+    def train_step(self, *args):
+        *state, batch = args
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        assert isinstance(x, dict), type(x)
+        return super().train_step(*state, (x, y, sample_weight))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_step_of_its_own(level):
+    model = plain()
+    x, y = data(model)
+    start, runs = model.get_weights(), []
+    for own in (False, True):
+        model.set_weights(start)
+        balancer = Uneven(**LEVELS[level])
+        training = train(model, y, balancer)
+        if own:
+            training = OwnStep(training.input, training.output)
+        training.compile(keras.optimizers.SGD(0.1))
+        for _ in range(4):
+            training.train_on_batch(x, y)
+        runs.append(model.get_weights())
+    for one, other in zip(*runs, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
 def test_several_inputs():
     one, other = keras.Input((3,), name="one"), keras.Input((4,), name="other")
     hidden = layers.Dense(5)(layers.Concatenate()([one, other]))
