@@ -116,6 +116,13 @@ def test_what_is_not_written_out(net):
     assert heads_of_one(train(model, y, lw.UPGrad())) == FOUND[net]
 
 
+def both_ways(monkeypatch, found):
+    """The layers to find: as things are, then with nothing left a product."""
+    yield found
+    monkeypatch.setattr(passes, "takes_products", lambda balancer: False)
+    yield {}
+
+
 # `test_balanced.py` compares the other two with one pass for each branch.
 COMPARED = [(net, lw.UPGrad) for net in FOUND if net.__name__ not in NETS]
 COMPARED += [(plain, lw.UPGrad), (plain, lw.NormBalancer)]
@@ -133,11 +140,9 @@ def test_as_with_the_gradients_written_out(net, method, monkeypatch):
     if net is steps_of_time:
         x[:, 4:] = 0.0
     runs = []
-    for written in (False, True):
-        if written:
-            monkeypatch.setattr(passes, "takes_products", lambda balancer: False)
+    for expected in both_ways(monkeypatch, FOUND[net]):
         lost, training = step(model, x, y, method(), loss=loss)
-        assert heads_of_one(training) == ({} if written else FOUND[net])
+        assert heads_of_one(training) == expected
         runs.append([training.balancer.loss_weights, *lost])
     names = ["weights", *(variable.path for variable in model.weights)]
     for name, one, other in zip(names, *runs, strict=True):
@@ -154,13 +159,11 @@ def test_at_the_other_levels(net, level, bad, monkeypatch):
     x, y = data(model)
     start = model.get_weights()
     runs = []
-    for written in (False, True):
+    for expected in both_ways(monkeypatch, FOUND[net]):
         model.set_weights(start)
-        if written:
-            monkeypatch.setattr(passes, "takes_products", lambda balancer: False)
         balancer = Uneven(**LEVELS[level])
         training = train(model, y, balancer, optimizer=keras.optimizers.SGD(0.1))
-        assert heads_of_one(training) == ({} if written else FOUND[net])
+        assert heads_of_one(training) == expected
         found = []
         for index in range(5):
             spoilt = bad is not None and index in (1, 3)  # kept weights, an exact pass
@@ -198,12 +201,10 @@ def test_in_half_precision(policy, last, monkeypatch):
         x, y = data(model)
         start = model.get_weights()
         runs = []
-        for written in (False, True):
+        for expected in both_ways(monkeypatch, {"last": ["z", "b"]}):
             model.set_weights(start)
-            if written:
-                monkeypatch.setattr(passes, "takes_products", lambda balancer: False)
             training = train(model, y, lw.UPGrad(), optimizer=keras.optimizers.SGD(0.1))
-            assert heads_of_one(training) == ({} if written else {"last": ["z", "b"]})
+            assert heads_of_one(training) == expected
             for _ in range(4):
                 training.train_on_batch(x, y)
             runs.append([training.balancer.loss_weights, *model.get_weights()])
