@@ -90,7 +90,9 @@ def mix(balancer: Balancer, arrived: Arrived, weights: Any, finite: Any) -> list
 
     def mixed(of: list[dict[int, Any]], products: Mapping[int, Products]) -> list[Any]:
         return [
-            products[place].weighted_sum(_backend.stack([weights[k] for k in who]))
+            balancer._mix_products(
+                products[place], [weights[k] for k in who], place, arrived.draws
+            )
             if place in products
             else balancer.mix(
                 [of[k][place] for k in who],

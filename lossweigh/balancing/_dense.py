@@ -150,6 +150,35 @@ class Products:
         kernel = ops.cast(self.kernel, "float32")
         return ops.matmul(left, ops.transpose(kernel))
 
+    def sums(self) -> tuple[Any, Any]:
+        """`(..., features)` float32, two: the gradients added up, and their sizes.
+
+        Sizes are absolute values. With one unit `|d w'| = |d| |w|'`, and those
+        branches are added up in a product; the others are written out in turn.
+        """
+        wide = dataclasses.replace(
+            self,
+            left=ops.cast(self.left, "float32"),
+            kernel=ops.cast(self.kernel, "float32"),
+        )
+        written = [
+            wide.of_branch(branch)
+            for branch, units in zip(self.who, self.units, strict=True)
+            if units > 1
+        ]
+        added = [(gradient, ops.abs(gradient)) for gradient in written]
+        single = np.flatnonzero(np.repeat(self.units, self.units) == 1)
+        if single.size:
+            left, kernel = wide.left, ops.transpose(wide.kernel)
+            if written:
+                left, kernel = ops.take(left, single, -1), ops.take(kernel, single, 0)
+            sizes = float32_product(ops.abs(left), ops.abs(kernel))
+            added.append((float32_product(left, kernel), sizes))
+        total, length = added[0]
+        for one, size in added[1:]:
+            total, length = total + one, length + size
+        return total, length
+
     def only(self, which: Any) -> Products:
         """The same with the other branches' gradients 0.
 

@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from lossweigh import _backend, _check
+from lossweigh.balancing._dense import Products
 
 LEVELS = ("representation", "calibrated", "parameters")
 
@@ -215,7 +216,7 @@ class Balancer(keras.layers.Layer, abc.ABC):
         """The weighted sum of some gradients of one shape, in their dtype.
 
         Not called where gradients are added up as products, behind `Dense` layers;
-        a method that has a `mix` of its own gets all gradients written out.
+        a subclass that has a `mix` of its own gets all gradients written out.
 
         Args:
             gradients: Those of the branches that have one at this place.
@@ -225,6 +226,12 @@ class Balancer(keras.layers.Layer, abc.ABC):
         """
         total = _backend.weighted_sum(gradients, weights)
         return ops.cast(total, gradients[0].dtype)
+
+    def _mix_products(
+        self, products: Products, weights: list[Any], place: int, draws: Any
+    ) -> Any:
+        """As `mix`, float32, of gradients that aren't written out."""
+        return products.weighted_sum(_backend.stack(weights))
 
     # Keras tracks the generator's state and leaves it out of the file.
 

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh import _backend
+from lossweigh.balancing._dense import Products
 from lossweigh.balancing.base import Balancer
 
 
@@ -76,6 +77,11 @@ class GradDrop(Balancer):
     ) -> Any:
         return _backend.elementwise(_one_sign, [*gradients, draws[place]])
 
+    def _mix_products(
+        self, products: Products, weights: list[Any], place: int, draws: Any
+    ) -> Any:
+        return _backend.elementwise(_kept, [*products.sums(), draws[place]])
+
 
 def _one_sign(*tensors: Any) -> Any:
     *gradients, uniform = tensors
@@ -84,7 +90,11 @@ def _one_sign(*tensors: Any) -> Any:
     for gradient in others:
         total = total + gradient
         length = length + ops.abs(gradient)
+    return ops.cast(_kept(total, length, uniform), gradients[0].dtype)
+
+
+def _kept(total: Any, length: Any, uniform: Any) -> Any:
+    """What passes of a sum, given the sum of sizes and the random numbers."""
     positive, negative = 0.5 * (total + length), 0.5 * (total - length)
     # Uniform < positive / length, without a division by 0.
-    kept = ops.where(uniform * length < positive, positive, negative)
-    return ops.cast(kept, gradients[0].dtype)
+    return ops.where(uniform * length < positive, positive, negative)

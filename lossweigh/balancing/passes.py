@@ -20,9 +20,11 @@ from lossweigh.balancing.base import Balancer
 def takes_products(balancer: Balancer) -> bool:
     """Whether the gradients of branches that leave by `Dense` aren't written out.
 
-    That needs a method that looks at inner products and adds up, and no more.
+    Not for a method that looks at elements, or whose `mix` is its own and isn't
+    there for products too.
     """
-    return not balancer.needs_mean_abs and type(balancer).mix is Balancer.mix
+    mixing = next(kind for kind in type(balancer).__mro__ if "mix" in vars(kind))
+    return not balancer.needs_mean_abs and "_mix_products" in vars(mixing)
 
 
 @dataclasses.dataclass(frozen=True)

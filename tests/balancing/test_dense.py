@@ -50,21 +50,30 @@ def test_against_numpy(case):
     norms = np.linalg.norm(flat, axis=1)
     weights = np.random.default_rng(1).normal(size=len(written)).astype("float32")
 
-    def both(left, kernel, weights):
+    def found_by(left, kernel, weights):
         product = products(case, left, kernel)
-        return product.inner_products(), product.weighted_sum(weights)
+        return (
+            product.inner_products(),
+            product.weighted_sum(weights),
+            *product.sums(),
+        )
 
     given = [np.asarray(a, "float32") for a in (left, kernel, weights)]
-    found, total = compiled(both)(*map(ops.convert_to_tensor, given))
+    found, *sums = compiled(found_by)(*map(ops.convert_to_tensor, given))
     np.testing.assert_allclose(
         array(found) / np.outer(norms, norms),
         flat @ flat.T / np.outer(norms, norms),
         atol=2e-6,
     )
-    expected = sum(w * g for w, g in zip(weights, written, strict=True))
-    np.testing.assert_allclose(
-        array(total), expected, atol=3e-6 * abs(expected).max(), rtol=0
-    )
+    expected = [
+        sum(w * g for w, g in zip(weights, written, strict=True)),
+        sum(written),
+        sum(abs(g) for g in written),
+    ]
+    for total, wanted in zip(sums, expected, strict=True):
+        np.testing.assert_allclose(
+            array(total), wanted, atol=3e-6 * abs(wanted).max(), rtol=0
+        )
 
 
 def test_beside_other_places_and_branches():
@@ -112,6 +121,11 @@ def test_a_branch_that_is_not_finite_spoils_no_other(where, value):
     total = array(only.weighted_sum(ops.convert_to_tensor([2.0, 3.0, 5.0])))
     np.testing.assert_allclose(
         total, 2 * written[0] + 5 * written[2], rtol=1e-4, atol=1e-3
+    )
+    sums = [array(one) for one in only.sums()]
+    np.testing.assert_allclose(sums[0], written[0] + written[2], rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(
+        sums[1], abs(written[0]) + abs(written[2]), rtol=1e-4, atol=1e-3
     )
 
 

@@ -71,6 +71,15 @@ def inside():
     return keras.Model(x, {"z": z, "b": dense(2, "b")(b)})
 
 
+def one_unit_each():
+    """Heads of one unit, but for one."""
+    x = keras.Input((6,), name="x")
+    hidden = dense(16, "last")(x)
+    heads = {name: layers.Dense(1, name=f"to_{name}")(hidden) for name in "zb"}
+    heads = {k: layers.Flatten()(head) * ops.ones((1, 2)) for k, head in heads.items()}
+    return keras.Model(x, {**heads, "a": dense(2, "a")(hidden)})
+
+
 def adapted():
     """With a low-rank adapter in the head of z."""
     model = plain()
@@ -97,6 +106,7 @@ FOUND = {
     steps_of_time: {"last": ["to_z", "to_b"]},
     beside_others: {"low": ["low_z", "low_b"]},
     inside: {"last": ["to_z", "to_b"]},
+    one_unit_each: {"last": ["to_z", "to_b", "a"]},
     adapted: {"last": ["z", "b", "a"]},
     probabilities: {"last": ["z", "b"]},
     NETS["partly"]: {"first": ["a"], "second": ["z", "b"]},
@@ -123,9 +133,18 @@ def both_ways(monkeypatch, found):
     yield {}
 
 
+class GradDrop(lw.GradDrop):
+    """A user's own, which changes nothing that matters here; the same draws always."""
+
+    def __init__(self):
+        super().__init__(seed=3)
+
+
 # `test_balanced.py` compares the other two with one pass for each branch.
 COMPARED = [(net, lw.UPGrad) for net in FOUND if net.__name__ not in NETS]
 COMPARED += [(plain, lw.UPGrad), (plain, lw.NormBalancer)]
+COMPARED += [(net, GradDrop) for net in (plain, one_unit_each, uneven, inside)]
+COMPARED += [(net, GradDrop) for net in (steps_of_time, NETS["partly"], beside_others)]
 
 
 @pytest.mark.parametrize(("net", "method"), COMPARED, ids=of_name)
@@ -229,6 +248,13 @@ class Mixing(lw.UPGrad):
         return super().mix(gradients, weights, place, draws)
 
 
+class MixingByElement(lw.GradDrop):
+    """A user's own, which looks at elements in its own way."""
+
+    def mix(self, gradients, weights, place, draws):
+        return super().mix(gradients, weights, place, draws)
+
+
 def two_heads(layer=layers.Dense, units=2, **arguments):
     x = keras.Input((6,), name="x")
     hidden = dense(16, "last")(x)
@@ -263,7 +289,7 @@ def mixed_dtypes():
         (mixed_dtypes, lw.UPGrad),
         (NETS["shared_output"], lw.UPGrad),
         (two_heads, Mixing),
-        (two_heads, lw.GradDrop),
+        (two_heads, MixingByElement),
         (two_heads, lw.LearningRateAnnealing),
     ],
 )
