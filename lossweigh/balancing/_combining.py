@@ -64,7 +64,8 @@ def look(balancer: Balancer, arrived: Arrived) -> tuple[Seen, Any]:
     both = present[None, :] & present[:, None]
     mean_abs = None
     if balancer.needs_mean_abs:
-        mean_abs = ops.where(present, mean_abs_of(branches) / scale, 0.0)
+        mean_abs = mean_abs_of(branches, products) / scale
+        mean_abs = ops.where(present, mean_abs, 0.0)
     gramian = ops.where(both, gramian, 0.0)
     return Seen(gramian, present, arrived.losses, mean_abs, arrived.draws), finite
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from lossweigh._backend import float32_product
+from lossweigh._backend import float32_product, stack
 
 _BLOCK = 4096  # rows
 
@@ -101,8 +101,8 @@ class Products:
 
     def inner_products(self) -> Any:
         """`(m, m)` float32, of the m branches' gradients."""
-        left, kernel = ops.cast(self.left, "float32"), ops.cast(self.kernel, "float32")
-        columns = self._columns()
+        wide = self._wide()
+        left, kernel, columns = wide.left, wide.kernel, self._columns()
         width, between = sum(self.units), left.shape[1:-1]
         rows = ops.reshape(left, (-1, width))
         if None not in between and math.prod(between) > width:
@@ -146,38 +146,64 @@ class Products:
     def weighted_sum(self, weights: Any) -> Any:
         """`(..., features)` float32: the gradients times the `(m,)` weights, added."""
         weights = float32_product(ops.expand_dims(weights, 0), self._columns())
-        left = ops.cast(self.left, "float32") * ops.reshape(weights, (-1,))
-        kernel = ops.cast(self.kernel, "float32")
-        return ops.matmul(left, ops.transpose(kernel))
+        wide = self._wide()
+        left = wide.left * ops.reshape(weights, (-1,))
+        return ops.matmul(left, ops.transpose(wide.kernel))
 
     def sums(self) -> tuple[Any, Any]:
-        """`(..., features)` float32, two: the gradients added up, and their sizes.
+        """`(..., features)` float32, two: of the gradients, and of absolute values.
 
-        Sizes are absolute values. With one unit `|d w'| = |d| |w|'`, and those
-        branches are added up in a product; the others are written out in turn.
+        With one unit `|d w'| = |d| |w|'`, and those branches are added up in a
+        product; the others are written out in turn.
         """
-        wide = dataclasses.replace(
-            self,
-            left=ops.cast(self.left, "float32"),
-            kernel=ops.cast(self.kernel, "float32"),
-        )
-        written = [
-            wide.of_branch(branch)
-            for branch, units in zip(self.who, self.units, strict=True)
-            if units > 1
-        ]
+        wide = self._wide()
+        written = [wide.of_branch(branch) for branch in self._of_more_units()]
         added = [(gradient, ops.abs(gradient)) for gradient in written]
         single = np.flatnonzero(np.repeat(self.units, self.units) == 1)
         if single.size:
             left, kernel = wide.left, ops.transpose(wide.kernel)
             if written:
                 left, kernel = ops.take(left, single, -1), ops.take(kernel, single, 0)
-            sizes = float32_product(ops.abs(left), ops.abs(kernel))
-            added.append((float32_product(left, kernel), sizes))
+            absolute = float32_product(ops.abs(left), ops.abs(kernel))
+            added.append((float32_product(left, kernel), absolute))
         total, length = added[0]
-        for one, size in added[1:]:
-            total, length = total + one, length + size
+        for one, absolute in added[1:]:
+            total, length = total + one, length + absolute
         return total, length
+
+    def mean_abs(self) -> Any:
+        """`(m,)` float32: the mean absolute element of each gradient."""
+        wide = self._wide()
+        rows = ops.mean(ops.reshape(ops.abs(wide.left), (-1, sum(self.units))), axis=0)
+        columns = rows * ops.mean(ops.abs(wide.kernel), axis=0)
+        ends = np.cumsum(self.units)
+        of_more = self._of_more_units()
+        return stack(
+            [
+                ops.mean(ops.abs(wide.of_branch(branch)))
+                if branch in of_more
+                else columns[int(end) - 1]
+                for branch, end in zip(self.who, ends, strict=True)
+            ]
+        )
+
+    @property
+    def size(self) -> Any:
+        """How many elements a gradient has, float32."""
+        rows = ops.size(self.left[..., :1])
+        return ops.cast(rows, "float32") * self.kernel.shape[0]
+
+    def _wide(self) -> Products:
+        return dataclasses.replace(
+            self,
+            left=ops.cast(self.left, "float32"),
+            kernel=ops.cast(self.kernel, "float32"),
+        )
+
+    def _of_more_units(self) -> list[int]:
+        """The branches, among `who`, whose layers have more than one."""
+        several = zip(self.who, self.units, strict=True)
+        return [branch for branch, units in several if units > 1]
 
     def only(self, which: Any) -> Products:
         """The same with the other branches' gradients 0.

@@ -256,13 +256,21 @@ def finite_ones(
     )
 
 
-def mean_abs_of(branches: list[dict[int, Any]]) -> Any:
+def mean_abs_of(
+    branches: list[dict[int, Any]], products: Iterable[Products] = ()
+) -> Any:
     """`(K,)`: the mean absolute element of each branch's gradients; 0 of none."""
-    means = []
-    for mine in branches:
-        total, size = ops.zeros((), "float32"), ops.zeros((), "float32")
+    zero = ops.zeros((), "float32")
+    totals, sizes = [zero] * len(branches), [zero] * len(branches)
+    for branch, mine in enumerate(branches):
         for gradient in mine.values():
-            total = total + ops.sum(ops.abs(ops.cast(gradient, "float32")))
-            size = size + ops.cast(ops.size(gradient), "float32")
-        means.append(total / ops.maximum(size, 1.0))
-    return stack(means)
+            part = ops.sum(ops.abs(ops.cast(gradient, "float32")))
+            totals[branch] = totals[branch] + part
+            size = ops.cast(ops.size(gradient), "float32")
+            sizes[branch] = sizes[branch] + size
+    for product in products:
+        means, size = product.mean_abs(), product.size
+        for index, branch in enumerate(product.who):
+            totals[branch] = totals[branch] + means[index] * size
+            sizes[branch] = sizes[branch] + size
+    return stack(totals) / ops.maximum(stack(sizes), 1.0)

@@ -20,11 +20,10 @@ from lossweigh.balancing.base import Balancer
 def takes_products(balancer: Balancer) -> bool:
     """Whether the gradients of branches that leave by `Dense` aren't written out.
 
-    Not for a method that looks at elements, or whose `mix` is its own and isn't
-    there for products too.
+    Not for a user's own method with a `mix` of its own, which looks at all of them.
     """
     mixing = next(kind for kind in type(balancer).__mro__ if "mix" in vars(kind))
-    return not balancer.needs_mean_abs and "_mix_products" in vars(mixing)
+    return "_mix_products" in vars(mixing)
 
 
 @dataclasses.dataclass(frozen=True)

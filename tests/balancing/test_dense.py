@@ -7,7 +7,7 @@ from gramians import array, compiled
 from keras import ops
 
 from lossweigh.balancing._dense import Products, kernels_of, outputs_of, worthwhile
-from lossweigh.balancing._statistics import gramian_of, squares_of
+from lossweigh.balancing._statistics import gramian_of, mean_abs_of, squares_of
 
 # What stands before the columns, the columns of each branch, and the features.
 CASES = {
@@ -54,17 +54,19 @@ def test_against_numpy(case):
         product = products(case, left, kernel)
         return (
             product.inner_products(),
+            product.mean_abs(),
             product.weighted_sum(weights),
             *product.sums(),
         )
 
     given = [np.asarray(a, "float32") for a in (left, kernel, weights)]
-    found, *sums = compiled(found_by)(*map(ops.convert_to_tensor, given))
+    found, means, *sums = compiled(found_by)(*map(ops.convert_to_tensor, given))
     np.testing.assert_allclose(
         array(found) / np.outer(norms, norms),
         flat @ flat.T / np.outer(norms, norms),
         atol=2e-6,
     )
+    np.testing.assert_allclose(array(means), abs(flat).mean(axis=1), rtol=1e-5)
     expected = [
         sum(w * g for w, g in zip(weights, written, strict=True)),
         sum(written),
@@ -101,6 +103,9 @@ def test_beside_other_places_and_branches():
         for g, other in zip(written, others, strict=True)
     ]
     np.testing.assert_allclose(squares, expected, rtol=1e-5)
+    means = array(mean_abs_of(given, [product]))
+    expected = [np.abs(row[row != 0]).mean() if row.any() else 0.0 for row in rows]
+    np.testing.assert_allclose(means, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("where", ["left", "kernel"])

@@ -218,7 +218,9 @@ def test_mixed_precision(policy, level, everywhere):
 
 @pytest.mark.filterwarnings("ignore:Explicitly requested dtype float64")
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("name", ["MGDA", "NashMTL", "GradNorm"])
+@pytest.mark.parametrize(
+    "name", ["MGDA", "NashMTL", "GradNorm", "LearningRateAnnealing"]
+)
 def test_other_float_types(name, level):
     """The weights are found in float32, whatever `set_floatx` says of the rest."""
     found = {}

@@ -140,10 +140,16 @@ class GradDrop(lw.GradDrop):
         super().__init__(seed=3)
 
 
+def annealing():
+    """What one step finds, nearly whole."""
+    return lw.LearningRateAnnealing(rate=0.9)
+
+
 # `test_balanced.py` compares the other two with one pass for each branch.
 COMPARED = [(net, lw.UPGrad) for net in FOUND if net.__name__ not in NETS]
 COMPARED += [(plain, lw.UPGrad), (plain, lw.NormBalancer)]
 COMPARED += [(net, GradDrop) for net in (plain, one_unit_each, uneven, inside)]
+COMPARED += [(net, annealing) for net in (one_unit_each, uneven, NETS["partly"])]
 COMPARED += [(net, GradDrop) for net in (steps_of_time, NETS["partly"], beside_others)]
 
 
@@ -290,7 +296,6 @@ def mixed_dtypes():
         (NETS["shared_output"], lw.UPGrad),
         (two_heads, Mixing),
         (two_heads, MixingByElement),
-        (two_heads, lw.LearningRateAnnealing),
     ],
 )
 def test_what_is_written_out(model, balancer):
