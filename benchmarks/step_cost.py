@@ -7,10 +7,12 @@ A trunk of four Dense(512) layers with K heads, batch 256, is trained by
 - on torch, if it is installed, TorchJD's ``mtl_backward`` with the same aggregator, in
   a plain torch loop over the same net, against a plain torch loop.
 
-All live in one process and take turns, in another order each round. A round trains
-each through stock ``fit``; a ratio is taken within a round, and the median over the
-rounds is reported with its quartiles. The device that Keras uses is printed. The first
-step of a turn isn't timed.
+All live in one process and take turns, drawn anew each round. A turn trains through
+stock ``fit``; its first step isn't timed. The reference takes a turn before and after
+every three others, which are compared with the mean of these two, since a machine may
+be slower for a while. The median over the rounds is reported with its quartiles; those
+of the reference are of one of its turns against the one before, so that they show the
+noise. The device that Keras uses is printed.
 
     KERAS_BACKEND=jax python benchmarks/step_cost.py
     KERAS_BACKEND=torch python benchmarks/step_cost.py --heads 8 --methods UPGrad MGDA
@@ -235,14 +237,14 @@ def device_name(backend):
 
 
 def time_heads(backend, num_heads, options):
-    """Seconds a step, {side: [one a round]}, and each side's reference and level."""
+    """The Keras sides' levels, seconds a step and ratios: {side: [one a turn]}."""
     x, y = make_data(num_heads, options.steps)
-    turns, kind = {}, {}
+    keras_sides, levels = {}, {}
 
     def add(side, level, balancer):
         model = build(num_heads, balancer, options.hidden)
-        turns[side] = lambda: keras_turn(model, x, y, options.steps)
-        kind[side] = ("plain", level)
+        keras_sides[side] = lambda: keras_turn(model, x, y, options.steps)
+        levels[side] = level
 
     add("plain", None, None)
     for name in options.methods:
@@ -251,21 +253,38 @@ def time_heads(backend, num_heads, options):
         for name in options.exact:
             for level, given in LEVELS.items():
                 add(f"{name} {level}", level, getattr(lw, name)(**given))
+    groups = [keras_sides]
     if backend == "torch":
-        sides = torch_sides(num_heads, options.steps, options.exact, options.hidden)
-        for side, turn in sides.items():
-            turns[side], kind[side] = turn, ("torch loop", None)
-    seconds = {side: [] for side in turns}
-    order = list(turns)
+        methods, units = options.exact, options.hidden
+        groups.append(torch_sides(num_heads, options.steps, methods, units))
+    seconds = {side: [] for sides in groups for side in sides}
+    ratios = {side: [] for side in seconds}
+    random = np.random.default_rng(0)
     for number in range(options.rounds + 1):
-        for side in order:
-            taken = turns[side]()
-            if number > 0:  # the first round compiles
-                seconds[side].append(taken)
-        order.append(order.pop(0))
-        if number % 2:
-            order.reverse()
-    return seconds, kind
+        for sides in groups:
+            for side, taken, ratio in one_round(sides, random):
+                if number > 0:  # the first round compiles
+                    seconds[side].append(taken)
+                    ratios[side].append(ratio)
+    return levels, seconds, ratios
+
+
+def one_round(sides, random):
+    """Each side once, among turns of the first of them, the reference.
+
+    Yields:
+        The side, its seconds, and what they are of the reference's.
+    """
+    reference, *others = sides
+    others = random.permutation(others) if others else []
+    before = sides[reference]()
+    for begin in range(0, max(len(others), 1), 3):
+        taken = [(side, sides[side]()) for side in others[begin : begin + 3]]
+        after = sides[reference]()
+        yield reference, after, after / before
+        for side, seconds in taken:
+            yield side, seconds, 2 * seconds / (before + after)
+        before = after
 
 
 def main():
@@ -292,11 +311,10 @@ def main():
     )
     print(f"{'K':>3}  {'':<30}{'ms':>8}{'ratio':>8}{'quartiles':>14}{'limit':>7}")
     for num_heads in options.heads:
-        seconds, kind = time_heads(backend, num_heads, options)
+        levels, seconds, ratios = time_heads(backend, num_heads, options)
         for side, values in seconds.items():
-            reference, level = kind[side]
-            ratios = np.array(values) / np.array(seconds[reference])
-            low, middle, high = np.percentile(ratios, [25, 50, 75])
+            low, middle, high = np.percentile(ratios[side], [25, 50, 75])
+            level = levels.get(side)
             most = None if level is None else limit(backend, level, num_heads)
             row = {
                 "heads": num_heads,

@@ -77,6 +77,11 @@ def float32_product(a: Any, b: Any) -> Any:
     return tf.cast(product, tf.float32)
 
 
+def thin_product(a: Any, b: Any) -> Any:
+    """See `lossweigh._backend`."""
+    return tf.matmul(a, b, transpose_a=True)
+
+
 def squared_norm(tensor: Any) -> Any:
     """See `lossweigh._backend`."""
     return 2.0 * tf.nn.l2_loss(tf.cast(tensor, tf.float32))

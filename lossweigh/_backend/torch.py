@@ -89,6 +89,11 @@ def float32_product(a: Any, b: Any) -> Any:
     return a @ b
 
 
+def thin_product(a: Any, b: Any) -> Any:
+    """See `lossweigh._backend`."""
+    return (b.T @ a).T
+
+
 def squared_norm(tensor: Any) -> Any:
     """See `lossweigh._backend`."""
     vector = tensor.float().reshape(-1)

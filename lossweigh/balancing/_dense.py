@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from lossweigh._backend import float32_product, stack
+from lossweigh._backend import float32_product, stack, thin_product
 
 _BLOCK = 4096  # rows
 
@@ -102,7 +102,7 @@ class Products:
     def inner_products(self) -> Any:
         """`(m, m)` float32, of the m branches' gradients."""
         wide = self._wide()
-        left, kernel, columns = wide.left, wide.kernel, self._columns()
+        left, kernel = wide.left, wide.kernel
         width, between = sum(self.units), left.shape[1:-1]
         rows = ops.reshape(left, (-1, width))
         if None not in between and math.prod(between) > width:
@@ -114,13 +114,16 @@ class Products:
         if len(lefts.shape) > 2:
             lefts = ops.sum(lefts, axis=0)
         products = lefts * float32_product(ops.transpose(kernel), kernel)
+        finite = ops.isfinite(products)
+        if width == len(self.who):  # a column is a branch
+            return ops.where(finite, products, float("nan"))
+        columns = self._columns()
 
         def by_branch(matrix: Any) -> Any:
             wide = float32_product(matrix, ops.transpose(columns))
             return float32_product(columns, wide)
 
         # 0 times nan would be nan for every branch.
-        finite = ops.isfinite(products)
         total = by_branch(ops.where(finite, products, 0.0))
         spoilt = by_branch(ops.cast(ops.logical_not(finite), "float32"))
         return ops.where(spoilt > 0, float("nan"), total)
@@ -145,8 +148,9 @@ class Products:
 
     def weighted_sum(self, weights: Any) -> Any:
         """`(..., features)` float32: the gradients times the `(m,)` weights, added."""
-        weights = float32_product(ops.expand_dims(weights, 0), self._columns())
         wide = self._wide()
+        if sum(self.units) > len(self.who):
+            weights = float32_product(ops.expand_dims(weights, 0), self._columns())
         left = wide.left * ops.reshape(weights, (-1,))
         return ops.matmul(left, ops.transpose(wide.kernel))
 
@@ -227,4 +231,4 @@ class Products:
         rows = ops.reshape(tensor, (-1, self.kernel.shape[0]))
         rows = ops.cast(rows, self.kernel.dtype)
         left = ops.reshape(self.left, (-1, sum(self.units)))
-        return ops.matmul(ops.transpose(rows), left)
+        return thin_product(rows, left)

@@ -110,11 +110,11 @@ def test_beside_other_places_and_branches():
 
 @pytest.mark.parametrize("where", ["left", "kernel"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_branch_that_is_not_finite_spoils_no_other(where, value):
-    case = "uneven"
+@pytest.mark.parametrize(("case", "column"), [("uneven", 4), ("one column each", 1)])
+def test_a_branch_that_is_not_finite_spoils_no_other(case, column, where, value):
     left, kernel, written = drawn(case)
     spoilt = {"left": left, "kernel": kernel}[where]
-    spoilt[1, 4] = value  # the second branch's one column
+    spoilt[1, column] = value  # the second branch's one column
     product = products(case, left, kernel)
     found = array(product.inner_products())
     assert not np.isfinite(found[1]).any()
