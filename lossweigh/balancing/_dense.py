@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from lossweigh._backend import float32_product, stack, thin_product
+from lossweigh._backend import float32_product, thin_product
 
 _BLOCK = 4096  # rows
 
@@ -154,42 +154,20 @@ class Products:
         left = wide.left * ops.reshape(weights, (-1,))
         return ops.matmul(left, ops.transpose(wide.kernel))
 
-    def sums(self) -> tuple[Any, Any]:
-        """`(..., features)` float32, two: of the gradients, and of absolute values.
+    # The next two are for layers of one unit, with which `|d w'| = |d| |w|'`.
 
-        With one unit `|d w'| = |d| |w|'`, and those branches are added up in a
-        product; the others are written out in turn.
-        """
+    def sums(self) -> tuple[Any, Any]:
+        """`(..., features)` float32, two: of the gradients, and of absolute values."""
         wide = self._wide()
-        written = [wide.of_branch(branch) for branch in self._of_more_units()]
-        added = [(gradient, ops.abs(gradient)) for gradient in written]
-        single = np.flatnonzero(np.repeat(self.units, self.units) == 1)
-        if single.size:
-            left, kernel = wide.left, ops.transpose(wide.kernel)
-            if written:
-                left, kernel = ops.take(left, single, -1), ops.take(kernel, single, 0)
-            absolute = float32_product(ops.abs(left), ops.abs(kernel))
-            added.append((float32_product(left, kernel), absolute))
-        total, length = added[0]
-        for one, absolute in added[1:]:
-            total, length = total + one, length + absolute
-        return total, length
+        left, kernel = wide.left, ops.transpose(wide.kernel)
+        absolute = float32_product(ops.abs(left), ops.abs(kernel))
+        return float32_product(left, kernel), absolute
 
     def mean_abs(self) -> Any:
         """`(m,)` float32: the mean absolute element of each gradient."""
         wide = self._wide()
-        rows = ops.mean(ops.reshape(ops.abs(wide.left), (-1, sum(self.units))), axis=0)
-        columns = rows * ops.mean(ops.abs(wide.kernel), axis=0)
-        ends = np.cumsum(self.units)
-        of_more = self._of_more_units()
-        return stack(
-            [
-                ops.mean(ops.abs(wide.of_branch(branch)))
-                if branch in of_more
-                else columns[int(end) - 1]
-                for branch, end in zip(self.who, ends, strict=True)
-            ]
-        )
+        rows = ops.reshape(ops.abs(wide.left), (-1, len(self.who)))
+        return ops.mean(rows, axis=0) * ops.mean(ops.abs(wide.kernel), axis=0)
 
     @property
     def size(self) -> Any:
@@ -203,11 +181,6 @@ class Products:
             left=ops.cast(self.left, "float32"),
             kernel=ops.cast(self.kernel, "float32"),
         )
-
-    def _of_more_units(self) -> list[int]:
-        """The branches, among `who`, whose layers have more than one."""
-        several = zip(self.who, self.units, strict=True)
-        return [branch for branch, units in several if units > 1]
 
     def only(self, which: Any) -> Products:
         """The same with the other branches' gradients 0.

@@ -11,19 +11,33 @@ from keras import ops
 
 from lossweigh import _backend
 from lossweigh.balancing._combining import Arrived, advance, in_float32, look, mix
-from lossweigh.balancing._dense import Products, kernels_of, outputs_of
+from lossweigh.balancing._dense import (
+    Products,
+    kernels_of,
+    outputs_of,
+    worthwhile,
+)
 from lossweigh.balancing._exact import at_the_parameters
 from lossweigh.balancing._statistics import by_branch
 from lossweigh.balancing.base import Balancer
 
 
-def takes_products(balancer: Balancer) -> bool:
-    """Whether the gradients of branches that leave by `Dense` aren't written out.
+def takes_products(balancer: Balancer, units: Sequence[int], features: int) -> bool:
+    """Whether gradients behind `Dense` layers aren't written out, one layer a branch.
 
-    Not for a user's own method with a `mix` of its own, which looks at all of them.
+    Methods that look at elements know them from products where each layer has one
+    unit; a user's own method with a `mix` of its own gets all of them.
+
+    Args:
+        balancer: What combines the gradients.
+        units: How many each layer has.
+        features: How many the shared tensor has.
     """
     mixing = next(kind for kind in type(balancer).__mro__ if "mix" in vars(kind))
-    return "_mix_products" in vars(mixing)
+    if "_mix_products" not in vars(mixing) or not worthwhile(units, features):
+        return False
+    by_element = balancer.needs_mean_abs or mixing is not Balancer
+    return max(units) == 1 or not by_element
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -76,7 +77,7 @@ class BalancedModel(keras.layers.Layer):
             [[places[name] for name in names] for names in self.outputs],
             self.branches,
             self.shared,
-            by_dense=passes.takes_products(self.balancer),
+            by_dense=functools.partial(passes.takes_products, self.balancer),
         )
         if self.balancer.level != "representation":
             self._check_exact(parts)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from lossweigh.balancing._dense import worthwhile
 from lossweigh.training.structure import is_functional, symbolic_inputs
 
 
@@ -148,7 +147,7 @@ def cut(
     outputs: Sequence[Sequence[int]],
     names: Sequence[str],
     shared: Sequence[str] | None = None,
-    by_dense: bool = False,
+    by_dense: Callable[[Sequence[int], int], bool] | None = None,
 ) -> Cut:
     """Cuts a functional model where its branches leave what they share.
 
@@ -163,7 +162,8 @@ def cut(
         names: The branches' names, for messages.
         shared: Names of layers whose outputs to balance, of those found;
             `None` for all.
-        by_dense: Whether to cut behind small `Dense` layers, as `Cut.dense` says.
+        by_dense: Whether to cut behind `Dense` layers, as `Cut.dense` says, that have
+            so many units each and a tensor of so many features.
 
     Raises:
         ValueError: If the model is opaque, no trainable layer is shared, or
@@ -244,7 +244,12 @@ def cut(
     for place, (key, who) in enumerate(boundary.items()):
         leaving = [call for call in outside if key in call.inputs and call.needed_by]
         shape = values[key].shape
-        if by_dense and key not in results and _all_dense(leaving, who, shape):
+        if (
+            by_dense is not None
+            and key not in results
+            and _all_dense(leaving, who)
+            and by_dense([call.operation.units for call in leaving], shape[-1])
+        ):
             leaving.sort(key=lambda call: min(call.needed_by))
             dense[place] = tuple(call.operation for call in leaving)
             for call in leaving:
@@ -275,19 +280,15 @@ def cut(
     )
 
 
-def _all_dense(calls: list[_Call], who: Sequence[int], shape: Any) -> bool:
-    """Whether each of some branches leaves a tensor by one small `Dense` layer."""
+def _all_dense(calls: list[_Call], who: Sequence[int]) -> bool:
+    """Whether each of some branches leaves a tensor by one `Dense` layer."""
     branches = sorted(branch for call in calls for branch in call.needed_by)
-    return (
-        branches == list(who)
-        and all(
-            type(call.operation) is keras.layers.Dense
-            and call.operation.compute_dtype == calls[0].operation.compute_dtype
-            and call.operation.activity_regularizer is None
-            and call.operation.quantization_mode is None
-            for call in calls
-        )
-        and worthwhile([call.operation.units for call in calls], shape[-1])
+    return branches == list(who) and all(
+        type(call.operation) is keras.layers.Dense
+        and call.operation.compute_dtype == calls[0].operation.compute_dtype
+        and call.operation.activity_regularizer is None
+        and call.operation.quantization_mode is None
+        for call in calls
     )
 
 

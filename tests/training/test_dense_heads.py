@@ -72,12 +72,32 @@ def inside():
 
 
 def one_unit_each():
-    """Heads of one unit, but for one."""
     x = keras.Input((6,), name="x")
     hidden = dense(16, "last")(x)
+    heads = {name: layers.Dense(1, name=f"to_{name}")(hidden) for name in "zba"}
+    return keras.Model(x, {k: twice(head) for k, head in heads.items()})
+
+
+def one_unit_of_some():
+    """Behind the upper tensor; a third branch leaves the lower one."""
+    x = keras.Input((6,), name="x")
+    low = dense(16, "low")(x)
+    high = dense(16, "high")(low)
+    heads = {k: twice(layers.Dense(1, name=f"to_{k}")(high)) for k in "zb"}
+    heads["a"] = dense(2, "a")(layers.LayerNormalization()(low))
+    return keras.Model(x, heads)
+
+
+def one_unit_a_step():
+    x = keras.Input((6, 1), name="x")
+    hidden = layers.LSTM(12, return_sequences=True, name="last")(x)
     heads = {name: layers.Dense(1, name=f"to_{name}")(hidden) for name in "zb"}
-    heads = {k: layers.Flatten()(head) * ops.ones((1, 2)) for k, head in heads.items()}
-    return keras.Model(x, {**heads, "a": dense(2, "a")(hidden)})
+    pool = layers.GlobalAveragePooling1D
+    return keras.Model(x, {k: twice(pool()(head)) for k, head in heads.items()})
+
+
+def twice(tensor):
+    return layers.Flatten()(tensor) * ops.ones((1, 2))
 
 
 def adapted():
@@ -106,7 +126,9 @@ FOUND = {
     steps_of_time: {"last": ["to_z", "to_b"]},
     beside_others: {"low": ["low_z", "low_b"]},
     inside: {"last": ["to_z", "to_b"]},
-    one_unit_each: {"last": ["to_z", "to_b", "a"]},
+    one_unit_each: {"last": ["to_z", "to_b", "to_a"]},
+    one_unit_of_some: {"high": ["to_z", "to_b"]},
+    one_unit_a_step: {"last": ["to_z", "to_b"]},
     adapted: {"last": ["z", "b", "a"]},
     probabilities: {"last": ["z", "b"]},
     NETS["partly"]: {"first": ["a"], "second": ["z", "b"]},
@@ -129,7 +151,7 @@ def test_what_is_not_written_out(net):
 def both_ways(monkeypatch, found):
     """The layers to find: as things are, then with nothing left a product."""
     yield found
-    monkeypatch.setattr(passes, "takes_products", lambda balancer: False)
+    monkeypatch.setattr(passes, "takes_products", lambda *_: False)
     yield {}
 
 
@@ -148,9 +170,12 @@ def annealing():
 # `test_balanced.py` compares the other two with one pass for each branch.
 COMPARED = [(net, lw.UPGrad) for net in FOUND if net.__name__ not in NETS]
 COMPARED += [(plain, lw.UPGrad), (plain, lw.NormBalancer)]
-COMPARED += [(net, GradDrop) for net in (plain, one_unit_each, uneven, inside)]
-COMPARED += [(net, annealing) for net in (one_unit_each, uneven, NETS["partly"])]
-COMPARED += [(net, GradDrop) for net in (steps_of_time, NETS["partly"], beside_others)]
+# Those that look at elements, behind layers of one unit.
+COMPARED += [
+    (net, method)
+    for net in (one_unit_each, one_unit_of_some, one_unit_a_step)
+    for method in (GradDrop, annealing)
+]
 
 
 @pytest.mark.parametrize(("net", "method"), COMPARED, ids=of_name)
@@ -295,7 +320,10 @@ def mixed_dtypes():
         (mixed_dtypes, lw.UPGrad),
         (NETS["shared_output"], lw.UPGrad),
         (two_heads, Mixing),
-        (two_heads, MixingByElement),
+        (lambda: two_heads(units=1), Mixing),
+        (lambda: two_heads(units=1), MixingByElement),
+        (two_heads, lw.GradDrop),
+        (two_heads, lw.LearningRateAnnealing),
     ],
 )
 def test_what_is_written_out(model, balancer):
