@@ -8,8 +8,9 @@ in representations: the aim at the representation is at most K of them.
     KERAS_BACKEND=jax python benchmarks/memory.py
     KERAS_BACKEND=torch python benchmarks/memory.py --heads 8 --methods UPGrad MGDA
 
-A head is one Dense layer, whose gradients needn't be written out; `--hidden 64` gives
-each a hidden layer, and they are.
+A head is one Dense layer of four units, whose gradients needn't be written out but for
+methods that look at elements, which need them with `--units 1` neither; `--hidden 64`
+gives each head a hidden layer, and they are.
 
 On processors; what an accelerator holds isn't the process's.
 """
@@ -40,12 +41,13 @@ def arguments():
         metavar="UNITS",
         help="the size of a hidden layer in each head; 0 for none",
     )
+    parser.add_argument("--units", type=int, default=4, help="those of a head")
     parser.add_argument("--rounds", type=int, default=3, help="processes a side")
     parser.add_argument("--side", nargs=2, metavar=("K", "METHOD"), help="internal")
     return parser.parse_args()
 
 
-def train(num_heads, method, head_units):
+def train(num_heads, method, options):
     """Trains for a few steps; prints the largest size of this process, in bytes."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
@@ -59,9 +61,9 @@ def train(num_heads, method, head_units):
     outputs = {}
     for name in names:
         head = shared
-        if head_units:
-            head = keras.layers.Dense(head_units, activation="tanh")(head)
-        outputs[name] = keras.layers.Dense(4, name=name)(head)
+        if options.hidden:
+            head = keras.layers.Dense(options.hidden, activation="tanh")(head)
+        outputs[name] = keras.layers.Dense(options.units, name=name)(head)
     model = lw.build_training_model(
         keras.Model(inputs, outputs),
         dict.fromkeys(names, "mse"),
@@ -71,7 +73,7 @@ def train(num_heads, method, head_units):
     model.compile("adam")
     random = np.random.default_rng(0)
     x = random.normal(size=(BATCH * STEPS, FEATURES)).astype("float32")
-    y = dict.fromkeys(names, x[:, :4])
+    y = dict.fromkeys(names, x[:, : options.units])
     model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
     print("bytes", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT)
 
@@ -79,7 +81,7 @@ def train(num_heads, method, head_units):
 def size_of(num_heads, method, options):
     """The median of some processes' largest sizes, in bytes."""
     command = [sys.executable, __file__, "--side", str(num_heads), method]
-    command += ["--hidden", str(options.hidden)]
+    command += ["--hidden", str(options.hidden), "--units", str(options.units)]
     sizes = []
     for _ in range(options.rounds):
         done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -90,19 +92,19 @@ def size_of(num_heads, method, options):
 def main():
     options = arguments()
     if options.side:
-        train(int(options.side[0]), options.side[1], options.hidden)
+        train(int(options.side[0]), options.side[1], options)
         return
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     print(f"{backend}; a representation has {REPRESENTATION / 2**20:.0f} MB\n")
-    print(f"{'K':>3}  {'':<14}{'MB':>7}{'more':>7}  representations")
+    print(f"{'K':>3}  {'':<24}{'MB':>7}{'more':>7}  representations")
     for num_heads in options.heads:
         plain = size_of(num_heads, "plain", options)
-        print(f"{num_heads:>3}  {'plain':<14}{plain / 2**20:>7.0f}", flush=True)
+        print(f"{num_heads:>3}  {'plain':<24}{plain / 2**20:>7.0f}", flush=True)
         for method in options.methods:
             size = size_of(num_heads, method, options)
             more = (size - plain) / REPRESENTATION
             print(
-                f"{num_heads:>3}  {method:<14}{size / 2**20:>7.0f}"
+                f"{num_heads:>3}  {method:<24}{size / 2**20:>7.0f}"
                 f"{(size - plain) / 2**20:>7.0f}{more:>8.1f}"
                 + ("  more than K" if more > num_heads else ""),
                 flush=True,
