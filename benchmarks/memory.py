@@ -2,8 +2,9 @@
 
 A shared representation of 64 MB, Dense units for a batch of thousands, with
 K heads. Each side trains in a process of its own, whose largest resident size is taken:
-what both have in common, the libraries above all, cancels out. The difference is given
-in representations: the aim at the representation is at most K of them.
+what both have in common, the libraries above all, cancels out. What they haven't, such
+as what was compiled, doesn't, and matters less beside 256 MB (`--batch 32768`). The
+difference is given in representations: the aim at the representation is at most K.
 
     KERAS_BACKEND=jax python benchmarks/memory.py
     KERAS_BACKEND=torch python benchmarks/memory.py --heads 8 --methods UPGrad MGDA
@@ -22,8 +23,7 @@ import statistics
 import subprocess
 import sys
 
-BATCH, FEATURES, UNITS, STEPS = 8192, 16, 2048, 3
-REPRESENTATION = BATCH * UNITS * 4
+FEATURES, UNITS, STEPS = 16, 2048, 3
 METHODS = ["UPGrad", "MGDA", "NormBalancer", "GradDrop"]
 UNIT = 1 if sys.platform == "darwin" else 1024  # of `ru_maxrss`, in bytes
 
@@ -41,6 +41,7 @@ def arguments():
         metavar="UNITS",
         help="the size of a hidden layer in each head; 0 for none",
     )
+    parser.add_argument("--batch", type=int, default=8192, help="samples in a batch")
     parser.add_argument("--units", type=int, default=4, help="those of a head")
     parser.add_argument("--rounds", type=int, default=3, help="processes a side")
     parser.add_argument("--side", nargs=2, metavar=("K", "METHOD"), help="internal")
@@ -72,9 +73,9 @@ def train(num_heads, method, options):
     )
     model.compile("adam")
     random = np.random.default_rng(0)
-    x = random.normal(size=(BATCH * STEPS, FEATURES)).astype("float32")
+    x = random.normal(size=(options.batch * STEPS, FEATURES)).astype("float32")
     y = dict.fromkeys(names, x[:, : options.units])
-    model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
+    model.fit(x, y, batch_size=options.batch, shuffle=False, verbose=0)
     print("bytes", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT)
 
 
@@ -82,6 +83,7 @@ def size_of(num_heads, method, options):
     """The median of some processes' largest sizes, in bytes."""
     command = [sys.executable, __file__, "--side", str(num_heads), method]
     command += ["--hidden", str(options.hidden), "--units", str(options.units)]
+    command += ["--batch", str(options.batch)]
     sizes = []
     for _ in range(options.rounds):
         done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -95,14 +97,15 @@ def main():
         train(int(options.side[0]), options.side[1], options)
         return
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    print(f"{backend}; a representation has {REPRESENTATION / 2**20:.0f} MB\n")
+    representation = options.batch * UNITS * 4  # bytes
+    print(f"{backend}; a representation has {representation / 2**20:.0f} MB\n")
     print(f"{'K':>3}  {'':<24}{'MB':>7}{'more':>7}  representations")
     for num_heads in options.heads:
         plain = size_of(num_heads, "plain", options)
         print(f"{num_heads:>3}  {'plain':<24}{plain / 2**20:>7.0f}", flush=True)
         for method in options.methods:
             size = size_of(num_heads, method, options)
-            more = (size - plain) / REPRESENTATION
+            more = (size - plain) / representation
             print(
                 f"{num_heads:>3}  {method:<24}{size / 2**20:>7.0f}"
                 f"{(size - plain) / 2**20:>7.0f}{more:>8.1f}"

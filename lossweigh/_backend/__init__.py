@@ -1,4 +1,4 @@
-"""What `keras.ops` has no word for: nine functions, in one small file a backend.
+"""What `keras.ops` has no word for: ten functions, in one small file a backend.
 
 custom_gradient(function, tensors) -> tuple of tensors
     `function(*tensors)` gives a tuple of outputs and a function from their
@@ -38,6 +38,11 @@ stack(tensors, axis=0) -> tensor
     long, and holds on to its tensors until Python's garbage collector next runs: its
     walk through the list leaves a circle of functions.
 
+uniform(shape, generator) -> tensor
+    float32 numbers between 0 and 1, drawn with a `keras.random.SeedGenerator`. As
+    `keras.random.uniform`, which on JAX works on four arrays of that size at once on
+    processors.
+
 weighted_sum(tensors, weights) -> tensor
     `sum_k w_k t_k` in float32, from scalars and tensors of one shape. It isn't
     differentiated, so that torch, which doesn't fuse, may add in place.
@@ -57,6 +62,7 @@ float32_product = _functions.float32_product
 thin_product = _functions.thin_product
 squared_norm = _functions.squared_norm
 stack = _functions.stack
+uniform = _functions.uniform
 weighted_sum = _functions.weighted_sum
 
 __all__ = [
@@ -67,6 +73,7 @@ __all__ = [
     "squared_norm",
     "stack",
     "thin_product",
+    "uniform",
     "vector_jacobian",
     "weighted_sum",
 ]

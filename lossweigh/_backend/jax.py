@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
+import keras
+
+_PIECE = 2**18  # elements
 
 
 def custom_gradient(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
@@ -59,6 +63,22 @@ def squared_norm(tensor: Any) -> Any:
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     """See `lossweigh._backend`."""
     return jax.numpy.stack(tensors, axis=axis)
+
+
+def uniform(shape: Sequence[int], generator: keras.random.SeedGenerator) -> Any:
+    """See `lossweigh._backend`."""
+    seed = generator.next()
+    # Elsewhere its work is fused, and split over devices by the batch.
+    on_processors = jax.default_backend() == "cpu"
+    pieces = math.gcd(shape[0], 8)
+    if not on_processors or math.prod(shape) <= _PIECE or pieces == 1:
+        return keras.random.uniform(shape, dtype="float32", seed=seed)
+    piece = (shape[0] // pieces, *shape[1:])
+    drawn = jax.lax.map(
+        lambda seed: keras.random.uniform(piece, dtype="float32", seed=seed),
+        jax.random.split(seed, pieces),
+    )
+    return drawn.reshape(shape)
 
 
 def weighted_sum(tensors: Sequence[Any], weights: Sequence[Any]) -> Any:

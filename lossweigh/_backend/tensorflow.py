@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 _PIECE = 2**18  # elements
@@ -90,6 +91,11 @@ def squared_norm(tensor: Any) -> Any:
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     """See `lossweigh._backend`."""
     return tf.stack(tensors, axis=axis)
+
+
+def uniform(shape: Sequence[Any], generator: keras.random.SeedGenerator) -> Any:
+    """See `lossweigh._backend`."""
+    return keras.random.uniform(shape, dtype="float32", seed=generator)
 
 
 def weighted_sum(tensors: Sequence[Any], weights: Sequence[Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import torch
 
 _PIECE = 2**18  # elements
@@ -106,6 +107,11 @@ def squared_norm(tensor: Any) -> Any:
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     """See `lossweigh._backend`."""
     return torch.stack(list(tensors), dim=axis)
+
+
+def uniform(shape: Sequence[Any], generator: keras.random.SeedGenerator) -> Any:
+    """See `lossweigh._backend`."""
+    return keras.random.uniform(shape, dtype="float32", seed=generator)
 
 
 def weighted_sum(tensors: Sequence[Any], weights: Sequence[Any]) -> Any:

@@ -67,10 +67,7 @@ class GradDrop(Balancer):
         return ops.ones((gramian.shape[0],), dtype="float32")
 
     def draw(self, tensors: Sequence[Any]) -> Any:
-        return [
-            keras.random.uniform(ops.shape(t), dtype="float32", seed=self.generator)
-            for t in tensors
-        ]
+        return [_backend.uniform(ops.shape(t), self.generator) for t in tensors]
 
     def mix(
         self, gradients: list[Any], weights: list[Any], place: int, draws: Any

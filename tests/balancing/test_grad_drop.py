@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from gramians import array, compiled
 from keras import layers, ops
+from scipy import stats
 
 import lossweigh as lw
 
@@ -87,6 +88,28 @@ def test_the_random_numbers_of_a_large_tensor(dtype):
         again = array(lw.GradDrop().mix(given, [1.0] * 2, 0, draws))
         np.testing.assert_array_equal(again, first)
     np.testing.assert_array_equal(array(given[0]), gradients[0])
+
+
+@pytest.mark.parametrize("shape", [(12, 5), (600, 700), (601, 30, 20), (1, 400000)])
+def test_draw(shape):
+    """Large ones are drawn in pieces on JAX: none may come twice."""
+    tensors = [ops.zeros(shape), ops.zeros((3, 2))]
+    balancer, twin = lw.GradDrop(seed=7), lw.GradDrop(seed=7)
+    balancer.build(2)
+    twin.build(2)
+    first, other = (array(drawn) for drawn in balancer.draw(tensors))
+    assert first.shape == shape
+    assert first.dtype == "float32"
+    assert other.shape == (3, 2)
+    assert first.min() >= 0
+    assert first.max() < 1
+    if first.size > 1000:
+        assert stats.kstest(first.ravel(), "uniform").pvalue > 1e-4
+    assert len(np.unique(first, axis=0)) == len(first)
+    again = array(balancer.draw(tensors)[0])
+    assert abs(np.corrcoef(first.ravel(), again.ravel())[0, 1]) < 4 / first.size**0.5
+    same = array(twin.draw(tensors)[0])
+    np.testing.assert_array_equal(same, first)
 
 
 def test_elements_that_all_agree_on_pass_whole():
