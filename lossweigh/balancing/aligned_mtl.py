@@ -52,6 +52,8 @@ class AlignedMTL(Balancer):
         alignment for multi-task learning. CVPR 2023.
     """
 
+    per_branch = ("preference",)
+
     def __init__(
         self, *, preference: Sequence[float] | None = None, **kwargs: Any
     ) -> None:

@@ -72,18 +72,22 @@ class Balancer(keras.layers.Layer, abc.ABC):
         needs_angles: Whether `advance` uses more of the Gramian than its diagonal.
         needs_mean_abs: Whether `advance` uses `Seen.mean_abs`.
         needs_draws: Whether `advance` uses `Seen.draws`.
+        per_branch: Names of the arguments, and attributes, that are lists with one
+            number a branch.
         usual: The `level` and `update_every` where no `level` is given.
         refreshes: Whether the step that is being traced makes an exact pass; `None`
             while each step has to see for itself how old the last one is.
 
     Raises:
         ValueError: If `level` isn't one of these, or `update_every` is less than 1,
-            or more at the representation.
+            or more at the representation; if `seed` is negative.
+        TypeError: If one of these two isn't a number.
     """
 
     needs_angles = True
     needs_mean_abs = False
     needs_draws = False
+    per_branch: tuple[str, ...] = ()
     usual = ("representation", 1)
     refreshes: bool | None = None
 
@@ -109,7 +113,7 @@ class Balancer(keras.layers.Layer, abc.ABC):
                 'weights are found in every step. Give `level="parameters"` or '
                 f'"calibrated" with it. Received: update_every={update_every}.'
             )
-        self.seed = seed
+        self.seed = None if seed is None else _check.whole("seed", seed, at_least=0)
         self.branches = None if branches is None else list(branches)
 
     @abc.abstractmethod
@@ -158,7 +162,8 @@ class Balancer(keras.layers.Layer, abc.ABC):
             branches: The branches' names in the order of the losses.
 
         Raises:
-            ValueError: If the balancer belongs to other branches already.
+            ValueError: If the balancer belongs to other branches already, or has an
+                argument for so many branches that isn't for as many.
         """
         if self.branches is not None and self.branches != list(branches):
             raise ValueError(
@@ -166,6 +171,9 @@ class Balancer(keras.layers.Layer, abc.ABC):
                 f"{self.branches} and can't balance {list(branches)}. Make a new "
                 f"{type(self).__name__}."
             )
+        for name in self.per_branch:
+            if (values := getattr(self, name)) is not None:
+                _check.weights(name, values, len(branches))
         self.branches = list(branches)
 
     def build(self, num_branches: int) -> None:

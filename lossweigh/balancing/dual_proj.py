@@ -54,6 +54,8 @@ class DualProj(Balancer):
         NeurIPS 2017.
     """
 
+    per_branch = ("preference",)
+
     def __init__(
         self,
         *,

@@ -55,6 +55,7 @@ class NormBalancer(Balancer):
     """
 
     needs_angles = False
+    per_branch = ("shares",)
 
     def __init__(
         self,

@@ -56,6 +56,8 @@ class UPGrad(Balancer):
         arXiv:2406.16232, 2024.
     """
 
+    per_branch = ("preference",)
+
     def __init__(
         self,
         *,

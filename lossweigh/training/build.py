@@ -110,6 +110,8 @@ def build_training_model(
             "`shared` says where a balancer works and needs one: give `balancer` too, "
             f"or leave `shared` out. Received: shared={shared!r}, balancer=None."
         )
+    if shared is not None:
+        shared = _layer_names(shared)
     if weighter is None and balancer is None:
         weighter = RevisedUncertainty(name="weighter")
     elif weighter is None:
@@ -138,13 +140,12 @@ def build_training_model(
         message, own = None, []
         if balancer is not None:
             balancer.bind(branches)
-            names = [shared] if isinstance(shared, str) else shared
             layer = BalancedModel(
                 pred_model,
                 balancer,
                 branches,
                 [[n for n in b.looks_at if n in outputs] for b in layers.values()],
-                names,
+                shared,
                 name=f"{pred_model.name}_balanced",
             )
             *made, message = layer(inputs)
@@ -160,6 +161,20 @@ def build_training_model(
             balancer.branches = balanced
         raise
     return TrainingModel(*tensors, name=name or f"{pred_model.name}_training")
+
+
+def _layer_names(shared: Any) -> list[str]:
+    names = [shared] if isinstance(shared, str) else shared
+    if not (
+        isinstance(names, (list, tuple, set, frozenset))
+        and names
+        and all(isinstance(name, str) for name in names)
+    ):
+        raise TypeError(
+            "`shared` must be the name of a layer or a list of such names; leave it "
+            f"out to balance wherever the branches part. Received: shared={shared!r}."
+        )
+    return list(names)
 
 
 def _wire(

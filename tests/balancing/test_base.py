@@ -45,3 +45,27 @@ def test_refusals():
         lw.UPGrad(update_every=10)
     with pytest.raises(ValueError, match="left out at the representation"):
         lw.PCGrad(level="representation", update_every=10)
+
+
+@pytest.mark.parametrize(
+    ("balancer", "argument"),
+    [
+        (lw.UPGrad(preference=[1, 2, 3]), "preference"),
+        (lw.DualProj(preference=[1, 2, 3]), "preference"),
+        (lw.AlignedMTL(preference=[1]), "preference"),
+        (lw.NormBalancer(shares=[1, 2, 3]), "shares"),
+    ],
+)
+def test_arguments_for_another_number_of_branches(balancer, argument):
+    """Said when the model is built, not in its first step."""
+    with pytest.raises(
+        ValueError, match=rf"`{argument}` must hold one number for each"
+    ):
+        balancer.bind(["a", "b"])
+    assert balancer.branches is None
+
+
+@pytest.mark.parametrize(("seed", "error"), [("x", TypeError), (-1, ValueError)])
+def test_a_seed_is_a_whole_number(seed, error):
+    with pytest.raises(error, match="`seed` must be a"):
+        lw.PCGrad(seed=seed)
