@@ -124,6 +124,28 @@ def call_in_training(model: keras.Model, inputs: Any) -> list[Any]:
     return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
 
+class Assignments(keras.StatelessScope):
+    """A stateless scope that knows which variables were assigned, of all there are.
+
+    A stateful RNN's state is among no layer's `variables`. `add_update`, which `assign`
+    calls in such a scope, isn't documented. `losses`, likewise, are those that layers
+    add when they are called.
+
+    Attributes:
+        assigned: These variables, by their ids.
+    """
+
+    losses: list[Any]
+
+    def __init__(self, state_mapping: Any) -> None:
+        super().__init__(state_mapping, collect_losses=True)
+        self.assigned: dict[int, Any] = {}
+
+    def add_update(self, update: Any) -> None:
+        self.assigned[id(update[0])] = update[0]
+        super().add_update(update)
+
+
 @contextlib.contextmanager
 def keeps_variables(model: keras.Model) -> Iterator[None]:
     """Gives a model its variables' values back if `fit` or `evaluate` fails on JAX.

@@ -20,7 +20,7 @@ ARROWS = {
     "constraints": {"_check"},
     "branches": {"_check", "_compat"},
     "weighting": {"_check", "_backend", "constraints"},
-    "balancing": {"_check", "_backend"},
+    "balancing": {"_check", "_compat", "_backend"},
     "training": {
         "_check",
         "_compat",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras import ops
@@ -17,8 +17,9 @@ def at_the_parameters(
     balancer: Balancer,
     arrived: Arrived,
     tensors: Sequence[Any],
-    pull: Callable[[Iterable[Sequence[Any]]], list[list[Any]]],
+    pull: Callable[..., list[list[Any]]],
     before: list[Any],
+    losses: bool,
 ) -> tuple[list[Any], Any, list[Any]]:
     """The parameters' gradients, the weights and the state of one step.
 
@@ -27,8 +28,10 @@ def at_the_parameters(
         arrived: These, at the shared tensors.
         tensors: The shared tensors.
         pull: From gradients of the shared tensors, several times, to those of the
-            parameters.
+            parameters; by keyword, whether with those of the shared layers' own
+            losses.
         before: The weights and the state of the step before.
+        losses: Whether these layers have losses of their own, which aren't balanced.
     """
     number = balancer.num_branches
     age = before[1][-1]
@@ -62,6 +65,10 @@ def at_the_parameters(
             new = norms / ops.sqrt(ops.where(known, near, 1.0))
             new = ops.where(known, new, factors)
         mixed = mix(balancer, exact, weights, finite)
+        if losses:
+            none = [ops.zeros_like(tensor) for tensor in tensors]
+            (own,) = pull([none], with_losses=True)
+            mixed = [ops.add(*both) for both in zip(mixed, own, strict=True)]
         return mixed, weights, aged(state, True, new)
 
     def cheaply() -> tuple[list[Any], Any, Any]:
@@ -83,7 +90,11 @@ def at_the_parameters(
                 mix(balancer, arrived, weights, finite), tensors, strict=True
             )
         ]
-        return pull([mixed])[0], weights, aged(state, False, factors)
+        return (
+            pull([mixed], with_losses=losses)[0],
+            weights,
+            aged(state, False, factors),
+        )
 
     refreshes = True if balancer.update_every == 1 else balancer.refreshes
     if refreshes is None:

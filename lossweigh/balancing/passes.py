@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh import _backend
+from lossweigh import _backend, _compat
 from lossweigh.balancing._combining import Arrived, advance, in_float32, look, mix
 from lossweigh.balancing._dense import (
     Products,
@@ -180,7 +180,7 @@ def through(
     owners: Sequence[Sequence[int]],
     dense: Mapping[int, Sequence[keras.layers.Dense]],
     masks_of: Callable[[Sequence[Any]], list[Any]],
-) -> tuple[list[Any], list[Any], list[Any], Any]:
+) -> tuple[list[Any], list[Any], list[Any], list[Any], Any]:
     """Calls the shared layers, and finds the gradients of their parameters.
 
     Args:
@@ -194,40 +194,57 @@ def through(
 
     Returns:
         What is given out, as `fan_out` does, the other tensors, the masks of the
-        trunk's tensors (`None` where there is none), and the messenger.
+        trunk's tensors (`None` where there is none), the losses that its layers
+        added, and the messenger.
+
+    Raises:
+        ValueError: If a layer assigns trainable weights.
     """
     parameters = [ops.convert_to_tensor(v) for v in trunk.trainable_variables]
     # Read once: TensorFlow would read them anew, some after their assignment.
     others = [ops.copy(v) for v in trunk.non_trainable_variables]
-    number, shared = len(parameters), len(owners)
+    number, shared, ends = len(parameters), len(owners), len(trunk.outputs)
     exits = _Exits(owners, dense)
     draws = balancer.draw(())
-    moved: list[int] = []  # which of the other variables the layers assigned
+    moved: list[Any] = []  # the variables that the layers assigned
     masked: list[int] = []
 
     def call(*parameters: Any) -> Any:
-        made, after = trunk.stateless_call(parameters, others, inputs, training=True)
+        state = [
+            *zip(trunk.trainable_variables, parameters, strict=True),
+            *zip(trunk.non_trainable_variables, others, strict=True),
+        ]
+        with _compat.Assignments(state) as scope:
+            made = trunk.call(inputs, training=True)
         made = tuple(made) if isinstance(made, (list, tuple)) else (made,)
-        return made, (after, masks_of(made))
+        moved[:] = scope.assigned.values()
+        _check_assigned(balancer, moved)
+        after = [scope.get_current_value(variable) for variable in moved]
+        return (*made, *scope.losses), (after, masks_of(made))
 
     def function(*given: Any) -> Any:
         kernels = given[number : number + len(dense)]
         before = list(given[number + len(dense) :])
         made, (after, masks), pull_back = _backend.vector_jacobian(call, given[:number])
-        moved[:] = [i for i, old in enumerate(others) if after[i] is not old]
         masked[:] = [i for i, mask in enumerate(masks) if mask is not None]
-        tensors = made[:shared]
-
-        def pull(several: Iterable[Sequence[Any]]) -> list[list[Any]]:
-            rest = [ops.zeros_like(tensor) for tensor in made[shared:]]
-            return pull_back([*gradients, *rest] for gradients in several)
+        tensors, plain, losses = made[:shared], made[shared:ends], made[ends:]
 
         @in_float32()
         def gradient(*upstream: Any) -> tuple[Any, ...]:
             pieces, message = upstream[: exits.number], upstream[exits.number]
+            of_losses = upstream[len(upstream) - len(losses) :]
+
+            def pull(
+                several: Iterable[Sequence[Any]], with_losses: bool = False
+            ) -> list[list[Any]]:
+                rest = [ops.zeros_like(tensor) for tensor in (*plain, *losses)]
+                if with_losses:
+                    rest[len(plain) :] = of_losses
+                return pull_back([*gradients, *rest] for gradients in several)
+
             arrived = exits.take_back(balancer, pieces, message, kernels, draws)
             found, weights, state = at_the_parameters(
-                balancer, arrived, tensors, pull, before
+                balancer, arrived, tensors, pull, before, bool(losses)
             )
             own = exits.of_the_kernels(arrived, tensors)
             return (*found, *own, weights, *state)
@@ -235,24 +252,40 @@ def through(
         return (
             *exits.give_out(tensors, kernels),
             messenger(balancer),
-            *made[shared:],
-            *(after[i] for i in moved),
+            *plain,
+            *after,
             *(masks[i] for i in masked),
+            *losses,
         ), gradient
 
     results = _backend.custom_gradient(
         function, [*parameters, *exits.kernels(), *_variables(balancer)]
     )
     out, message = results[: exits.number], results[exits.number]
-    rest = list(results[exits.number + 1 :])
-    plain = rest[: len(trunk.outputs) - shared]
-    rest = rest[len(plain) :]
-    for index, value in zip(moved, rest, strict=False):
-        trunk.non_trainable_variables[index].assign(value)
-    masks: list[Any] = [None] * len(trunk.outputs)
-    for index, mask in zip(masked, rest[len(moved) :], strict=True):
-        masks[index] = mask
-    return exits.finish(out), plain, masks, message
+    rest = iter(results[exits.number + 1 :])
+    untouched = [next(rest) for _ in range(ends - shared)]
+    for variable in moved:
+        variable.assign(next(rest))
+    masks: list[Any] = [None] * ends
+    for index in masked:
+        masks[index] = next(rest)
+    return exits.finish(out), untouched, masks, list(rest), message
+
+
+def _check_assigned(balancer: Balancer, moved: Sequence[Any]) -> None:
+    """Refuses what would be trained as something else than in plain training.
+
+    There a gradient is that of the value which a layer assigned. On JAX, where Keras
+    drops such values after each step, it is that of the value before, as here.
+    """
+    trained = [variable.path for variable in moved if variable.trainable]
+    if trained and keras.backend.backend() != "jax":
+        raise ValueError(
+            f'`balancer` with level="{balancer.level}" needs shared layers that leave '
+            "their trainable weights to the optimizer. Received layers that assign "
+            f"{trained} when they are called, as SpectralNormalization does. Give the "
+            'balancer level="representation".'
+        )
 
 
 def _variables(balancer: Balancer) -> list[Any]:

@@ -43,8 +43,10 @@ class BalancedModel(keras.layers.Layer):
         for `Messenger`.
     """
 
-    # From `build`: the cut, the order of the outputs, the branches' outputs.
+    # The cut, the order of the outputs, the branches' outputs; and the ids of the
+    # variables that were trained when it was made.
     _parts: tuple[Cut, list[int], list[int]]
+    _trained: set[int] | None = None
 
     def __init__(
         self,
@@ -66,7 +68,21 @@ class BalancedModel(keras.layers.Layer):
         self.shared = None if shared is None else list(shared)
 
     def build(self, input_shape: Any) -> None:
+        self.cut_anew()
+        if not self.balancer.built:
+            self.balancer.build(len(self.branches))
+        self.built = True
+
+    def cut_anew(self) -> None:
+        """Finds the boundary, unless the same variables are trained as when it did.
+
+        Raises:
+            ValueError: If no trainable layer is shared, or any other reason of `cut`.
+        """
         model = self.prediction_model
+        trained = {id(variable) for variable in model.trainable_variables}
+        if self._trained == trained:
+            return
         structure = model.compute_output_spec(symbolic_inputs(model))
         flat = [id(tensor) for tensor in keras.tree.flatten(structure)]
         named = named_outputs(model, structure)
@@ -80,18 +96,16 @@ class BalancedModel(keras.layers.Layer):
             by_dense=functools.partial(passes.takes_products, self.balancer),
         )
         if self.balancer.level != "representation":
-            self._check_exact(parts)
+            self._check_exact()
         if self.balancer.level != "parameters":
             _warn_of_right_angles(parts)
         # The flat outputs that a call gives, of those that the heads give.
         self._parts = parts, order, [places[n] for names in self.outputs for n in names]
+        self._trained = trained
         self.supports_masking = may_mask(model)  # else each output is looked at
         self._masks_of = masks_of if self.supports_masking else no_masks
-        if not self.balancer.built:
-            self.balancer.build(len(self.branches))
-        self.built = True
 
-    def _check_exact(self, parts: Cut) -> None:
+    def _check_exact(self) -> None:
         level = self.balancer.level
         if self.shared is not None:
             raise ValueError(
@@ -99,17 +113,6 @@ class BalancedModel(keras.layers.Layer):
                 f'ation": {type(self.balancer).__name__} has level="{level}", at which '
                 "the gradients of all shared parameters are balanced. Give it "
                 f'level="representation". Received: shared={self.shared}.'
-            )
-        active = [
-            layer.name
-            for layer in parts.trunk.layers
-            if getattr(layer, "activity_regularizer", None) is not None
-        ]
-        if active:
-            raise ValueError(
-                f'`balancer` with level="{level}" must not have an activity '
-                f"regularizer among the shared layers. Received one in {active}. "
-                'Use level="representation", or a kernel regularizer.'
             )
 
     @property
@@ -133,9 +136,11 @@ class BalancedModel(keras.layers.Layer):
             )
             plain = made[len(owners) :]
         else:
-            copies, plain, masks, message = passes.through(
+            copies, plain, masks, losses, message = passes.through(
                 self.balancer, parts.trunk, inputs, owners, parts.dense, self._masks_of
             )
+            for loss in losses:
+                self.add_loss(loss)
         flat = keras.tree.flatten(inputs)
         direct = [flat[index] for index in parts.direct]
         of_copies = [masks[place] for place, who in enumerate(owners) for _ in who]
@@ -233,9 +238,9 @@ def _warn_of_right_angles(parts: Cut) -> None:
     taking = [branch for who in parts.owners for branch in who]
     if 1 < len(taking) == len(parts.owners) and len(set(taking)) > 1:
         warnings.warn(
-            "No two branches take the same shared tensor: they part inside of "
-            f"{sorted(set(parts.places))}, which makes one for each. So the balancer "
-            "sees how long their gradients at the representation are, but never a "
+            "No two branches take the same shared tensor: "
+            f"{sorted(set(parts.places))} makes one for each. So the balancer sees "
+            "how long their gradients at the representation are, but never a "
             'conflict. Give it level="parameters", or let one layer make one tensor.',
             stacklevel=2,
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from lossweigh.training.structure import is_functional, symbolic_inputs
+from lossweigh.training.graph import Call, Graph, tensors
+from lossweigh.training.structure import is_functional
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,109 +39,6 @@ class Cut:
     dense: Mapping[int, tuple[keras.layers.Dense, ...]]
 
 
-@dataclasses.dataclass
-class _Call:
-    operation: Any
-    args: Any
-    kwargs: Any
-    inputs: list[int]
-    outputs: list[int]
-    needed_by: frozenset[int] = frozenset()
-
-
-class _Graph:
-    """The calls of a functional model in order, read with `clone_model`.
-
-    A nested model whose outputs go to different places is read in its turn.
-    """
-
-    def __init__(self, model: keras.Model) -> None:
-        self.calls: list[_Call] = []
-        self._same: dict[int, int] = {}  # a tensor of a nested model -> the outer one
-        self._alive: list[Any] = []  # or an id could be used twice
-        self.inputs = symbolic_inputs(model)
-        self.outputs = self._read(model, self.inputs, training=None)
-
-    def key(self, tensor: Any) -> int:
-        key = id(tensor)
-        while key in self._same:
-            key = self._same[key]
-        return key
-
-    def _read(
-        self, model: keras.Model, inputs: Any, training: bool | None
-    ) -> list[Any]:
-        inner = keras.Model(model.inputs, model.outputs)
-        self._alive.append(inner)
-
-        def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
-            if training is not None and _takes_training(operation):
-                kwargs.setdefault("training", training)
-            outputs = operation(*args, **kwargs)
-            self._alive.append((args, kwargs, outputs))
-            if _has_parts(operation, args):
-                fresh = symbolic_inputs(operation)
-                made = self._read(operation, fresh, kwargs.get("training"))
-                self._alive.append(fresh)
-                for inside, outside in (
-                    *zip(_tensors(fresh), _tensors(args[0]), strict=True),
-                    *zip(_tensors(outputs), _tensors(made), strict=True),
-                ):
-                    self._same[id(inside)] = id(outside)
-            else:
-                self.calls.append(
-                    _Call(
-                        operation,
-                        args,
-                        kwargs,
-                        [id(tensor) for tensor in _tensors((args, kwargs))],
-                        [id(tensor) for tensor in _tensors(outputs)],
-                    )
-                )
-            return outputs
-
-        read = keras.models.clone_model(
-            inner,
-            input_tensors=_tensors(inputs),
-            clone_function=lambda layer: layer,
-            call_function=call,
-        )
-        self._alive.append(read)
-        return list(read.outputs)
-
-    def settle(self) -> None:
-        """Replaces the ids of nested models' tensors, once all are known."""
-        for call in self.calls:
-            call.inputs = [self._settled(key) for key in call.inputs]
-            call.outputs = [self._settled(key) for key in call.outputs]
-
-    def _settled(self, key: int) -> int:
-        while key in self._same:
-            key = self._same[key]
-        return key
-
-    def replay(self, calls: Iterable[_Call], values: dict[Any, Any]) -> None:
-        """Calls the same layers again.
-
-        Args:
-            calls: What to call, in order.
-            values: KerasTensors by the key of the tensor that they stand for, or
-                by key and branch, for that branch only; results are added.
-        """
-        for call in calls:
-            branch = next(iter(call.needed_by)) if len(call.needed_by) == 1 else None
-
-            def value(tensor: Any, branch: int | None = branch) -> Any:
-                if not isinstance(tensor, keras.KerasTensor):
-                    return tensor
-                key = self.key(tensor)
-                return values.get((key, branch), values.get(key))
-
-            args, kwargs = keras.tree.map_structure(value, (call.args, call.kwargs))
-            outputs = call.operation(*args, **kwargs)
-            values.update(zip(call.outputs, _tensors(outputs), strict=True))
-
-
 def cut(
     model: keras.Model,
     outputs: Sequence[Sequence[int]],
@@ -151,10 +48,12 @@ def cut(
 ) -> Cut:
     """Cuts a functional model where its branches leave what they share.
 
-    A tensor that more than one branch depends on is shared. The boundary is the
-    shared tensors, with trainable layers before them, that a layer of a single
-    branch takes or that are a branch's output themselves. What no branch depends
-    on is computed from the same tensors and gets no gradient.
+    A tensor that more than one branch depends on is shared, and so is one that a layer
+    makes from the model's inputs for one branch and, with the same weights, from
+    others for another (a siamese encoder). The boundary is the shared floating
+    tensors, with trainable layers before them, that a layer of a single branch
+    takes or that are a branch's output themselves. What no branch depends on is
+    computed from the same tensors and gets no gradient.
 
     Args:
         model: The prediction model.
@@ -176,23 +75,17 @@ def cut(
             "prediction model as a functional one, `keras.Model(inputs, outputs)` "
             "(its layers may be subclassed), or leave `balancer` out."
         )
-    graph = _Graph(model)
+    graph = Graph(model)
     graph.settle()
-    inputs = [id(tensor) for tensor in _tensors(graph.inputs)]
-    results = [graph.key(tensor) for tensor in _tensors(graph.outputs)]
+    inputs = [id(tensor) for tensor in tensors(graph.inputs)]
+    results = [graph.key(tensor) for tensor in tensors(graph.outputs)]
     branch_of: dict[int, set[int]] = {}
     for branch, some in enumerate(outputs):
         for output in some:
             branch_of.setdefault(results[output], set()).add(branch)
     _mark(graph.calls, branch_of)
 
-    alone = len(outputs) == 1
-
-    def is_shared(who: frozenset[int]) -> bool:
-        return len(who) > 1 or (alone and bool(who))
-
-    inside = [call for call in graph.calls if is_shared(call.needed_by)]
-    outside = [call for call in graph.calls if not is_shared(call.needed_by)]
+    inside, outside = _in_two(graph.calls, alone=len(outputs) == 1)
     made_by = {key: call for call in inside for key in call.outputs}
     trained = _trained(inside)
 
@@ -215,7 +108,7 @@ def cut(
     }
     places = {key: made_by[key].operation.name for key in boundary}
     if not boundary:
-        _nothing_shared(model, names, frozen=bool(inside))
+        _nothing_shared(model, names, bool(inside), _called_by_several(outside))
     if shared is not None:
         unknown = [name for name in shared if name not in places.values()]
         if unknown:
@@ -232,7 +125,7 @@ def cut(
     ]
     direct = [index for index, key in enumerate(inputs) if key in takers]
 
-    values: dict[Any, Any] = dict(zip(inputs, _tensors(graph.inputs), strict=True))
+    values: dict[Any, Any] = dict(zip(inputs, tensors(graph.inputs), strict=True))
     graph.replay(inside, values)
     ends = [values[key] for key in (*boundary, *plain)]
     trunk = keras.Model(graph.inputs, ends, name=f"{model.name}_trunk")
@@ -280,7 +173,7 @@ def cut(
     )
 
 
-def _all_dense(calls: list[_Call], who: Sequence[int]) -> bool:
+def _all_dense(calls: list[Call], who: Sequence[int]) -> bool:
     """Whether each of some branches leaves a tensor by one `Dense` layer."""
     branches = sorted(branch for call in calls for branch in call.needed_by)
     return branches == list(who) and all(
@@ -303,7 +196,7 @@ def _activated(layer: keras.layers.Dense, tensor: Any) -> Any:
     return keras.layers.Activation(layer.activation, dtype=layer.dtype_policy)(tensor)
 
 
-def _mark(calls: list[_Call], branch_of: dict[int, set[int]]) -> None:
+def _mark(calls: list[Call], branch_of: dict[int, set[int]]) -> None:
     """Writes down for each call which branches depend on it."""
     needed = {key: frozenset(who) for key, who in branch_of.items()}
     for call in reversed(calls):
@@ -313,53 +206,100 @@ def _mark(calls: list[_Call], branch_of: dict[int, set[int]]) -> None:
             needed[key] = needed.get(key, nobody) | call.needed_by
 
 
-def _trained(calls: list[_Call]) -> set[int]:
-    """The tensors that depend on a trainable variable of these calls."""
+def _in_two(calls: Sequence[Call], alone: bool) -> tuple[list[Call], list[Call]]:
+    """The calls of the trunk, and the others, in order."""
+    inside = {
+        id(call)
+        for call in calls
+        if len(call.needed_by) > 1 or (alone and call.needed_by)
+    }
+    trunk = [call for call in calls if id(call) in inside]
+    inside.update(_with_shared_weights(calls, inside, _trained(trunk)))
+    return (
+        [call for call in calls if id(call) in inside],
+        [call for call in calls if id(call) not in inside],
+    )
+
+
+def _with_shared_weights(
+    calls: Sequence[Call], inside: set[int], trained: set[int]
+) -> set[int]:
+    """The calls of single branches that share their weights with others.
+
+    But not behind trained tensors, whether shared, where the branches part, or of
+    one branch alone, whose layers no other branch has to do with.
+    """
+    several = _called_by_several(calls)
+    barred: set[int] = set()  # weights with a call that must stay outside
+    while True:
+        before = len(barred)
+        found: dict[int, Call] = {}  # tensors, by what may come inside
+        own = set(trained)  # tensors that it must not be behind
+        for call in calls:
+            if id(call) in inside or not call.needed_by:
+                continue
+            if own.isdisjoint(call.inputs) and call.weights <= several - barred:
+                found.update(dict.fromkeys(call.outputs, call))
+            else:
+                barred |= call.weights
+                own.update(call.outputs)
+        if len(barred) == before:
+            break
+    chosen: set[int] = set()
+    needed = {key for call in found.values() if call.weights for key in call.outputs}
+    for call in reversed(calls):
+        if not needed.isdisjoint(call.outputs) and call.outputs[0] in found:
+            chosen.add(id(call))
+            needed.update(call.inputs)
+    return chosen
+
+
+def _called_by_several(calls: Sequence[Call]) -> set[int]:
+    """The ids of the weights that more than one branch depends on."""
+    users: dict[int, set[int]] = {}
+    for call in calls:
+        for weight in call.weights:
+            users.setdefault(weight, set()).update(call.needed_by)
+    return {weight for weight, who in users.items() if len(who) > 1}
+
+
+def _trained(calls: Sequence[Call]) -> set[int]:
+    """The floating tensors that depend on a trainable variable of these calls."""
     trained: set[int] = set()
     for call in calls:
-        own = getattr(call.operation, "trainable_variables", ())
-        if own or any(key in trained for key in call.inputs):
-            trained.update(call.outputs)
+        if call.weights or any(key in trained for key in call.inputs):
+            trained.update(
+                key
+                for key, floating in zip(call.outputs, call.floating, strict=True)
+                if floating
+            )
     return trained
 
 
-def _nothing_shared(model: keras.Model, names: Sequence[str], frozen: bool) -> None:
-    raise ValueError(
-        f"`balancer` needs trainable layers that the branches {list(names)} share. "
-        + (
-            f"In the model {model.name!r} all that they share is frozen: a gradient "
-            "that reaches no parameter needs no balance. Leave `balancer` out, or "
-            "set `trainable = True` before building the training model."
-            if frozen
-            else f"In the model {model.name!r} each branch has layers of its own only "
-            "(or one subclassed layer makes several outputs, and hides what they "
-            "share). Leave `balancer` out and balance with a weighter."
+def _nothing_shared(
+    model: keras.Model, names: Sequence[str], frozen: bool, behind: set[int]
+) -> None:
+    if frozen:
+        why = (
+            "all that they share is frozen: a gradient that reaches no parameter needs "
+            "no balance. Leave `balancer` out, or set `trainable = True` before "
+            "building or compiling the training model."
         )
+    elif behind:
+        why = (
+            "they share layers only behind layers of their own, where their gradients "
+            "aren't comparable. Leave `balancer` out and balance with a weighter."
+        )
+    else:
+        why = (
+            "each branch has layers of its own only (or one subclassed layer makes "
+            "several outputs, and hides what they share). Leave `balancer` out and "
+            "balance with a weighter."
+        )
+    raise ValueError(
+        f"`balancer` needs trainable layers that the branches {list(names)} share. In "
+        f"the model {model.name!r} {why}"
     )
-
-
-def _takes_training(operation: Any) -> bool:
-    return "training" in inspect.signature(operation.call).parameters
-
-
-def _has_parts(operation: Any, args: Any) -> bool:
-    """Whether it is a nested functional model with several outputs."""
-    return (
-        isinstance(operation, keras.Model)
-        and not isinstance(operation, keras.Sequential)
-        and is_functional(operation)
-        and len(operation.outputs) > 1
-        and len(args) == 1
-        and len(_tensors(args[0])) == len(operation.inputs)
-    )
-
-
-def _tensors(structure: Any) -> list[Any]:
-    return [
-        leaf
-        for leaf in keras.tree.flatten(structure)
-        if isinstance(leaf, keras.KerasTensor)
-    ]
 
 
 def _like(tensor: Any) -> Any:

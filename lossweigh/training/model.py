@@ -148,8 +148,9 @@ class TrainingModel(keras.Model):
                 `auto_scale_loss`, as in Keras.
 
         Raises:
-            ValueError: If `loss` or `loss_weights` is given, or the optimizer keeps
-                moving averages and there is a balancer.
+            ValueError: If `loss` or `loss_weights` is given, or there is a balancer
+                and the optimizer keeps moving averages, or all shared layers have
+                been frozen.
             KeyError: If a metric is given for an output without a loss.
         """
         if loss is not None and loss is not ignoreLoss:
@@ -182,6 +183,8 @@ class TrainingModel(keras.Model):
                 < len(self.output[output].shape) - layer.is_sparse
             ],
         )
+        if self._wiring.balanced is not None:
+            self._wiring.balanced.cut_anew()  # layers were frozen or thawed since
         optimizer = keras.optimizers.get(optimizer)
         own = [] if self.balancer is None else self.balancer.trainable_variables
         if own:

@@ -121,6 +121,34 @@ def one_head_layer():
     return keras.Model(x, {"z": layers.Identity(name="z")(z), "b": dense(2, "b")(b)})
 
 
+def siamese():
+    """One layer, on a tensor of its own for each branch."""
+    x = keras.Input((6,), name="x")
+    first, last = dense(4), dense(8, "last")
+    one, other = last(first(x[:, :3])), last(first(2.0 * x[:, 3:]))
+    return keras.Model(x, {"z": dense(2, "z")(one), "b": dense(2, "b")(other)})
+
+
+def siamese_partly():
+    """One layer, on a tensor for both branches and on one for the first alone."""
+    x = keras.Input((6,), name="x")
+    last = dense(8, "last")
+    one, other = last(x[:, :3]), last(x[:, 3:])
+    z = dense(2, "z")(layers.Concatenate()([one, dense(4)(other)]))
+    return keras.Model(x, {"z": z, "b": dense(2, "b")(one)})
+
+
+def indices():
+    """Both branches also take whole numbers, through which no gradient comes."""
+    x = keras.Input((6,), name="x")
+    hidden = dense(8, "last")(x)
+    largest = ops.argmax(hidden, axis=-1)
+    outputs = {
+        name: dense(2, name)(hidden + layers.Embedding(8, 8)(largest)) for name in "zb"
+    }
+    return keras.Model(x, outputs)
+
+
 NETS = {
     net.__name__: net
     for net in (
@@ -132,6 +160,9 @@ NETS = {
         shared_output,
         untrained,
         one_head_layer,
+        siamese,
+        siamese_partly,
+        indices,
     )
 }
 

@@ -33,6 +33,7 @@ def in_plain_training(net):
 
 # Keras says so of an output without a loss, and so do we.
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.filterwarnings("ignore:No two branches take")
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("net", NETS)
 def test_the_trunk_gets_the_weighted_sum(net, level):
@@ -52,7 +53,9 @@ def test_the_trunk_gets_the_weighted_sum(net, level):
         )
 
 
-@pytest.mark.parametrize("net", ["plain", "nested", "partly"])
+@pytest.mark.parametrize(
+    "net", ["plain", "nested", "partly", "siamese", "siamese_partly"]
+)
 def test_weights_at_the_parameters_are_the_exact_ones(net):
     """The Gramian of the gradients of the shared parameters, by K separate passes."""
     model, x, y, alone, _ = in_plain_training(net)
@@ -107,6 +110,87 @@ def test_equal_weights_are_plain_training(level):
     assert balanced["z_balance"] == [1.0, 1.0, 1.0]
     for one, other in zip(weights, of_balanced, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Penalty(layers.Layer):
+    """Adds a loss of its own, as a variational layer does."""
+
+    def call(self, inputs):
+        self.add_loss(ops.mean(ops.square(inputs)))
+        return inputs
+
+
+def penalised(in_head=True):
+    """Losses of layers of the trunk: in it, in a model inside of it; and of a head."""
+    inner = keras.Input((8,))
+    active = layers.Dense(8, activity_regularizer=keras.regularizers.L2(0.5))
+    nested = keras.Model(inner, active(inner))
+    x = keras.Input((6,), name="x")
+    hidden = Penalty()(nested(layers.Dense(8, activation="tanh")(x)))
+    z = layers.Dense(2, name="z")(Penalty()(hidden) if in_head else hidden)
+    return keras.Model(x, {"z": z, "b": layers.Dense(2, name="b")(hidden)})
+
+
+def remembering():
+    """A trunk whose state is in no layer's list of variables."""
+    x = keras.Input(batch_shape=(8, 5, 6), name="x")
+    hidden = layers.LSTM(4, return_sequences=True, stateful=True)(x)
+    hidden = layers.GlobalAveragePooling1D()(hidden)
+    return keras.Model(x, {name: layers.Dense(2, name=name)(hidden) for name in "zb"})
+
+
+# Keras on torch fails on a stateful layer, and forgets its state on JAX.
+@pytest.mark.parametrize(
+    "net", [penalised, *([remembering] if BACKEND == "tensorflow" else [])]
+)
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_shared_layers_do_besides(net, level):
+    """Their own losses are trained and logged as they are, and their state moves."""
+    model = net()
+    x, y = data(model)
+    start = [ops.convert_to_numpy(v) for v in model.weights]
+    runs = []
+    for balancer in (None, Equal(**LEVELS[level])):
+        for variable, value in zip(model.weights, start, strict=True):
+            variable.assign(value)
+        for layer in model.layers:
+            if getattr(layer, "stateful", False):
+                layer.reset_state()
+        training = train(model, y, balancer, optimizer=keras.optimizers.SGD(0.1))
+        fitted = training.fit(x, y, batch_size=8, epochs=5, verbose=0, shuffle=False)
+        logs = fitted.history["loss"]
+        logs += [training.test_on_batch(x, y, return_dict=True)["loss"]]
+        runs.append((np.array(logs, dtype="float32"), model.get_weights()))
+    (logs, weights), (of_balanced, balanced) = runs
+    assert len(set(logs)) == len(logs)
+    np.testing.assert_allclose(of_balanced, logs, rtol=1e-5)
+    for one, other in zip(weights, balanced, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+@pytest.mark.parametrize("level", ["parameters / 3", "calibrated"])
+def test_the_losses_of_shared_layers_are_not_balanced(level):
+    """With weights of 0 they are all that the trunk is trained by."""
+
+    class Nothing(lw.Balancer):
+        def solve(self, gramian, present=None):
+            return ops.zeros((gramian.shape[0],), dtype="float32")
+
+    model = penalised(in_head=False)
+    x, y = data(model)
+    optimizer = keras.optimizers.SGD
+    training = train(model, y, Nothing(**LEVELS[level]), optimizer=optimizer(0.1))
+    layer, start = model.layers[1], model.get_weights()
+    for _ in range(4):
+        training.train_on_batch(x, y)
+    moved = layer.get_weights()[0]
+    model.set_weights(start)
+    training = train(model, y, None, [1e-7, 1e-7], optimizer=optimizer(0.1))
+    for _ in range(4):
+        training.train_on_batch(x, y)
+    assert not np.allclose(moved, start[0], atol=1e-3)
+    np.testing.assert_allclose(moved, layer.get_weights()[0], atol=1e-6)
 
 
 def test_masks_pass_the_boundary():

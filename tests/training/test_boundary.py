@@ -4,7 +4,7 @@ import warnings
 
 import keras
 import pytest
-from balanced_nets import NETS, data, dense, plain, train
+from balanced_nets import LEVELS, NETS, Equal, data, dense, plain, step, train
 from keras import layers
 
 import lossweigh as lw
@@ -19,9 +19,13 @@ EXPECTED = {
     "shared_output": {"z": "zb"},
     "untrained": {"last": "zb"},
     "one_head_layer": {"last": "zb"},
+    "siamese": {"last": "zb"},
+    "siamese_partly": {"last": "zb"},
+    "indices": {"last": "zb"},
 }
 
 
+@pytest.mark.filterwarnings("ignore:No two branches take")
 @pytest.mark.parametrize("net", NETS)
 def test_it_is_found(net):
     model = NETS[net]()
@@ -93,7 +97,7 @@ def test_branches_that_part_inside_a_layer(level):
         training = train(model, y, lw.UPGrad(level=level))
     said = [str(one.message) for one in caught if "No two branches" in str(one.message)]
     assert len(said) == (level != "parameters")
-    assert all("inside of ['tower']" in text for text in said)
+    assert all("shared tensor: ['tower'] makes" in text for text in said)
     assert training.boundary == {"tower": ["z", "b"]}
 
 
@@ -146,14 +150,83 @@ def test_a_model_that_does_not_show_its_layers():
         lw.build_training_model(model, {"z": "mse", "b": "mse"}, balancer=lw.MGDA())
 
 
-def test_an_activity_regularizer_at_the_parameters():
+@pytest.mark.parametrize("shared", [[], (), 3, [3], None])
+def test_shared_must_be_names(shared):
+    def build():
+        losses = {"z": "mse", "b": "mse"}
+        lw.build_training_model(plain(), losses, balancer=lw.MGDA(), shared=shared)
+
+    if shared is None:
+        build()
+        return
+    with pytest.raises(TypeError, match="`shared` must be the name of a layer or a l"):
+        build()
+
+
+def test_shared_layers_behind_layers_of_a_branch():
+    """They aren't balanced, and it isn't said that there are none."""
     x = keras.Input((6,), name="x")
-    hidden = layers.Dense(4, activity_regularizer="l2", name="active")(x)
+    last = dense(8, "last")
+    one, other = last(dense(4)(x)), last(dense(4)(x))
+    model = keras.Model(x, {"z": dense(2, "z")(one), "b": dense(2, "b")(other)})
+    with pytest.raises(
+        ValueError, match="share layers only behind layers of their own"
+    ):
+        lw.build_training_model(model, ["mse", "mse"], balancer=lw.MGDA())
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_layers_thawed_after_the_model_is_built(level):
+    """The recipe of fine-tuning: freeze, build, train, thaw, compile, train."""
+    x = keras.Input((6,), name="x")
+    low = dense(8, "low")
+    low.trainable = False
+    high = dense(8, "high")(low(x))
+    both = layers.Concatenate()([low.output, high])
+    model = keras.Model(x, {"z": dense(2, "z")(both), "b": dense(2, "b")(high)})
+    x, y = data(model)
+    start = model.get_weights()
+    moved = []
+    for balancer in (None, Equal(**LEVELS[level])):
+        low.trainable = False
+        model.set_weights(start)
+        training = train(model, y, balancer)
+        if balancer is not None:
+            assert training.boundary == {"high": ["z", "b"]}
+        training.train_on_batch(x, y)
+        low.trainable = True
+        training.compile(keras.optimizers.SGD(0.1))
+        training.train_on_batch(x, y)
+        moved.append(model.get_weights())
+    assert training.boundary == {"low": ["z"], "high": ["z", "b"]}
+    assert abs(moved[0][0] - start[0]).max() > 1e-3
+    for one, other in zip(*moved, strict=True):
+        assert abs(one - other).max() < 2e-6
+    for layer in model.layers[:3]:
+        layer.trainable = False
+    with pytest.raises(ValueError, match="all that they share is frozen"):
+        training.compile("sgd")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_shared_layer_that_assigns_its_weights(level):
+    """On JAX Keras drops what it assigns, in plain training too."""
+    x = keras.Input((6,), name="x")
+    hidden = layers.SpectralNormalization(dense(8))(x)
     model = keras.Model(x, {"z": dense(2, "z")(hidden), "b": dense(2, "b")(hidden)})
-    losses = {"z": "mse", "b": "mse"}
-    with pytest.raises(ValueError, match=r"activity regularizer .* \['active'\]"):
-        lw.build_training_model(model, losses, balancer=lw.MGDA(level="parameters"))
-    lw.build_training_model(model, losses, balancer=lw.MGDA())
+    x, y = data(model)
+    if level != "representation" and keras.backend.backend() != "jax":
+        with pytest.raises(ValueError, match="leave their trainable weights to the op"):
+            step(model, x, y, Equal(**LEVELS[level]))
+        return
+    start = [keras.ops.convert_to_numpy(v) for v in model.weights]
+    lost = []
+    for balancer in (None, Equal(**LEVELS[level])):
+        for variable, value in zip(model.weights, start, strict=True):
+            variable.assign(value)
+        lost.append(step(model, x, y, balancer)[0])
+    for one, other in zip(*lost, strict=True):
+        assert abs(one - other).max() < 2e-6
 
 
 @pytest.mark.parametrize("balancer", ["UPGrad", lw.UPGrad, lw.LossWeighter()])
