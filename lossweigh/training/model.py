@@ -27,6 +27,7 @@ from lossweigh.training.data import (
 from lossweigh.training.end_of_epoch import CollapseWarning, EndOfEpoch
 from lossweigh.training.ignore_loss import ignoreLoss
 from lossweigh.training.logs import BranchLogs
+from lossweigh.training.loss_scaling import scaled_in_float16
 from lossweigh.training.refreshing import two_programs, unwrapped
 from lossweigh.training.structure import may_mask, named_outputs
 from lossweigh.training.wiring import WEIGHTED_LOSS, read
@@ -145,7 +146,9 @@ class TrainingModel(keras.Model):
                 `{"label": ["accuracy"]}`; for one output also a list.
             weighted_metrics: Likewise, weighted by the sample weights.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile` and
-                `auto_scale_loss`, as in Keras.
+                `auto_scale_loss`, as in Keras: where the prediction model or a layer
+                of it is `"mixed_float16"`, the optimizer is wrapped in a
+                `LossScaleOptimizer` by default.
 
         Raises:
             ValueError: If `loss` or `loss_weights` is given, or there is a balancer
@@ -186,6 +189,8 @@ class TrainingModel(keras.Model):
         if self._wiring.balanced is not None:
             self._wiring.balanced.cut_anew()  # layers were frozen or thawed since
         optimizer = keras.optimizers.get(optimizer)
+        if kwargs.get("auto_scale_loss", True):
+            optimizer = scaled_in_float16(optimizer, self.prediction_model)
         own = [] if self.balancer is None else self.balancer.trainable_variables
         if own:
             check_optimizer(optimizer)

@@ -142,6 +142,72 @@ def test_targets_keep_their_precision(policy):
     assert values.mean() > predicted["far"].astype("float32").mean()
 
 
+@pytest.mark.parametrize("where", ["the model", "a layer", "a model inside"])
+@pytest.mark.parametrize("balancer", [None, lw.PCGrad])
+def test_the_loss_is_scaled_in_float16(policy, where, balancer, tmp_path):
+    """As Keras does by itself, so that gradients don't vanish."""
+    if where != "the model":
+        keras.config.set_dtype_policy("float32")
+    x = keras.Input((4,), name="x")
+    hidden = layers.Dense(6, dtype=policy)
+    if where == "a model inside":
+        inner = keras.Input((4,))
+        hidden = keras.Model(inner, hidden(inner))
+    heads = {name: layers.Dense(1)(hidden(x)) for name in ("far", "near")}
+    model = keras.Model(x, heads)
+    keras.config.set_dtype_policy("float32")
+    kind = keras.optimizers.LossScaleOptimizer
+
+    def compiled(optimizer="sgd", **compiling):
+        training = lw.build_training_model(
+            model, dict.fromkeys(heads, "mse"), None, balancer and balancer()
+        )
+        training.compile(optimizer, **compiling)
+        return training
+
+    training = compiled()
+    assert isinstance(training.optimizer, kind) == (policy == "mixed_float16")
+    training.fit(X, dict.fromkeys(heads, np.zeros((len(X), 1))), verbose=0)
+    training.save(tmp_path / "training.keras")
+    loaded = keras.models.load_model(tmp_path / "training.keras").optimizer
+    assert type(loaded) is type(training.optimizer)
+    if policy == "mixed_float16":
+        assert not isinstance(loaded.inner_optimizer, kind)
+    assert not isinstance(compiled(auto_scale_loss=False).optimizer, kind)
+    by_hand = kind(keras.optimizers.SGD())
+    assert compiled(by_hand).optimizer is by_hand
+
+
+@pytest.mark.parametrize("balancer", [None, lw.UPGrad, lw.PCGrad])
+def test_small_gradients_arrive_in_float16(balancer):
+    """Below 1e-9, in the layers that the branches share: float16 ends at 6e-8."""
+    moved = []
+    for policy in ("float32", "mixed_float16"):
+        keras.utils.set_random_seed(0)
+        x = keras.Input((4,), name="x")
+        shared = layers.Dense(8, dtype=policy)
+        hidden = shared(x)
+        heads = {}
+        for name in ("far", "near"):
+            small = {"kernel_initializer": keras.initializers.Constant(1e-3)}
+            own = layers.Dense(8, dtype=policy, **small)(hidden)
+            heads[name] = layers.Dense(1, **small)(own)
+        training = lw.build_training_model(
+            keras.Model(x, heads),
+            dict.fromkeys(heads, "mse"),
+            lw.FixedWeights(),
+            balancer and balancer(),
+        )
+        training.compile(keras.optimizers.SGD(1e6))
+        before = shared.get_weights()[0]
+        rows = np.random.default_rng(0).normal(size=(256, 4)).astype("float32")
+        training.train_on_batch(rows, dict.fromkeys(heads, 1e-2 * rows[:, :1]))
+        moved.append(shared.get_weights()[0] - before)
+    scale = abs(moved[0]).max()
+    assert scale > 0
+    np.testing.assert_allclose(moved[1], moved[0], atol=0.1 * scale)
+
+
 def test_padded_steps_are_skipped_in_low_precision(policy):
     x, y = arrays(steps=(5,))
     training = fixed(sequences(), metrics={"zeta": ["mae"]})

@@ -1,0 +1,36 @@
+"""Loss scaling where a model computes in float16."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+
+def scaled_in_float16(optimizer: Any, model: keras.Model) -> Any:
+    """The optimizer, which scales the loss if the model computes in float16.
+
+    `keras.Model.compile` looks at its own policy, as it was when the model was made:
+    a training model's is float32, and that of a model that was loaded is whatever is
+    set in the program that loads it. So this looks at the layers too.
+
+    Args:
+        optimizer: A Keras optimizer.
+        model: The prediction model.
+    """
+    if optimizer is None or isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return optimizer
+    if all(layer.dtype_policy.name != "mixed_float16" for layer in _all(model)):
+        return optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
+
+
+def _all(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """A model, its layers, and those of the models among them."""
+    yield model
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _all(layer)
+        else:
+            yield layer
