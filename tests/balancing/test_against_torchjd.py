@@ -93,8 +93,8 @@ def draw_as_torchjd(num, generator_seed, others):
 
 def test_pcgrad():
     weighting = aggregation.PCGradWeighting()
-    cases = list(drawn(NUMBER, sizes=(2, 5, 8)))
-    for num in (2, 5, 8):
+    cases = list(drawn(NUMBER, sizes=(2, 5, 16)))
+    for num in (2, 5, 16):
         jacobians = [case for case in cases if len(case) == num]
         draws = [draw_as_torchjd(num, i, False) for i in range(len(jacobians))]
         found, _ = walk(
@@ -116,8 +116,8 @@ def test_grad_vac():
     moves towards 0 with these, ours waits.
     """
     kinds = ["plain", "conflicting", "deficient", "lengths"]
-    cases = list(drawn(NUMBER, sizes=(2, 5, 8), kinds=kinds, log_scale=3))
-    for num in (2, 5, 8):
+    cases = list(drawn(NUMBER, sizes=(2, 5, 16), kinds=kinds))
+    for num in (2, 5, 16):
         jacobians = [case for case in cases if len(case) == num]
         weighting = aggregation.GradVacWeighting(beta=0.5, eps=0.0)
         draws = [draw_as_torchjd(num, i, True) for i in range(len(jacobians))]
@@ -235,7 +235,7 @@ def test_fair_grad(alpha):
     weighting = aggregation.FairGradWeighting(alpha=alpha)
     kinds = ["plain", "conflicting", "lengths"]
     compared = 0
-    for jacobian in drawn(NUMBER // 2, sizes=(2, 5), kinds=kinds, log_scale=0):
+    for jacobian in drawn(NUMBER, sizes=(2, 5, 16), kinds=kinds, log_scale=0):
         jacobian = jacobian / np.linalg.norm(jacobian)
         gramian = jacobian @ jacobian.T
         expected = weights_of(weighting, jacobian)
@@ -244,7 +244,7 @@ def test_fair_grad(alpha):
             compared += 1
             weights = solve("FairGrad", gramian, alpha=alpha)
             assert_same_direction(jacobian, weights, expected)
-    assert compared > 0.9 * NUMBER // 2
+    assert compared > 0.95 * NUMBER
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="ECOS has no build for it")
@@ -258,7 +258,7 @@ def test_nash_mtl():
     """
     kinds = ["plain", "conflicting", "lengths"]
     compared = 0
-    for jacobian in drawn(NUMBER, sizes=(2, 5, 16), kinds=kinds, log_scale=0):
+    for jacobian in drawn(NUMBER * 7 // 5, sizes=(2, 5, 16), kinds=kinds, log_scale=0):
         jacobian = jacobian / np.linalg.norm(jacobian @ jacobian.T) ** 0.5
         gramian = jacobian @ jacobian.T
         weighting = aggregation.NashMTL(len(jacobian), max_norm=0.0).weighting
@@ -268,4 +268,4 @@ def test_nash_mtl():
             weights = solve("NashMTL", gramian)
             assert_same_direction(jacobian, weights, expected)
             np.testing.assert_allclose(weights, expected, rtol=1e-2)
-    assert compared > 0.7 * NUMBER
+    assert compared >= NUMBER
