@@ -43,10 +43,10 @@ class BalancedModel(keras.layers.Layer):
         for `Messenger`.
     """
 
-    # The cut, the order of the outputs, the branches' outputs; and the ids of the
-    # variables that were trained when it was made.
-    _parts: tuple[Cut, list[int], list[int]]
-    _trained: set[int] | None = None
+    _trained: set[int] | None = None  # the ids of what was trained when it was cut
+    _cut: Cut | None = None
+    _refused: ValueError | None = None
+    _loaded = False
 
     def __init__(
         self,
@@ -68,7 +68,19 @@ class BalancedModel(keras.layers.Layer):
         self.shared = None if shared is None else list(shared)
 
     def build(self, input_shape: Any) -> None:
+        model = self.prediction_model
+        structure = model.compute_output_spec(symbolic_inputs(model))
+        flat = [id(tensor) for tensor in keras.tree.flatten(structure)]
+        named = named_outputs(model, structure)
+        # The flat outputs that a call gives, of those that the heads give.
+        self._order = tuple(flat.index(id(tensor)) for tensor in named.values())
+        places = dict(zip(named, self._order, strict=True))
+        self._of_branches = tuple(
+            tuple(places[name] for name in names) for names in self.outputs
+        )
         self.cut_anew()
+        self.supports_masking = may_mask(model)  # else each output is looked at
+        self._masks_of = masks_of if self.supports_masking else no_masks
         if not self.balancer.built:
             self.balancer.build(len(self.branches))
         self.built = True
@@ -78,32 +90,30 @@ class BalancedModel(keras.layers.Layer):
 
         Raises:
             ValueError: If no trainable layer is shared, or any other reason of `cut`.
+                Of a model that was saved with its layers frozen only its training
+                is refused, or it couldn't be loaded.
         """
-        model = self.prediction_model
-        trained = {id(variable) for variable in model.trainable_variables}
+        trained = {id(variable) for variable in self.prediction_model.trainable_weights}
         if self._trained == trained:
             return
-        structure = model.compute_output_spec(symbolic_inputs(model))
-        flat = [id(tensor) for tensor in keras.tree.flatten(structure)]
-        named = named_outputs(model, structure)
-        order = [flat.index(id(tensor)) for tensor in named.values()]
-        places = dict(zip(named, order, strict=True))
-        parts = cut(
-            model,
-            [[places[name] for name in names] for names in self.outputs],
-            self.branches,
-            self.shared,
-            by_dense=functools.partial(passes.takes_products, self.balancer),
-        )
+        try:
+            parts = cut(
+                self.prediction_model,
+                self._of_branches,
+                self.branches,
+                self.shared,
+                by_dense=functools.partial(passes.takes_products, self.balancer),
+            )
+        except ValueError as error:
+            if not self._loaded or self._cut is not None:
+                raise
+            self._refused = error
+            return
         if self.balancer.level != "representation":
             self._check_exact()
         if self.balancer.level != "parameters":
             _warn_of_right_angles(parts)
-        # The flat outputs that a call gives, of those that the heads give.
-        self._parts = parts, order, [places[n] for names in self.outputs for n in names]
-        self._trained = trained
-        self.supports_masking = may_mask(model)  # else each output is looked at
-        self._masks_of = masks_of if self.supports_masking else no_masks
+        self._cut, self._trained = parts, trained
 
     def _check_exact(self) -> None:
         level = self.balancer.level
@@ -118,15 +128,19 @@ class BalancedModel(keras.layers.Layer):
     @property
     def cut(self) -> Cut:
         """The prediction model in two, where it is balanced."""
-        return self._parts[0]
+        if self._cut is None:
+            raise self._refused or AttributeError("`cut` is there once it is built.")
+        return self._cut
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        parts, order, own = self._parts
+        order = self._order
         if not training:
             outputs = self.prediction_model(inputs, training=training)
             outputs = keras.tree.flatten(outputs)
+            own = [index for some in self._of_branches for index in some]
             outputs = [outputs[index] for index in (*order, *own)]
             return [*outputs, passes.messenger(self.balancer)]
+        parts = self.cut
         owners = parts.owners
         if self.balancer.level == "representation":
             made = self._run(parts.trunk, inputs, None)
@@ -193,7 +207,9 @@ class BalancedModel(keras.layers.Layer):
         config = dict(config)
         for key in ("prediction_model", "balancer"):
             config[key] = keras.saving.deserialize_keras_object(config[key])
-        return cls(**config)
+        layer = cls(**config)
+        layer._loaded = True
+        return layer
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")

@@ -208,6 +208,28 @@ def test_layers_thawed_after_the_model_is_built(level):
         training.compile("sgd")
 
 
+def test_a_model_that_was_saved_frozen(tmp_path):
+    """It can be loaded, and predicts; what can't be done is to train it so."""
+    model = plain()
+    x, y = data(model)
+    training = train(model, y, lw.UPGrad())
+    training.fit(x, y, verbose=0)
+    model.trainable = False
+    training.save(tmp_path / "training.keras")
+    loaded = keras.models.load_model(tmp_path / "training.keras")
+    expected, found = model.predict(x, verbose=0), loaded.predict(x, verbose=0)
+    for name, values in expected.items():
+        assert abs(found[name] - values).max() < 1e-6
+    loaded.evaluate(x, y, verbose=0)
+    for what in (lambda: loaded.fit(x, y, verbose=0), lambda: loaded.boundary):
+        with pytest.raises(ValueError, match="all that they share is frozen"):
+            what()
+    loaded.prediction_model.trainable = True
+    loaded.compile("sgd")
+    assert loaded.boundary == {"last": ["z", "b", "a"]}
+    loaded.fit(x, y, verbose=0)
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_shared_layer_that_assigns_its_weights(level):
     """On JAX Keras drops what it assigns, in plain training too."""
