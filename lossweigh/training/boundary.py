@@ -108,7 +108,8 @@ def cut(
     }
     places = {key: made_by[key].operation.name for key in boundary}
     if not boundary:
-        _nothing_shared(model, names, bool(inside), _called_by_several(outside))
+        frozen = any(getattr(call.operation, "weights", ()) for call in inside)
+        _nothing_shared(model, names, frozen, _called_by_several(outside))
     if shared is not None:
         unknown = [name for name in shared if name not in places.values()]
         if unknown:
