@@ -128,8 +128,7 @@ class Assignments(keras.StatelessScope):
     """A stateless scope that knows which variables were assigned, of all there are.
 
     A stateful RNN's state is among no layer's `variables`. `add_update`, which `assign`
-    calls in such a scope, isn't documented. `losses`, likewise, are those that layers
-    add when they are called.
+    calls in such a scope, isn't documented.
 
     Attributes:
         assigned: These variables, by their ids.
@@ -144,6 +143,17 @@ class Assignments(keras.StatelessScope):
     def add_update(self, update: Any) -> None:
         self.assigned[id(update[0])] = update[0]
         super().add_update(update)
+
+    def take_losses(self, model: keras.Model) -> list[Any]:
+        """The losses that a model's layers added in this scope, which forget them.
+
+        In a scope a layer knows its losses by their `id` alone (`_loss_ids`). Once
+        these are gone, another layer's loss may have the same, and would be counted
+        twice; `_clear_losses` is where layers forget.
+        """
+        losses = list(self.losses)
+        model._clear_losses()
+        return losses
 
 
 @contextlib.contextmanager

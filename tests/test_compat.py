@@ -125,3 +125,32 @@ def test_a_call_in_training_is_that_of_keras():
     assert len(seen) == 8
     assert len(frozen) == 3
     assert all(name.startswith("inside_") for name in frozen)
+
+
+def test_losses_that_were_taken_are_forgotten():
+    """Another layer's loss at the same address is that layer's alone."""
+    x = keras.Input((3,))
+    inner = keras.layers.ActivityRegularization(l2=1.0)
+    model = keras.Model(x, keras.layers.Activation("relu")(inner(x)))
+    outer = keras.layers.Layer()
+    both = keras.Sequential([model, outer])
+    with _compat.Assignments([]) as scope:
+        model.call(ops.ones((2, 3)))
+        losses = scope.take_losses(model)
+    assert [float(loss) for loss in losses] == [3.0]  # a sample's
+    with keras.StatelessScope(collect_losses=True):
+        outer.add_loss(losses[0])
+        assert [float(loss) for loss in both.losses] == [3.0]
+    assert not model.losses
+
+
+def test_assignments_are_known():
+    """Also of a variable that isn't any layer's."""
+    mine, other, kernel = (keras.Variable(0.0) for _ in range(3))
+    with _compat.Assignments([(kernel, 2.0)]) as scope:
+        mine.assign(kernel + 1.0)
+        mine.assign_add(1.0)
+        assert ops.convert_to_numpy(other + kernel) == 2.0
+    assert list(scope.assigned.values()) == [mine]
+    assert ops.convert_to_numpy(scope.get_current_value(mine)) == 4.0
+    assert float(ops.convert_to_numpy(mine)) == 0.0

@@ -216,11 +216,12 @@ def through(
         ]
         with _compat.Assignments(state) as scope:
             made = trunk.call(inputs, training=True)
+            losses = scope.take_losses(trunk)
         made = tuple(made) if isinstance(made, (list, tuple)) else (made,)
         moved[:] = scope.assigned.values()
         _check_assigned(balancer, moved)
         after = [scope.get_current_value(variable) for variable in moved]
-        return (*made, *scope.losses), (after, masks_of(made))
+        return (*made, *losses), (after, masks_of(made))
 
     def function(*given: Any) -> Any:
         kernels = given[number : number + len(dense)]
