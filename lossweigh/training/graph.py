@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Iterable
 from typing import Any
@@ -34,7 +35,7 @@ class Call:
     floating: list[bool]
     needed_by: frozenset[int] = frozenset()
 
-    @property
+    @functools.cached_property
     def weights(self) -> frozenset[int]:
         """The ids of the trainable variables of a layer."""
         return frozenset(
@@ -56,10 +57,7 @@ class Graph:
         self.outputs = self._read(model, self.inputs, training=None)
 
     def key(self, tensor: Any) -> int:
-        key = id(tensor)
-        while key in self._same:
-            key = self._same[key]
-        return key
+        return self._settled(id(tensor))
 
     def _read(
         self, model: keras.Model, inputs: Any, training: bool | None

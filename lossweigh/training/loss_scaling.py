@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
+
+from lossweigh.training.structure import every_layer
 
 
 def scaled_in_float16(optimizer: Any, model: keras.Model) -> Any:
@@ -21,16 +22,7 @@ def scaled_in_float16(optimizer: Any, model: keras.Model) -> Any:
     """
     if optimizer is None or isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return optimizer
-    if all(layer.dtype_policy.name != "mixed_float16" for layer in _all(model)):
+    layers = (model, *every_layer(model))
+    if all(layer.dtype_policy.name != "mixed_float16" for layer in layers):
         return optimizer
     return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
-
-
-def _all(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """A model, its layers, and those of the models among them."""
-    yield model
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _all(layer)
-        else:
-            yield layer

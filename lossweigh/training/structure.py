@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -123,11 +123,17 @@ def may_mask(model: keras.Model) -> bool:
     A nested model's symbolic outputs don't show their masks.
     """
     return any(
-        isinstance(layer, keras.layers.Masking)
-        or getattr(layer, "mask_zero", False)
-        or (isinstance(layer, keras.Model) and may_mask(layer))
-        for layer in model.layers
+        isinstance(layer, keras.layers.Masking) or getattr(layer, "mask_zero", False)
+        for layer in every_layer(model)
     )
+
+
+def every_layer(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """The layers of a model, and those of the models among them, at any depth."""
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from every_layer(layer)
 
 
 def _layer_names(model: keras.Model, number: int) -> list[str]:
