@@ -35,7 +35,8 @@ class GradDrop(Balancer):
     without, one sign for each element of each sample, and its leak is 0.
 
     Args:
-        seed: Optional int, for draws that can be repeated (within a backend).
+        seed: Optional int, makes the draws reproducible (within a backend).
+        level: `"representation"`, the only one that this method has.
         **kwargs: Passed to `Balancer`.
 
     Raises:
@@ -55,8 +56,14 @@ class GradDrop(Balancer):
     needs_angles = False
     needs_draws = True
 
-    def __init__(self, *, level: str = "representation", **kwargs: Any) -> None:
-        super().__init__(level=level, **kwargs)
+    def __init__(
+        self,
+        *,
+        seed: int | None = None,
+        level: str = "representation",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(seed=seed, level=level, **kwargs)
         if level != "representation":
             raise ValueError(
                 '`level` must be "representation" for GradDrop, which compares '

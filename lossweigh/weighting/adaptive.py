@@ -79,7 +79,7 @@ class DrawingWeighter(AdaptiveWeighter):
     that is resumed draws what it would have drawn.
 
     Args:
-        seed: Optional int, for draws that can be repeated.
+        seed: Optional int, makes the draws reproducible (within a backend).
         **kwargs: Passed to `Weighter`.
     """
 

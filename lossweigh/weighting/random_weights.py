@@ -21,7 +21,7 @@ class RandomWeights(DrawingWeighter):
     The weights sum to 1. In evaluation they are all `1 / K`.
 
     Args:
-        seed: Optional int, for weights that can be repeated (within a backend).
+        seed: Optional int, makes the draws reproducible (within a backend).
             A resumed training draws what an uninterrupted one would have drawn.
         **kwargs: Passed to `keras.layers.Layer`.
 

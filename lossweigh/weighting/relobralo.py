@@ -31,7 +31,7 @@ class ReLoBRaLo(DrawingWeighter):
         alpha: Float between 0 and 1.
         beta: Float between 0 and 1, the expectation of `rho`.
         temperature: Float greater than 0. Larger: more equal weights.
-        seed: Optional int, for draws that can be repeated (within a backend).
+        seed: Optional int, makes the draws reproducible (within a backend).
         **kwargs: Passed to `keras.layers.Layer`.
 
     Raises:
@@ -59,9 +59,10 @@ class ReLoBRaLo(DrawingWeighter):
         alpha: float = 0.95,
         beta: float = 0.99,
         temperature: float = 1.0,
+        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(seed=seed, **kwargs)
         self.alpha = _check.between("alpha", alpha, 0.0, 1.0)
         self.beta = _check.between("beta", beta, 0.0, 1.0)
         self.temperature = _check.positive("temperature", temperature)

@@ -34,7 +34,7 @@ class SumToOne(LearnedWeighter):
 
     Args:
         barrier: Float of at least 0; 0 collapses.
-        learning_rate: Float greater than 0, the own one of `s`.
+        learning_rate: Float greater than 0, of `s`; the optimizer's doesn't act on it.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Raises:
@@ -48,8 +48,10 @@ class SumToOne(LearnedWeighter):
         [2.]
     """
 
-    def __init__(self, *, barrier: float = 0.5, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self, *, barrier: float = 0.5, learning_rate: float = 0.02, **kwargs: Any
+    ) -> None:
+        super().__init__(learning_rate=learning_rate, **kwargs)
         self.barrier = _check.not_negative("barrier", barrier)
 
     def weights_of(self, parameters: Any) -> Any:
