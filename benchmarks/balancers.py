@@ -24,9 +24,10 @@ import time
 import warnings
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import balancers_page
+import data_files
 import keras
 import numpy as np
 from keras import layers
@@ -61,8 +62,9 @@ def arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    data = ROOT.parent / "shared" / "data" / "bccd_wbc_96x128.npz"
-    parser.add_argument("--data", type=Path, default=data, help="the images")
+    parser.add_argument(
+        "--data", type=Path, default=data_files.CELLS, help="the images"
+    )
     parser.add_argument("--seeds", type=int, default=FOLDS, help=f"up to {FOLDS}")
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="only these")
     lines = Path(__file__).with_suffix(".jsonl")
@@ -80,7 +82,7 @@ def arguments():
 
 def load(path, seed):
     """Images to train on, in all four mirrorings, and those of fold `seed`."""
-    with np.load(path) as archive:
+    with np.load(data_files.need(path, data_files.ABOUT_CELLS)) as archive:
         x, box, y = (archive[key] for key in ("x", "box", "y"))
     order = np.random.default_rng(0).permutation(len(x))
     test = order[seed::FOLDS]
@@ -205,7 +207,7 @@ def main():
     if not table.seeds:
         print("No page: no seed has run for all rows.")
         return
-    with np.load(options.data) as archive:
+    with np.load(data_files.need(options.data, data_files.ABOUT_CELLS)) as archive:
         types = np.bincount(archive["y"])
     settings = {"types": types, "rate": RATE, "batch": BATCH, "epochs": EPOCHS}
     text = balancers_page.page(table, **settings)

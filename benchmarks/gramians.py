@@ -28,9 +28,10 @@ import os
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import balancers
+import data_files
 import keras
 import numpy as np
 from keras import layers, ops
@@ -48,8 +49,9 @@ def arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    data = balancers.ROOT.parent / "shared" / "data" / "bccd_wbc_96x128.npz"
-    parser.add_argument("--data", type=Path, default=data, help="the images")
+    parser.add_argument(
+        "--data", type=Path, default=data_files.CELLS, help="the images"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400, help="of each training")
     parser.add_argument("--every", type=int, default=25, help="exact passes")

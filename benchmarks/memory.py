@@ -50,7 +50,7 @@ def arguments():
 
 def train(num_heads, method, options):
     """Trains for a few steps; prints the largest size of this process, in bytes."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
     import numpy as np
 

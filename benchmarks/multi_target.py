@@ -21,8 +21,9 @@ import time
 import warnings
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import data_files
 import keras
 import numpy as np
 
@@ -66,8 +67,9 @@ def arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    folder = ROOT.parent / "shared" / "data" / "multi_target"
-    parser.add_argument("--data", type=Path, default=folder, help="with *.arff")
+    parser.add_argument(
+        "--data", type=Path, default=data_files.MULTI_TARGET, help="with *.arff"
+    )
     page = ROOT / "docs" / "methods" / "multi-target-table.md"
     parser.add_argument("--out", type=Path, default=page, help="the Markdown file")
     parser.add_argument("--results", type=Path, help="keep the errors here (JSON)")
@@ -88,7 +90,8 @@ def read_arff(path):
 
 def load(folder, name):
     """Parts `train`, `validation`, `test`, each `(x, y)`, standardised."""
-    table = read_arff(folder / f"{name}.arff")
+    path = data_files.need(folder / f"{name}.arff", data_files.ABOUT_MULTI_TARGET)
+    table = read_arff(path)
     order = np.random.default_rng(0).permutation(len(table))
     table = table[order]
     cuts = [round(0.6 * len(table)), round(0.8 * len(table))]

@@ -189,14 +189,25 @@ def test_aligned_mtl(preferred):
 
 
 def test_config():
+    """Where gradients are opposite there is no direction that they agree on. Ours
+    gives nothing then; TorchJD gives the rounding of its pseudo-inverse, scaled to
+    unit length, which differs from one processor to another.
+    """
     aggregator = aggregation.ConFIG()
+    opposite = 0
     for jacobian in drawn(NUMBER):
-        expected = aggregator(torch.tensor(jacobian)).numpy()
         weights = solve("ConFIG", jacobian @ jacobian.T)
-        error = np.linalg.norm(weights @ jacobian - expected)
-        # Opposite gradients: nothing but TorchJD's own rounding.
-        size = parts(jacobian, weights) + 1e-4 * np.linalg.norm(jacobian)
-        assert error < 1e-3 * size
+        lengths = np.linalg.norm(jacobian, axis=1, keepdims=True)
+        units = jacobian / np.where(lengths > 0, lengths, 1.0)
+        agreed = np.linalg.pinv(units, rcond=1e-9) @ (lengths[:, 0] > 0)
+        if np.linalg.norm(agreed) < 1e-9:
+            opposite += 1
+            assert not weights.any()
+        else:
+            expected = aggregator(torch.tensor(jacobian)).numpy()
+            error = np.linalg.norm(weights @ jacobian - expected)
+            assert error < 1e-3 * parts(jacobian, weights)
+    assert 0 < opposite < 0.1 * NUMBER
 
 
 def test_grad_drop():

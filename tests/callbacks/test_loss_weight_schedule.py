@@ -8,6 +8,8 @@ from keras import layers
 import lossweigh as lw
 from lossweigh.callbacks import LossWeightSchedule
 
+pytestmark = pytest.mark.compiled
+
 ROWS, BATCH = 12, 4
 X = np.random.default_rng(0).normal(size=(ROWS, 3)).astype("float32")
 Y = {"a": X[:, :1], "b": -X[:, :2]}

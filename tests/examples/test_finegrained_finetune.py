@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from keras import ops, utils
 
+pytestmark = pytest.mark.compiled
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "finegrained_finetune.py"
 
 

@@ -4,6 +4,9 @@ import runpy
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+pytestmark = pytest.mark.compiled
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "partial_labels.py"
 

@@ -35,7 +35,10 @@ def in_plain_training(net):
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
 @pytest.mark.filterwarnings("ignore:No two branches take")
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize(
+    "net",
+    [*NETS, pytest.param("two_places", marks=pytest.mark.compiled, id="compiled")],
+)
 def test_the_trunk_gets_the_weighted_sum(net, level):
     """`sum_k w_k g_k` from K separate passes; the heads get what they always do."""
     model, x, y, alone, together = in_plain_training(net)
@@ -81,6 +84,7 @@ def noisy():
     return keras.Model(x, {"z": z, "b": layers.Dense(2, name="b")(hidden)})
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("level", LEVELS)
 def test_equal_weights_are_plain_training(level):
     """Step by step, with moving statistics and random numbers too."""
@@ -237,6 +241,7 @@ def executions():
             yield pytest.param(mode, level, marks=marks)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(("mode", "level"), list(executions()))
 def test_modes_of_execution(mode, level):
     """Each gives what the default gives; accumulation what larger batches give.
@@ -373,6 +378,7 @@ class OwnStep(lw.TrainingModel):
         return super().train_step(*state, (x, y, sample_weight))
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_step_of_its_own(level):
     model = plain()
@@ -421,6 +427,7 @@ RESUMED = {
 }
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("method", RESUMED)
 def test_saved_and_resumed(method, tmp_path):
     """State, weights, draws and the next epoch to the bit."""
@@ -479,6 +486,7 @@ def test_moving_averages_are_refused():
 
 if BACKEND == "tensorflow":
 
+    @pytest.mark.compiled
     def test_traced_models_read_nothing_late():
         """In freshly traced models, Dropout's seeds and all state as in eager."""
         model = noisy()

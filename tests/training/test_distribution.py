@@ -11,6 +11,8 @@ import keras
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.compiled
+
 BALANCERS = {
     "None": "None",
     "UPGrad": "lw.UPGrad()",

@@ -18,6 +18,8 @@ from nets import (
 
 import lossweigh as lw
 
+pytestmark = pytest.mark.compiled
+
 X, Y = arrays()
 WEIGHTS = sample_weights()
 BACKEND = keras.backend.backend()

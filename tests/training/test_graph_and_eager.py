@@ -14,6 +14,8 @@ from keras import layers, ops
 
 import lossweigh as lw
 
+pytestmark = pytest.mark.compiled
+
 MODELS, STEPS = 6, 3
 X = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
 

@@ -10,6 +10,8 @@ from nets import LOSSES, arrays, fixed, numbers, two_heads
 
 import lossweigh as lw
 
+pytestmark = pytest.mark.compiled
+
 RNG = np.random.default_rng(1)
 IMAGES = RNG.random((12, 6, 6, 1), "float32")
 MAPS = RNG.integers(0, 2, (12, 3, 3, 1)).astype("float32")

@@ -8,6 +8,8 @@ from nets import LOSSES, arrays, numbers, state, two_heads, two_inputs
 
 import lossweigh as lw
 
+pytestmark = pytest.mark.compiled
+
 X, Y = arrays()
 
 

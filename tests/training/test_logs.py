@@ -23,6 +23,7 @@ X, Y = arrays()
 WEIGHTS = sample_weights()
 
 
+@pytest.mark.compiled
 def test_names_of_logs_and_history():
     training = fixed(two_heads(), metrics={"zeta": ["mae"]})
     history = training.fit(X, Y, validation_data=(X, Y), verbose=0)
@@ -91,6 +92,7 @@ def test_an_epoch_of_unequal_batches_is_averaged_as_keras_does():
     np.testing.assert_allclose(total, history["loss"], atol=1e-6)
 
 
+@pytest.mark.compiled
 def test_the_weight_in_a_log_is_the_one_that_was_in_force():
     training = lw.build_training_model(two_heads(), LOSSES, lw.LossWeighter(barrier=0))
     training.compile(keras.optimizers.SGD(0.1))

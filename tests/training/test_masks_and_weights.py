@@ -155,6 +155,7 @@ def test_the_rule_of_reduction(name, normalize, rows):
     np.testing.assert_allclose(logs[key], mae, rtol=1e-5)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", MODELS)
 def test_a_loss_that_needs_the_mask(name, tmp_path):
     make, mask = MODELS[name]

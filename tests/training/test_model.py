@@ -9,6 +9,8 @@ from nets import sequences as sequence_model
 
 import lossweigh as lw
 
+pytestmark = pytest.mark.compiled
+
 STEPS = 50
 
 

@@ -144,6 +144,7 @@ def test_every_kind_of_branch_against_numpy(balancer):
     np.testing.assert_allclose(logs["label_accuracy"], accuracy, rtol=1e-5)
 
 
+@pytest.mark.compiled
 def test_training_is_that_of_one_loss_written_out():
     """Two branches of an output against a Keras model with their sum as its loss."""
     prediction, (x, y) = net("demand"), data()
@@ -197,6 +198,7 @@ def test_a_balancer_weighs_each_branch(level):
         np.testing.assert_allclose((b - a) / rate, expected, rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("balancer", [None, "MGDA"])
 def test_saved_and_resumed(balancer, tmp_path):
     training, (x, y) = build(balancer and getattr(lw, balancer)()), data()

@@ -8,6 +8,8 @@ from keras import ops
 
 import lossweigh as lw
 
+pytestmark = pytest.mark.compiled
+
 BACKEND = keras.backend.backend()
 EVERY = 3
 

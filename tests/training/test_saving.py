@@ -12,6 +12,8 @@ from nets import LOSSES, arrays, numbers, sample_weights, state, two_heads, two_
 
 import lossweigh as lw
 
+pytestmark = pytest.mark.compiled
+
 X, Y = arrays()
 WEIGHTS = sample_weights()
 FIT = {"sample_weight": WEIGHTS, "batch_size": 4, "shuffle": False, "verbose": 0}
@@ -133,7 +135,7 @@ def test_the_prediction_model_needs_no_lossweigh(tmp_path):
     for name in ("prediction.h5", "prediction.weights.h5", "model.weights.h5"):
         found = arrays_in(tmp_path / name)
         assert sorted(found.values()) == own, name
-        assert not any("loss" in key or "weigher" in key for key in found), name
+        assert not any("loss" in key or "weighter" in key for key in found), name
     of_training = arrays_in(tmp_path / "training.weights.h5")
     assert any("weighter" in key for key in of_training)
     archive = zipfile.ZipFile(tmp_path / "prediction.keras")

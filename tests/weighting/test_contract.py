@@ -318,6 +318,7 @@ def test_float32_whatever_the_policy(policy):
         assert np.isfinite(array(total)).all(), name
 
 
+@pytest.mark.compiled
 def test_a_compiled_step():
     model = every_method_in_one()
     # torch's compiler takes minutes; there the eager step is the compiled one.
@@ -353,6 +354,7 @@ def test_in_a_training_model(name):
     assert own == (["weighter/loss_weight"] if name == "LossWeighter" else [])
 
 
+@pytest.mark.compiled
 def test_freeze_in_mid_training():
     """By a callback through `self.model`, after the third epoch, for two."""
 
@@ -396,6 +398,7 @@ np.savez(sys.argv[3], *[np.array(keras.ops.convert_to_numpy(v)) for v in
 """
 
 
+@pytest.mark.compiled
 def test_resumed_training_is_uninterrupted_training(tmp_path):
     """Saved after epoch 2, loaded in a fresh process, trained to epoch 4."""
     uninterrupted = every_method_in_one()

@@ -61,6 +61,7 @@ def test_an_epoch_that_was_frozen_does_not_count():
     np.testing.assert_array_equal(array(weighter.last), [1, 2, 4])
 
 
+@pytest.mark.compiled
 def test_it_advances_by_itself():
     """Over real epochs, against the logged losses, with several steps at once."""
     x = keras.Input((2,), name="x")

@@ -14,6 +14,8 @@ from methods import METHODS, array, every_method_in_one, its_data
 
 import lossweigh as lw
 
+pytestmark = pytest.mark.compiled
+
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 STEPS = 4
 # Two methods a model: each of these beside Uncertainty or LossWeighter, in turn.
