@@ -9,6 +9,8 @@ import pytest
 
 import lossweigh
 
+pytestmark = pytest.mark.once
+
 PACKAGE = pathlib.Path(lossweigh.__file__).parent
 
 # What each part of the package may import from the package; itself goes without

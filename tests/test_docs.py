@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.compiled
-
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
@@ -28,7 +26,16 @@ def relative(page):
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if python_blocks(p)], ids=relative)
+def pages_that_run():
+    for page in PAGES:
+        if python_blocks(page):
+            everywhere = relative(page) in ("README.md", "docs/concepts/branches.md")
+            marks = [] if everywhere else [pytest.mark.once]
+            yield pytest.param(page, marks=marks, id=relative(page))
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("page", list(pages_that_run()))
 def test_page_runs(page, tmp_path, monkeypatch):
     """The blocks of a page run in order, in one namespace, in an empty folder."""
     monkeypatch.chdir(tmp_path)

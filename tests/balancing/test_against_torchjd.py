@@ -1,4 +1,4 @@
-"""Every method that TorchJD has, on 500 drawn sets of gradients or more.
+"""Every method that TorchJD has, on drawn sets of gradients: 100, and 500 if it's long.
 
 K of 2, 5 and 16, scales from 1e-6 to 1e6; well-conditioned, in conflict, linearly
 dependent, of unequal lengths, with a gradient of 0: where a test has fewer of these,
@@ -22,7 +22,9 @@ from torchjd.linalg import QuadprogProjector
 
 from lossweigh.balancing import GradDrop, GradVac, PCGrad
 
-NUMBER = 500
+drawn_sets = pytest.mark.parametrize(
+    "number", [100, pytest.param(500, marks=pytest.mark.long)]
+)
 PROJECTOR = QuadprogProjector(norm_eps=0.0, reg_eps=1e-4)
 
 
@@ -38,14 +40,15 @@ def assert_same_direction(jacobian, weights, expected, tolerance=1e-3):
     assert error <= tolerance * size, (error / size, weights, expected)
 
 
+@drawn_sets
 @pytest.mark.parametrize("name", ["UPGrad", "DualProj"])
 @pytest.mark.parametrize("preferred", [False, True])
-def test_projections(name, preferred):
+def test_projections(name, preferred, number):
     rng = np.random.default_rng(0)
     weighting = getattr(aggregation, f"{name}Weighting")
     preferences = {num: rng.uniform(0, 2, num) for num in (2, 5, 16)}
     sizes = (5,) if preferred else (2, 5, 16)
-    number = NUMBER // 2 if preferred else NUMBER
+    number = number // 2 if preferred else number
     for jacobian in drawn(number, seed=int(preferred), sizes=sizes):
         preference = preferences[len(jacobian)]
         arguments, theirs = {}, None
@@ -60,13 +63,14 @@ def test_projections(name, preferred):
         )
 
 
-def test_mgda():
+@drawn_sets
+def test_mgda(number):
     """TorchJD's Frank-Wolfe steps stop early; ours must be at least as short.
 
     `test_solvers.py` compares the shortest combination with SciPy's.
     """
     weighting = aggregation.MGDAWeighting(epsilon=1e-3, max_iters=100)
-    for jacobian in drawn(NUMBER, sizes=(2, 5, 16)):
+    for jacobian in drawn(number, sizes=(2, 5, 16)):
         longest = np.linalg.norm(jacobian, axis=1).max()
         expected = weights_of(weighting, jacobian) @ jacobian
         found = solve("MGDA", jacobian @ jacobian.T) @ jacobian
@@ -91,9 +95,10 @@ def draw_as_torchjd(num, generator_seed, others):
     return draws
 
 
-def test_pcgrad():
+@drawn_sets
+def test_pcgrad(number):
     weighting = aggregation.PCGradWeighting()
-    cases = list(drawn(NUMBER, sizes=(2, 5, 16)))
+    cases = list(drawn(number, sizes=(2, 5, 16)))
     for num in (2, 5, 16):
         jacobians = [case for case in cases if len(case) == num]
         draws = [draw_as_torchjd(num, i, False) for i in range(len(jacobians))]
@@ -111,12 +116,13 @@ def test_pcgrad():
             assert_same_direction(jacobian, found[i], expected)
 
 
-def test_grad_vac():
+@drawn_sets
+def test_grad_vac(number):
     """Over many steps with one state. Without gradients of 0: TorchJD's average
     moves towards 0 with these, ours waits.
     """
     kinds = ["plain", "conflicting", "deficient", "lengths"]
-    cases = list(drawn(NUMBER, sizes=(2, 5, 16), kinds=kinds))
+    cases = list(drawn(number, sizes=(2, 5, 16), kinds=kinds))
     for num in (2, 5, 16):
         jacobians = [case for case in cases if len(case) == num]
         weighting = aggregation.GradVacWeighting(beta=0.5, eps=0.0)
@@ -134,12 +140,13 @@ def test_grad_vac():
             assert_same_direction(jacobian, found[i], expected, 3e-3)
 
 
-def test_cagrad():
+@drawn_sets
+def test_cagrad(number):
     """The optimum of the worst branch is compared: where gradients can cancel out
     TorchJD gives weights of 0, and there are many solutions.
     """
     weighting = aggregation.CAGradWeighting(c=0.5, norm_eps=1e-30)
-    for jacobian in drawn(NUMBER, sizes=(2, 5, 16)):
+    for jacobian in drawn(number, sizes=(2, 5, 16)):
         unit = np.linalg.norm(jacobian, axis=1).max()
         jacobian = jacobian / unit
         mean = jacobian.mean(axis=0)
@@ -156,13 +163,14 @@ def test_cagrad():
             assert error < 1e-2 * np.linalg.norm(mean)
 
 
-def test_imtl_g():
+@drawn_sets
+def test_imtl_g(number):
     """Where more branches than dimensions leave no equal projection, `pinv(G)` is
     what TorchJD has; gradients are compared up to the length, as the weights' sum
     may be near 0.
     """
     weighting = aggregation.IMTLGWeighting()
-    for jacobian in drawn(NUMBER, sizes=(2, 5, 16)):
+    for jacobian in drawn(number, sizes=(2, 5, 16)):
         unit = np.linalg.norm(jacobian, axis=1).max()
         jacobian = jacobian / unit
         weights = solve("IMTLG", jacobian @ jacobian.T)
@@ -171,12 +179,13 @@ def test_imtl_g():
         assert_same_direction(jacobian, weights, expected, 2e-3 * max(size, 1) ** 2)
 
 
+@drawn_sets
 @pytest.mark.parametrize("preferred", [False, True])
-def test_aligned_mtl(preferred):
+def test_aligned_mtl(preferred, number):
     rng = np.random.default_rng(0)
     preferences = {num: rng.uniform(0, 2, num) for num in (2, 5, 16)}
     sizes = (5,) if preferred else (2, 5, 16)
-    number = NUMBER // 2 if preferred else NUMBER
+    number = number // 2 if preferred else number
     for jacobian in drawn(number, seed=int(preferred), sizes=sizes):
         arguments, theirs = {}, None
         if preferred:
@@ -188,14 +197,15 @@ def test_aligned_mtl(preferred):
         assert_same_direction(jacobian, weights, expected, 2e-3)
 
 
-def test_config():
+@drawn_sets
+def test_config(number):
     """Where gradients are opposite there is no direction that they agree on. Ours
     gives nothing then; TorchJD gives the rounding of its pseudo-inverse, scaled to
     unit length, which differs from one processor to another.
     """
     aggregator = aggregation.ConFIG()
     opposite = 0
-    for jacobian in drawn(NUMBER):
+    for jacobian in drawn(number):
         weights = solve("ConFIG", jacobian @ jacobian.T)
         lengths = np.linalg.norm(jacobian, axis=1, keepdims=True)
         units = jacobian / np.where(lengths > 0, lengths, 1.0)
@@ -207,15 +217,16 @@ def test_config():
             expected = aggregator(torch.tensor(jacobian)).numpy()
             error = np.linalg.norm(weights @ jacobian - expected)
             assert error < 1e-3 * parts(jacobian, weights)
-    assert 0 < opposite < 0.1 * NUMBER
+    assert 0 < opposite < 0.1 * number
 
 
-def test_grad_drop():
+@drawn_sets
+def test_grad_drop(number):
     """With TorchJD's random numbers, element by element: all of one K side by side.
 
     Where such a number is as near to the purity as float32 rounds, either sign may win.
     """
-    cases = [jacobian.astype("float32") for jacobian in drawn(NUMBER, sizes=(2, 5, 16))]
+    cases = [jacobian.astype("float32") for jacobian in drawn(number, sizes=(2, 5, 16))]
     for num in (2, 5, 16):
         jacobians = [case for case in cases if len(case) == num]
         uniform, expected = [], []
@@ -237,8 +248,9 @@ def test_grad_drop():
         assert (error <= 1e-6 * length[clear]).all()
 
 
+@drawn_sets
 @pytest.mark.parametrize("alpha", [1.0, 2.0])
-def test_fair_grad(alpha):
+def test_fair_grad(alpha, number):
     """TorchJD's least squares end far from a solution unless the scale is 1, so the
     gradients are given to it at that; `test_fair_grad.py` has the equation itself
     for the other scales, which fixes the answer.
@@ -246,7 +258,7 @@ def test_fair_grad(alpha):
     weighting = aggregation.FairGradWeighting(alpha=alpha)
     kinds = ["plain", "conflicting", "lengths"]
     compared = 0
-    for jacobian in drawn(NUMBER, sizes=(2, 5, 16), kinds=kinds, log_scale=0):
+    for jacobian in drawn(number, sizes=(2, 5, 16), kinds=kinds, log_scale=0):
         jacobian = jacobian / np.linalg.norm(jacobian)
         gramian = jacobian @ jacobian.T
         expected = weights_of(weighting, jacobian)
@@ -255,13 +267,14 @@ def test_fair_grad(alpha):
             compared += 1
             weights = solve("FairGrad", gramian, alpha=alpha)
             assert_same_direction(jacobian, weights, expected)
-    assert compared > 0.95 * NUMBER
+    assert compared > 0.95 * number
 
 
+@drawn_sets
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="ECOS has no build for it")
 @pytest.mark.filterwarnings("ignore:You are solving a parameterized problem")
 @pytest.mark.filterwarnings("ignore:Solution may be inaccurate")
-def test_nash_mtl():
+def test_nash_mtl(number):
     """TorchJD's constraint and its objective agree where the Gramian's norm is 1, so
     it is given that. Its convex approximations stop before they have a solution for
     some of the others, above all those of unequal lengths; `test_nash_mtl.py` has the
@@ -269,7 +282,7 @@ def test_nash_mtl():
     """
     kinds = ["plain", "conflicting", "lengths"]
     compared = 0
-    for jacobian in drawn(NUMBER * 7 // 5, sizes=(2, 5, 16), kinds=kinds, log_scale=0):
+    for jacobian in drawn(number * 7 // 5, sizes=(2, 5, 16), kinds=kinds, log_scale=0):
         jacobian = jacobian / np.linalg.norm(jacobian @ jacobian.T) ** 0.5
         gramian = jacobian @ jacobian.T
         weighting = aggregation.NashMTL(len(jacobian), max_norm=0.0).weighting
@@ -279,4 +292,4 @@ def test_nash_mtl():
             weights = solve("NashMTL", gramian)
             assert_same_direction(jacobian, weights, expected)
             np.testing.assert_allclose(weights, expected, rtol=1e-2)
-    assert compared >= NUMBER
+    assert compared >= number

@@ -43,7 +43,7 @@ def traced(function):
     return call
 
 
-@pytest.mark.parametrize("number", [1, 3, 4, 5, 8, 12, 14])
+@pytest.mark.parametrize("number", [1, 4, 14])
 @pytest.mark.parametrize("shapes", SHAPES)
 def test_against_numpy(shapes, number):
     rng = np.random.default_rng(number)

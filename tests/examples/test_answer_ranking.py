@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.compiled
+pytestmark = [pytest.mark.compiled, pytest.mark.once]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "answer_ranking.py"
 

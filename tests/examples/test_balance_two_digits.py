@@ -8,7 +8,7 @@ import pytest
 
 import lossweigh as lw
 
-pytestmark = pytest.mark.compiled
+pytestmark = [pytest.mark.compiled, pytest.mark.once]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "balance_two_digits.py"
 

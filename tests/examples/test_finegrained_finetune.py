@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops, utils
 
-pytestmark = pytest.mark.compiled
+pytestmark = [pytest.mark.compiled, pytest.mark.once]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "finegrained_finetune.py"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.compiled
+pytestmark = [pytest.mark.compiled, pytest.mark.once]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "uncertainty_toy.py"
 

@@ -10,7 +10,7 @@ from keras import ops
 
 import lossweigh as lw
 
-pytestmark = pytest.mark.compiled
+pytestmark = [pytest.mark.compiled, pytest.mark.once]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "word_vectors.py"
 TEXTS = ["the cat saw the dog and the dog ran", "a cat is a cat", "the dog saw a cat"]

@@ -236,7 +236,9 @@ def executions():
     for mode in MODES:
         compiler = (BACKEND, mode) == ("torch", "jit")
         levels = ["representation", "parameters / 3", "calibrated"]
-        marks = [pytest.mark.filterwarnings("ignore")] if compiler else []
+        marks = []
+        if compiler:
+            marks = [pytest.mark.filterwarnings("ignore"), pytest.mark.long]
         for level in levels[:2] if compiler else levels:
             yield pytest.param(mode, level, marks=marks)
 

@@ -6,6 +6,8 @@ import pytest
 from nets import ROWS, arrays, fixed, two_heads
 from refusals import fails_and_goes_on
 
+pytestmark = pytest.mark.once
+
 X, Y = arrays()
 ZETA, ALPHA = Y["zeta"], Y["alpha"]
 ONES = np.ones(ROWS, "float32")

@@ -6,6 +6,8 @@ import pytest
 
 import lossweigh as lw
 
+pytestmark = pytest.mark.compiled  # hundreds of steps
+
 STEPS = 400
 METHODS = {
     "Uncertainty": lambda: lw.Uncertainty(learning_rate=0.1),
