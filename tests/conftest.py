@@ -1,6 +1,8 @@
-"""Every test starts from the same random seed."""
+"""Every test starts from the same random seed, and runs its models eagerly."""
 
+import gc
 import os
+import sys
 from pathlib import Path
 
 # On a machine without a GPU TensorFlow reports that as an error.
@@ -17,6 +19,12 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import keras
 import pytest
+
+# What is imported stays: the garbage collector needn't walk through it again and again.
+gc.collect()
+gc.freeze()
+
+MOST_MEMORY = 3e9  # bytes that a run may take: laptops have 8 GB
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +48,34 @@ def run_eagerly(request, monkeypatch):
         return compile_model(self, *args, run_eagerly=run_eagerly, **kwargs)
 
     monkeypatch.setattr(keras.Model, "compile", compile_eagerly)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_compiled_functions():
+    """What a file of tests traced and compiled is given back after it."""
+    yield
+    keras.utils.clear_session()
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.clear_caches()
+    gc.collect()
+
+
+def most_memory():
+    """The most memory, in bytes, that this process had at any time; 0 if unknown."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line(f"Most memory of this process: {most_memory():.2e} B")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if exitstatus == 0 and most_memory() > MOST_MEMORY:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -93,6 +93,7 @@ def reduced(values, loss):
     return values
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("case", CASES)
 def test_mean_and_shape(case):
     y, p, loss, _ = drawn(case)
@@ -112,6 +113,7 @@ def weight_shapes(case):
     return shapes + ([(B, 1)] if len(shape) > 1 else [])
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("normalize", ["valid", "keras2"])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("case", CASES)
@@ -163,6 +165,7 @@ def test_mask_of_every_single_element():
     np.testing.assert_allclose(rows.mean(), expected, rtol=2e-5)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("missing", ["nan", -1])
 @pytest.mark.parametrize("case", [c for c in CASES if CASES[c][2] != "binary"])
 def test_missing_labels_equal_the_observed_subset(case, missing):
@@ -280,6 +283,7 @@ def test_class_and_sample_weights_multiply_with_binary_maps_and_missing(normaliz
     np.testing.assert_allclose(rows.mean(), expected, rtol=2e-5)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("case", ["sequence", "labels_in_time", "features"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_equals_keras_where_keras_is_right(case, weighted):

@@ -5,6 +5,7 @@ from gramians import GRAMIAN, solve
 from lossweigh.balancing import AlignedMTL
 
 
+@pytest.mark.smoke
 def test_numbers():
     np.testing.assert_allclose(
         solve("AlignedMTL", GRAMIAN), (0.5591, 0.4083), atol=1e-4

@@ -5,6 +5,7 @@ from gramians import GRAMIAN, drawn, parts, solve
 from lossweigh.balancing import CAGrad
 
 
+@pytest.mark.smoke
 def test_numbers():
     np.testing.assert_allclose(solve("CAGrad", GRAMIAN), (0.7041, 0.5), atol=1e-4)
     np.testing.assert_allclose(

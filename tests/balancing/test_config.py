@@ -15,6 +15,7 @@ def naive(jacobian):
     return (jacobian @ best).sum() * best
 
 
+@pytest.mark.smoke
 def test_numbers():
     np.testing.assert_allclose(
         solve("ConFIG", GRAMIAN) @ JACOBIAN, (0.1588, 2.0706, 2.0706), atol=1e-4

@@ -5,6 +5,7 @@ from gramians import GRAMIAN, solve
 from lossweigh.balancing import DualProj
 
 
+@pytest.mark.smoke
 def test_numbers():
     np.testing.assert_allclose(solve("DualProj", GRAMIAN), (0.6109, 0.5), atol=1e-4)
 

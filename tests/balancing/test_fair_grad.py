@@ -5,6 +5,7 @@ from gramians import GRAMIAN, drawn, solve
 from lossweigh.balancing import FairGrad
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("alpha", "expected"),
     [(1.0, (0.5915, 0.4071)), (2.0, (0.4714, 0.3195)), (0.5, (0.7428, 0.5254))],

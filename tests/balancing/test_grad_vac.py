@@ -25,6 +25,7 @@ def naive(jacobian, usual, order, beta):
     return total
 
 
+@pytest.mark.smoke
 def test_numbers():
     """The first step is PCGrad's."""
     np.testing.assert_allclose(solve("GradVac", GRAMIAN), (2.2222, 1.5789), atol=1e-4)

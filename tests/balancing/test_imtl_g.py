@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 from gramians import GRAMIAN, drawn, parts, solve
 
 
+@pytest.mark.smoke
 def test_numbers():
     np.testing.assert_allclose(solve("IMTLG", GRAMIAN), (0.5923, 0.4077), atol=1e-4)
 

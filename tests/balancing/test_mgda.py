@@ -5,6 +5,7 @@ from gramians import GRAMIAN, JACOBIAN, solve, walk
 from lossweigh.balancing import MGDA
 
 
+@pytest.mark.smoke
 def test_numbers():
     np.testing.assert_allclose(solve("MGDA", GRAMIAN), (0.6, 0.4), atol=1e-4)
 

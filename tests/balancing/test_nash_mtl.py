@@ -5,6 +5,7 @@ from gramians import GRAMIAN, drawn, solve
 from lossweigh.balancing import NashMTL
 
 
+@pytest.mark.smoke
 def test_numbers():
     np.testing.assert_allclose(solve("NashMTL", GRAMIAN), (0.5915, 0.4071), atol=1e-4)
     np.testing.assert_allclose(

@@ -5,6 +5,7 @@ from gramians import solve, walk
 from lossweigh.balancing import NormBalancer
 
 
+@pytest.mark.smoke
 def test_numbers():
     """Losses |x - 1| and 100 |x + 1| at 0: the gradients are -1 and 100."""
     gramian = np.array([[1.0, -100.0], [-100.0, 1e4]])

@@ -19,6 +19,7 @@ def naive(jacobian, order):
     return total
 
 
+@pytest.mark.smoke
 def test_numbers():
     np.testing.assert_allclose(solve("PCGrad", GRAMIAN), (2.2222, 1.5789), atol=1e-4)
 

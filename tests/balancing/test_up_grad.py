@@ -5,6 +5,7 @@ from gramians import GRAMIAN, solve
 from lossweigh.balancing import UPGrad
 
 
+@pytest.mark.smoke
 def test_numbers():
     np.testing.assert_allclose(solve("UPGrad", GRAMIAN), (1.1109, 0.7894), atol=1e-4)
 

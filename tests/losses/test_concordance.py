@@ -71,6 +71,7 @@ def by_hand(y, p, valid=None, weight=None):
     return np.array(losses)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("level", [0.0, 1e3, -1e4])
 @pytest.mark.parametrize("time", [2, 37, 500])
 def test_against_numpy(time, level):

@@ -154,6 +154,7 @@ def test_masks_and_weights(kind, shape):
             assert not got[~valid].any()
 
 
+@pytest.mark.smoke
 def test_each_step_is_the_formula():
     y, p = draw(B, T)
     d_y, d_p = y - y.mean(1, keepdims=True), p - p.mean(1, keepdims=True)

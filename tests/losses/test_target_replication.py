@@ -52,6 +52,7 @@ def by_hand(loss, y, p, alpha, real=None, weight=None):
     return np.array(values)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("kind", [None, "right", "left", "holes"])
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])

@@ -56,6 +56,7 @@ def test_the_trunk_gets_the_weighted_sum(net, level):
         )
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     "net", ["plain", "nested", "partly", "siamese", "siamese_partly"]
 )

@@ -25,6 +25,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.smoke
 @pytest.mark.filterwarnings("ignore:No two branches take")
 @pytest.mark.parametrize("net", NETS)
 def test_it_is_found(net):

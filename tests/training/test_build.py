@@ -206,6 +206,7 @@ def test_a_failed_build_leaves_its_arguments_usable():
     assert np.isfinite(training.test_on_batch(X, {"zeta": Y["zeta"]})[0])
 
 
+@pytest.mark.smoke
 def test_what_is_built():
     model = two_heads()
     training = lw.build_training_model(model, LOSSES)

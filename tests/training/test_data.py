@@ -7,6 +7,8 @@ import pytest
 from nets import BATCH, LOSSES, ROWS, arrays, fixed, numbers, sample_weights, two_heads
 from sources import SOURCES, STEPS
 
+pytestmark = pytest.mark.compiled
+
 X, Y = arrays()
 WEIGHTS = sample_weights()
 HELD_OUT = (*arrays(seed=5), sample_weights(seed=6))
@@ -52,6 +54,7 @@ def assert_same(one, other):
         np.testing.assert_allclose(mine, its, atol=1e-6)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weighted"])
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_source_gives_what_arrays_give(trainer, source, weights):
@@ -161,6 +164,7 @@ FORMS_OF_Y = {
 }
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("form", FORMS_OF_Y)
 def test_forms_of_y(trainer, form):
     logs = trainer.evaluate(X, FORMS_OF_Y[form])

@@ -68,6 +68,7 @@ def test_the_seed_trains_and_its_weight_moves():
     assert (place.shape, kind.shape) == ((12, 3, 3, 1), (12, 4))
 
 
+@pytest.mark.smoke
 def test_the_seed_computes_its_formula():
     prediction, training, weighter = seed_models()
     weighter.loss_weight.assign(0.3)
@@ -123,6 +124,7 @@ def test_the_seed_warns_of_its_collapse():
         )
 
 
+@pytest.mark.smoke
 def test_the_built_model_is_the_seed():
     """`build_training_model` and the wiring by hand give the same numbers."""
     prediction, by_hand, _ = seed_models()

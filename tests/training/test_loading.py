@@ -65,6 +65,7 @@ def test_a_loaded_model_takes_data_in_the_same_order(kind, tmp_path):
     assert type(loaded.prediction_model) is type(model)
 
 
+@pytest.mark.smoke
 def test_checkpoints(tmp_path):
     training = lw.build_training_model(two_heads(), LOSSES)
     training.compile("adam")

@@ -48,6 +48,7 @@ def f1_of(y_true, y_pred):
     return 2 * hits / max(y_true.sum() + y_pred.sum(), 1)
 
 
+@pytest.mark.smoke
 @pytest.mark.compiled
 def test_metrics_of_every_kind():
     y = {**Y, "zeta": (Y["zeta"] > 0).astype("float32")}

@@ -122,6 +122,7 @@ def shift_of(training):
     return keras.ops.convert_to_numpy(training.branch_losses["shifted"].loss.shift)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("balancer", [None, lw.UPGrad()], ids=["plain", "balanced"])
 def test_every_kind_of_branch_against_numpy(balancer):
     training, (x, y) = build(balancer), data()

@@ -47,6 +47,7 @@ def test_the_table_holds_every_weighter():
 # Values and gradients -----------------------------------------------------------
 
 
+@pytest.mark.smoke
 @every_method
 def test_value_before_training(name):
     total = step(make(name), *LOSSES, training=False)
@@ -67,6 +68,7 @@ def test_number_of_branches(name, num_branches):
     assert got.sum() == pytest.approx(sums[METHODS[name].sums_to], rel=1e-4)
 
 
+@pytest.mark.smoke
 @every_method
 def test_the_gradient_of_the_losses_is_the_loss_weights(name):
     weighter = make(name)
@@ -106,6 +108,7 @@ def test_permuting_branches_permutes_weights(name):
 # State --------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @every_method
 def test_state_moves_in_training_alone(name):
     weighter = make(name)
@@ -318,6 +321,7 @@ def test_float32_whatever_the_policy(policy):
         assert np.isfinite(array(total)).all(), name
 
 
+@pytest.mark.smoke
 @pytest.mark.compiled
 def test_a_compiled_step():
     model = every_method_in_one()
@@ -332,6 +336,7 @@ def test_a_compiled_step():
         assert moved or weighter.name == "fixedweights", weighter.name
 
 
+@pytest.mark.smoke
 @every_method
 @pytest.mark.filterwarnings("ignore:The loss weight of the branch")
 def test_in_a_training_model(name):

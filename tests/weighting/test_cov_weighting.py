@@ -7,6 +7,7 @@ import lossweigh as lw
 STEPS = [(1, 2, 4), (0.9, 1.5, 3.9), (0.8, 1.2, 3.8), (0.75, 1.0, 3.9)]
 
 
+@pytest.mark.smoke
 def test_numbers():
     weighter = lw.CoVWeighting()
     got = []

@@ -8,6 +8,7 @@ import lossweigh as lw
 EPOCHS = [(1.0, 3.0, 2.5), (0.9, 1.8, 2.0)]
 
 
+@pytest.mark.smoke
 def test_numbers():
     """Ones for two epochs; then the ratio of their means."""
     weighter = lw.DWA()

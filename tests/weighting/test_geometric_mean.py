@@ -5,6 +5,7 @@ from methods import step, weights
 import lossweigh as lw
 
 
+@pytest.mark.smoke
 def test_numbers():
     weighter = lw.GeometricMean()
     assert step(weighter, 1, 2, 4) == pytest.approx(2.0, abs=1e-5)

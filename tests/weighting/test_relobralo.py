@@ -9,6 +9,7 @@ def softmax(x):
     return np.exp(x - x.max()) / np.exp(x - x.max()).sum()
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("beta", "expected"),
     [(1.0, (0.987513, 1.011849, 1.000638)), (0.0, (0.836269, 1.087471, 1.076260))],

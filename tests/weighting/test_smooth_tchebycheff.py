@@ -6,6 +6,7 @@ from scipy.special import logsumexp, softmax
 import lossweigh as lw
 
 
+@pytest.mark.smoke
 def test_numbers():
     weighter = lw.SmoothTchebycheff()
     assert step(weighter, 1, 2, 4) == pytest.approx(1.333465, abs=1e-5)

@@ -20,6 +20,7 @@ def expected(variant, beta):
     return shares / shares.sum()
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("variant", ["original", "normalized", "loss_weighted"])
 @pytest.mark.parametrize("beta", [0.1, 2.0, -1.0])
 def test_numbers(variant, beta):

@@ -5,6 +5,7 @@ from methods import step, weights
 import lossweigh as lw
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("temperature", "expected"),
     [(1.0, (0.481024, 0.291756, 0.227220)), (0.5, (0.628532, 0.231224, 0.140244))],

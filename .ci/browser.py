@@ -1,0 +1,76 @@
+"""Looks at every page of the built documentation, on a desktop and on a phone.
+
+    python .ci/browser.py SITE --out FOLDER
+
+SITE is the folder that mkdocs built. Each page is shown by headless Chromium at 1440
+and at 390 pixels; its picture is written to FOLDER. A page fails if it scrolls
+sideways, if a picture in it doesn't load, or if its console has an error.
+"""
+
+import argparse
+import functools
+import http.server
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+WIDTHS = (1440, 390)
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
+    "--disable-background-networking --disable-component-update"
+)
+FAULTS = """() => {
+    const faults = [];
+    const wide = document.documentElement.scrollWidth - window.innerWidth;
+    if (wide > 0) faults.push(`scrolls sideways by ${wide} pixels`);
+    for (const image of document.images)
+        if (image.complete && image.naturalWidth === 0)
+            faults.push(`no picture at ${image.src}`);
+    return faults;
+}"""
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+parser.add_argument("site", type=Path)
+parser.add_argument("--out", type=Path, required=True)
+options = parser.parse_args()
+chromium = next((path for name in NAMES if (path := shutil.which(name))), None)
+if chromium is None:
+    sys.exit(
+        f"This check needs a browser: none of {', '.join(NAMES)} is on PATH. On "
+        "Debian: apt-get install chromium"
+    )
+options.out.mkdir(parents=True, exist_ok=True)
+handler = functools.partial(Quiet, directory=options.site)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+address = f"http://127.0.0.1:{server.server_port}"
+
+failed, said = [], []
+with sync_playwright() as playwright:
+    browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS.split())
+    for width in WIDTHS:
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.on("console", lambda m: m.type == "error" and said.append(m.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        for path in sorted(options.site.rglob("index.html")):
+            name = path.parent.relative_to(options.site).as_posix()
+            said.clear()
+            page.goto(f"{address}/{name}/", wait_until="networkidle")
+            faults = [*page.evaluate(FAULTS), *said]
+            picture = f"{name.replace('/', '-').strip('.') or 'start'}-{width}.png"
+            page.screenshot(path=options.out / picture, full_page=True)
+            print(f"{width:5} {name:40} {'; '.join(faults) or 'ok'}", flush=True)
+            failed += faults
+    browser.close()
+server.shutdown()
+sys.exit(bool(failed))
