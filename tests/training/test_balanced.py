@@ -274,38 +274,41 @@ def test_modes_of_execution(mode, level):
         np.testing.assert_allclose(one, other, atol=2e-5)
 
 
+@functools.cache
+def nash_weights(policy, level, everywhere):
+    """Nash-MTL's weights after two epochs; the model's policy, or all have it."""
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = plain()
+        if not everywhere:
+            keras.config.set_dtype_policy("float32")
+        x, y = data(model, rows=32)
+        optimizer = keras.optimizers.SGD(0.01)
+        if policy == "mixed_float16":
+            # A scale that skips no step: the others come when they do in float32.
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer, 2.0**8)
+        balancer = lw.NashMTL(**LEVELS[level])
+        training = train(model, y, balancer, optimizer=optimizer)
+        training.fit(x, y, batch_size=8, epochs=2, verbose=0, shuffle=False)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert all(np.isfinite(weights).all() for weights in model.get_weights())
+    return ops.convert_to_numpy(balancer.loss_weights)
+
+
+@pytest.mark.compiled
 @pytest.mark.parametrize("everywhere", [False, True])
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(policy, level, everywhere):
-    """Nash-MTL's weights depend on the scale of the gradients, not on the loss's.
-
-    The policy is the prediction model's own, or it is everything's, as is usual.
-    """
-    weights = {}
-    for name in ("float32", policy):
-        keras.utils.set_random_seed(0)
-        keras.config.set_dtype_policy(name)
-        try:
-            model = plain()
-            if not everywhere:
-                keras.config.set_dtype_policy("float32")
-            x, y = data(model, rows=32)
-            optimizer = keras.optimizers.SGD(0.01)
-            if name == "mixed_float16":
-                # A scale that skips no step: the others come when they do in float32.
-                optimizer = keras.optimizers.LossScaleOptimizer(optimizer, 2.0**8)
-            balancer = lw.NashMTL(**LEVELS[level])
-            training = train(model, y, balancer, optimizer=optimizer)
-            training.fit(x, y, batch_size=8, epochs=2, verbose=0, shuffle=False)
-        finally:
-            keras.config.set_dtype_policy("float32")
-        weights[name] = ops.convert_to_numpy(balancer.loss_weights)
-        assert weights[name].dtype == "float32"
-        rounded = ops.convert_to_numpy(ops.cast(weights[name], "bfloat16"))
-        assert not np.array_equal(weights[name], rounded)  # nowhere on its way
-        assert all(np.isfinite(w).all() for w in model.get_weights())
-    np.testing.assert_allclose(weights[policy], weights["float32"], rtol=0.1)
+    """Nash-MTL's weights depend on the scale of the gradients, not on the loss's."""
+    weights = nash_weights(policy, level, everywhere)
+    assert weights.dtype == "float32"
+    rounded = ops.convert_to_numpy(ops.cast(weights, "bfloat16"))
+    assert not np.array_equal(weights, rounded)  # nowhere on its way
+    exact = nash_weights("float32", level, everywhere=True)
+    np.testing.assert_allclose(weights, exact, rtol=0.1)
 
 
 @pytest.mark.filterwarnings("ignore:Explicitly requested dtype float64")

@@ -96,8 +96,11 @@ ACCUMULATED = {
 }
 
 
-@pytest.mark.parametrize("scaled", [False, True])
-@pytest.mark.parametrize("name", ACCUMULATED)
+@pytest.mark.compiled
+@pytest.mark.parametrize(
+    ("name", "scaled"),
+    [*((name, False) for name in ACCUMULATED), ("GradNorm", True), ("UPGrad", True)],
+)
 def test_accumulated_gradients(name, scaled):
     """Every batch moves weights and state, as without: not their largest values."""
     model = plain()

@@ -60,6 +60,7 @@ def test_the_weighted_gradients_are_balanced(alone, name):
     assert max(uneven) > 0.1  # or there was nothing to balance
 
 
+@pytest.mark.compiled
 def test_imtl_is_two_halves(alone):
     """IMTL-L with IMTL-G: losses of one size, then projections of one length."""
     alone, start = alone

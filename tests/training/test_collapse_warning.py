@@ -7,6 +7,8 @@ from keras import layers, ops
 
 import lossweigh as lw
 
+pytestmark = pytest.mark.compiled
+
 X = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
 Y = {"small": X[:, :1], "large": 100 + 50 * X[:, 1:2]}
 FIT = {"epochs": 30, "batch_size": 16, "verbose": 0}

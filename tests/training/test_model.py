@@ -4,7 +4,16 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from nets import FIXED, LOSSES, arrays, copy_of, fixed, sample_weights, two_heads
+from nets import (
+    FIXED,
+    LOSSES,
+    arrays,
+    copy_of,
+    fixed,
+    sample_weights,
+    two_heads,
+    two_inputs,
+)
 from nets import sequences as sequence_model
 
 import lossweigh as lw
@@ -73,16 +82,24 @@ def test_fifty_steps_equal_keras(case):
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_a_direct_call_is_what_the_graph_computes():
-    """`call` goes past the graph where nothing is masked; both give the same."""
+@pytest.mark.parametrize("balancer", [None, lw.MGDA], ids=["plain", "balanced"])
+@pytest.mark.parametrize("net", [two_heads, two_inputs])
+def test_a_direct_call_is_what_the_graph_computes(net, balancer):
+    """`call` goes past the graph where nothing is masked; both give the same.
+
+    The graph is run by a model of Keras's own over the same inputs and outputs.
+    """
     x, y = arrays()
-    training = lw.build_training_model(two_heads(), LOSSES, lw.LossWeighter())
-    inputs = {"x": x, **{f"{name}_target": values for name, values in y.items()}}
+    training = lw.build_training_model(
+        net(), LOSSES, lw.LossWeighter(), balancer and balancer()
+    )
+    inputs = {"x": x} if net is two_heads else {"right": x, "left": 2 * x[::-1]}
+    inputs.update({f"{name}_target": values for name, values in y.items()})
     weights = sample_weights()
     inputs.update({f"{name}_sample_weight": w[:, None] for name, w in weights.items()})
     inputs = {name: ops.convert_to_tensor(values) for name, values in inputs.items()}
     direct = training(inputs)
-    graph = super(lw.TrainingModel, training).call(inputs)
+    graph = keras.Model(training.input, training.output)(inputs)
     assert direct.keys() == graph.keys()
     for name, values in graph.items():
         np.testing.assert_allclose(

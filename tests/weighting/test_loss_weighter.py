@@ -28,6 +28,7 @@ def on_constant_losses(weighter, losses, steps, optimizer):
     return weights(weighter)
 
 
+@pytest.mark.compiled
 def test_literal_rule_collapses():
     """L = (1, 2), SGD(1e-3): a goes from .5 to 1 in 500 steps."""
     got = on_constant_losses(
@@ -36,6 +37,7 @@ def test_literal_rule_collapses():
     np.testing.assert_allclose(got, [1.0, 0.0], atol=1e-4)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("scale", [1.0, 1000.0])
 def test_barrier_holds_the_weights_whatever_the_scale(scale):
     """w_k = barrier mean(L) / (L_k - l), here for L = (1, 2)."""
