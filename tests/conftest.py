@@ -48,14 +48,16 @@ def run_eagerly(request, monkeypatch):
     """
     if request.node.get_closest_marker("compiled"):
         return
-    compile_model = keras.Model.compile
+    # On the class that defines it: Keras asks whether a model's class overrides it.
+    trainer = next(cls for cls in keras.Model.__mro__ if "compile" in vars(cls))
+    compile_model = trainer.compile
 
     def compile_eagerly(self, *args, **kwargs):
         if not kwargs.keys() & {"jit_compile", "steps_per_execution"}:
             kwargs.setdefault("run_eagerly", True)
         return compile_model(self, *args, **kwargs)
 
-    monkeypatch.setattr(keras.Model, "compile", compile_eagerly)
+    monkeypatch.setattr(trainer, "compile", compile_eagerly)
 
 
 @pytest.fixture(autouse=True)
