@@ -30,7 +30,9 @@ gc.collect()
 gc.freeze()
 
 MOST_MEMORY = 3e9  # bytes that a run may take: laptops have 8 GB
-MUCH_MEMORY = 1.6e9  # bytes above which compiled functions are given back
+MUCH_MEMORY = 1.6e9  # bytes at which compiled functions are given back
+MORE_MEMORY = 0.2e9  # bytes that are taken until it is tried again, at least
+much_memory = MUCH_MEMORY
 
 
 @pytest.fixture(autouse=True)
@@ -68,8 +70,9 @@ def forget_compiled_functions():
     JAX would else run out of memory maps, of which Linux gives a process 65530, and
     TensorFlow's graphs would take 9 GB in a whole run.
     """
+    global much_memory
     yield
-    if memory_in_use() > MUCH_MEMORY:
+    if memory_in_use() > much_memory:
         keras.utils.clear_session()
         if keras.backend.backend() == "jax":
             import jax
@@ -77,6 +80,7 @@ def forget_compiled_functions():
             jax.clear_caches()
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
+        much_memory = max(MUCH_MEMORY, memory_in_use() + MORE_MEMORY)
 
 
 def memory_in_use():
