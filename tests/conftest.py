@@ -78,6 +78,14 @@ def forget_compiled_functions():
             import jax
 
             jax.clear_caches()
+        elif keras.backend.backend() == "tensorflow":
+            # Each custom gradient that was ever traced is registered by a name, for
+            # good, and holds the graph that it was traced in.
+            from tensorflow.python.framework.ops import gradient_registry
+
+            for name in [*gradient_registry.list()]:
+                if name.startswith("CustomGradient-"):
+                    del gradient_registry._registry[name]
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
         much_memory = max(MUCH_MEMORY, memory_in_use() + MORE_MEMORY)

@@ -131,7 +131,7 @@ def test_trains_as_keras_does(case):
     initial = state(model)
     outputs = model.predict(x, verbose=0)
 
-    model.compile(keras.optimizers.SGD(0.05), loss=losses)
+    model.compile(keras.optimizers.SGD(0.01), loss=losses)
     logs, expected = three_steps(model, model, x, y)
     for variable, value in zip(model.variables, initial, strict=True):
         variable.assign(value)
@@ -139,7 +139,7 @@ def test_trains_as_keras_does(case):
     training = lw.build_training_model(model, losses, lw.FixedWeights())
     assert set(training.branches) == set(branches)
     assert training.prediction_model is model
-    training.compile(keras.optimizers.SGD(0.05))
+    training.compile(keras.optimizers.SGD(0.01))
     ours, result = three_steps(training, model, x, y)
     assert ours == pytest.approx(logs, rel=1e-4, abs=1e-5)
     for one, other in zip(result, expected, strict=True):
