@@ -168,8 +168,6 @@ class BalancedModel(keras.layers.Layer):
 
     def _run(self, model: keras.Model, inputs: Any, masks: Any) -> list[Any]:
         """What a part of the model makes of its inputs in training."""
-        if not self.supports_masking:
-            return _compat.call_in_training(model, inputs)
         # Not by `model(...)`: that warns of masks which its layers do take.
         outputs = model.call(inputs, training=True, mask=masks)
         return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]

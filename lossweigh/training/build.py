@@ -252,7 +252,7 @@ def _targets(
 
 
 def _losses_by_name(losses: Any, outputs: list[str]) -> dict[str, Any]:
-    """The losses that aren't `None` by output name, in the order they were given."""
+    """The losses that aren't `None` by branch name, those of outputs first."""
     if isinstance(losses, Mapping):
         own = [name for name, loss in losses.items() if isinstance(loss, Branch)]
         own = [name for name in own if losses[name].of is not None]
@@ -273,7 +273,11 @@ def _losses_by_name(losses: Any, outputs: list[str]) -> dict[str, Any]:
             f"`losses` must be a dict by output name or a list, for the outputs "
             f"{outputs}. Received: losses={losses!r}."
         )
-    chosen = {name: loss for name, loss in named.items() if loss is not None}
+    # In the outputs' order, then the further branches: a list with one entry a branch
+    # means the same as in Keras, in whatever order the dict came.
+    in_order = [name for name in outputs if name in named]
+    in_order += [name for name in named if name not in outputs]
+    chosen = {name: named[name] for name in in_order if named[name] is not None}
     if not chosen:
         raise ValueError(
             f"`losses` must hold a loss for at least one of the outputs {outputs}. "
