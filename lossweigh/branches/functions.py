@@ -45,6 +45,11 @@ _REGRESSION = {
     _losses.MeanSquaredLogarithmicError: _losses.mean_squared_logarithmic_error,
     _losses.Poisson: _losses.poisson,
 }
+# Keras losses that go below 0 where the prediction is good.
+_BELOW_ZERO = {
+    _losses.CosineSimilarity: _losses.cosine_similarity,
+    _losses.Poisson: _losses.poisson,
+}
 # Keras losses of classes.
 _CLASSIFICATION = {
     _losses.CategoricalCrossentropy: _losses.categorical_crossentropy,
@@ -137,6 +142,11 @@ def is_binary(loss: Any) -> bool:
 def has_no_classes(loss: Any) -> bool:
     """Whether it is a Keras loss of numbers, which class weights can't weigh."""
     return _is_one_of(loss, _REGRESSION)
+
+
+def goes_below_zero(loss: Any) -> bool:
+    """Whether it is a Keras loss that training takes below 0."""
+    return _is_one_of(loss, _BELOW_ZERO)
 
 
 def ignored_class(loss: Any) -> int | None:

@@ -172,6 +172,14 @@ class BalancedModel(keras.layers.Layer):
         outputs = model.call(inputs, training=True, mask=masks)
         return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
+    @property
+    def metrics(self) -> list[Any]:
+        """None: those of a compiled prediction model are no metrics of a training.
+
+        A model asks each layer, at any depth; those inside answer for themselves.
+        """
+        return []
+
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return None  # the outputs have theirs from the layers that made them
 

@@ -66,6 +66,25 @@ def test_a_list_of_preferences_is_in_the_order_of_the_outputs():
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+def test_a_list_is_refused_where_two_dicts_differ_in_order():
+    """An output dict has an order of its own; nobody can tell which one is meant."""
+    x = keras.Input((4,), name="x")
+    model = keras.Model(
+        x, {name: layers.Dense(1, name=name)(x) for name in ("price", "size")}
+    )
+    losses = {"size": "mse", "price": "mse"}
+    for arguments in (
+        {"weighter": lw.FixedWeights([1.0, 2.0])},
+        {"weighter": lw.SmoothTchebycheff(preferences=[1.0, 2.0])},
+        {"balancer": lw.UPGrad(preference=[1.0, 2.0])},
+    ):
+        with pytest.raises(ValueError, match="can't be told in which order"):
+            lw.build_training_model(model, losses, **arguments)
+    lw.build_training_model(model, losses, lw.FixedWeights({"price": 1.0, "size": 2.0}))
+    in_order = dict(reversed(losses.items()))
+    lw.build_training_model(model, in_order, lw.FixedWeights([1.0, 2.0]))
+
+
 class Unordered(keras.Model):
     """Returns a dict whose keys are out of order, and look like numbered outputs."""
 
@@ -222,3 +241,97 @@ def test_class_weights_of_a_regression_are_refused():
     y = {"price": PRICES, "kind": KINDS}
     with pytest.raises(ValueError, match="of the branch 'price' must be left out"):
         training.fit(X, y, class_weight={"price": {0: 2.0}}, verbose=0)
+
+
+# Weighters and balancers --------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["weighter", "balancer"])
+def test_what_has_learned_is_not_taken_along(kind):
+    layer = lw.Uncertainty() if kind == "weighter" else lw.GradNorm()
+    y = {"price": PRICES, "kind": KINDS}
+    training = lw.build_training_model(price_and_kind(), LOSSES, **{kind: layer})
+    training.compile("sgd")
+    lw.build_training_model(price_and_kind(), LOSSES, **{kind: layer})  # not yet
+    training.fit(X, y, verbose=0)
+    with pytest.raises(ValueError, match=rf"or give `{kind}\.fresh\(\)`"):
+        lw.build_training_model(price_and_kind(), LOSSES, **{kind: layer})
+    again = layer.fresh()
+    assert type(again) is type(layer)
+    assert again.get_config() == {**layer.get_config(), "branches": None} | (
+        {"kinds": None} if kind == "weighter" else {}
+    )
+    lw.build_training_model(price_and_kind(), LOSSES, **{kind: again})
+
+
+def test_a_weighter_without_state_may_be_shared():
+    weighter = lw.FixedWeights([0.2, 0.8])
+    for _ in range(2):
+        training = lw.build_training_model(price_and_kind(), LOSSES, weighter)
+        training.compile("sgd")
+        training.fit(X, {"price": PRICES, "kind": KINDS}, verbose=0)
+
+
+def cosine_and_kind():
+    x = keras.Input((4,), name="x")
+    hidden = layers.Dense(5, activation="tanh")(x)
+    return keras.Model(
+        x,
+        [
+            layers.Dense(3, name="direction")(hidden),
+            layers.Dense(3, activation="softmax", name="kind")(hidden),
+        ],
+    )
+
+
+DIRECTIONS = RNG.normal(size=(12, 3)).astype("float32")
+
+
+@pytest.mark.parametrize(
+    "loss", ["cosine_similarity", keras.losses.CosineSimilarity(), keras.losses.poisson]
+)
+def test_a_loss_that_goes_below_zero(loss):
+    losses = {"direction": loss, "kind": "sparse_categorical_crossentropy"}
+    with pytest.warns(UserWarning, match="'direction' goes below 0 in training"):
+        training = lw.build_training_model(cosine_and_kind(), losses)
+    assert type(training.weighter) is lw.FixedWeights
+    with pytest.raises(ValueError, match="`weighter` must take losses of any sign"):
+        lw.build_training_model(cosine_and_kind(), losses, lw.Uncertainty())
+    lw.build_training_model(cosine_and_kind(), losses, lw.LossWeighter())
+
+
+@keras.saving.register_keras_serializable("test_equal_to_keras")
+def sinking(y_true, y_pred):
+    """A loss of the user's that training takes below 0."""
+    return ops.mean(ops.square(y_true - y_pred), axis=-1) - 1.0
+
+
+def test_a_training_is_not_aborted_by_a_negative_loss():
+    losses = {"direction": sinking, "kind": "sparse_categorical_crossentropy"}
+    training = lw.build_training_model(cosine_and_kind(), losses)
+    training.compile(keras.optimizers.Adam(0.05))
+    y = {"direction": 0.1 * DIRECTIONS, "kind": KINDS}
+    with pytest.warns(UserWarning, match="needs losses greater than 0") as told:
+        history = training.fit(X, y, epochs=6, verbose=0).history
+    assert sum("losses greater" in str(one.message) for one in told) == 1
+    assert history["direction_loss"][-1] < 0
+    assert len(set(history["direction_weight"][-2:])) == 1  # the weight is held
+
+
+# Compiled prediction models -----------------------------------------------------
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+@pytest.mark.parametrize("balancer", [None, lw.MGDA], ids=["plain", "balanced"])
+def test_a_compiled_prediction_model_leaves_the_logs_alone(balancer, fitted):
+    model = price_and_kind()
+    y = {"price": PRICES, "kind": KINDS}
+    model.compile("sgd", loss=LOSSES, metrics={"price": ["mae"]})
+    if fitted:
+        model.fit(X, y, verbose=0)
+    training = lw.build_training_model(model, LOSSES, balancer=balancer and balancer())
+    training.compile("sgd")
+    history = training.fit(X, y, validation_data=(X, y), verbose=0).history
+    for prefix in ("", "val_"):
+        assert history[f"{prefix}loss"][0] > 0.1
+    assert not [key for key in history if "mae" in key]
