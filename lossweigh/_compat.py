@@ -99,31 +99,6 @@ def keras_mask(tensor: Any) -> Any:
     return reader._found[0]
 
 
-def call_in_training(model: keras.Model, inputs: Any) -> list[Any]:
-    """What a functional model's `call(inputs, training=True)` gives, as a list.
-
-    For inputs that are known to fit, and without masks. `call` compares the inputs'
-    structure with the model's and hands `training` to every layer, which eager torch
-    pays for in each step: a third of the time of twenty `Dense` heads. A layer of
-    Keras's own that neither takes `training` nor calls others has no use for it.
-    `_run_through_graph` is where `call` gets its outputs from.
-    """
-
-    def with_training(operation: Any) -> Any:
-        if not isinstance(operation, keras.layers.Layer) or (
-            type(operation).__module__.startswith("keras.")
-            and not isinstance(operation, keras.layers.Lambda)
-            and not operation._layers
-            and "training" not in operation.call_signature_parameters
-        ):
-            return operation
-        # Keras 3.15 overrides what the model says of `training`, too.
-        return lambda *args, **kwargs: operation(*args, **{**kwargs, "training": True})
-
-    outputs = model._run_through_graph(inputs, operation_fn=with_training)
-    return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
-
-
 class Assignments(keras.StatelessScope):
     """A stateless scope that knows which variables were assigned, of all there are.
 

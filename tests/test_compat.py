@@ -67,66 +67,6 @@ def test_a_function_is_serialized_by_its_name():
     assert keras.saving.deserialize_keras_object(serialized) is pinball
 
 
-TOLD = {}
-
-
-class Spy(keras.layers.Layer):
-    """Writes down what it is told of `training`."""
-
-    def call(self, x, training=None):
-        TOLD[self.name] = training
-        return x + 1.0
-
-
-class Frozen(keras.layers.Layer):
-    """What Keras tells the layers after it, too, unless they are told again."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.inner = Spy(name=f"inside_{self.name}")
-
-    def call(self, x):
-        return self.inner(x, training=False)
-
-
-class Inside(keras.layers.Layer):
-    def __init__(self, model, function, **kwargs):
-        super().__init__(**kwargs)
-        self.model, self.function = model, function
-
-    def call(self, x, training=None):
-        return self.function(self.model, x)
-
-
-def test_a_call_in_training_is_that_of_keras():
-    x, other = keras.Input((3,)), keras.Input((3,))
-    inner_x = keras.Input((3,))
-    nested = keras.Model(inner_x, Spy(name="nested")(Frozen()(inner_x)))
-    closed_over = Spy(name="closed_over")
-    first = keras.layers.Dense(3)(Spy(name="plain")(x))
-    first = keras.layers.Dense(3)(Frozen()(first))
-    first = Spy(name="after_one_that_is_frozen")(first)
-    second = keras.layers.Lambda(lambda t: closed_over(t))(Frozen()(other))
-    second = keras.layers.Dropout(0.0)(nested(second) * 2.0)
-    second = Spy(name="was_told_otherwise")(second, training=False)
-    model = keras.Model([x, other], [keras.layers.Add()([first, second]), first])
-    given = [ops.convert_to_tensor(np.full((2, 3), k, "float32")) for k in (1, 2)]
-
-    def found(function):
-        TOLD.clear()
-        outputs = Inside(model, function)(given, training=True)
-        return [ops.convert_to_numpy(out) for out in outputs], dict(TOLD)
-
-    expected, told = found(lambda model, x: model.call(x, training=True))
-    outputs, seen = found(_compat.call_in_training)
-    np.testing.assert_array_equal(outputs, expected)
-    assert seen == told
-    frozen = {name for name, training in seen.items() if not training}
-    assert len(seen) == 8
-    assert len(frozen) == 3
-    assert all(name.startswith("inside_") for name in frozen)
-
-
 def test_losses_that_were_taken_are_forgotten():
     """Another layer's loss at the same address is that layer's alone."""
     x = keras.Input((3,))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from lossweigh import _backend, _check
@@ -175,6 +176,24 @@ class Balancer(keras.layers.Layer, abc.ABC):
             if (values := getattr(self, name)) is not None:
                 _check.weights(name, values, len(branches))
         self.branches = list(branches)
+
+    def fresh(self) -> Balancer:
+        """A balancer of the same class and arguments that has learned nothing yet.
+
+        For another training model: `balancer.fresh()` in a loop over seeds.
+        """
+        return self.from_config({**self.get_config(), "branches": None})
+
+    def has_learned(self) -> bool:
+        """Whether weights or other state have moved since the layer was built."""
+        if not self.built:
+            return False
+        unmoved = self.fresh()
+        unmoved.build(self.num_branches)
+        return any(
+            not np.array_equal(ops.convert_to_numpy(now), ops.convert_to_numpy(before))
+            for now, before in zip(self.weights, unmoved.weights, strict=True)
+        )
 
     def build(self, num_branches: int) -> None:
         """Creates the variables, for K branches.

@@ -11,7 +11,14 @@ from keras import ops
 
 from lossweigh.branches.base import Branch, replace_invalid
 from lossweigh.branches.elements import both, per_sample, to_rank
-from lossweigh.branches.functions import ELEMENTWISE, SPARSE, loss_name
+from lossweigh.branches.functions import (
+    has_no_classes,
+    ignored_class,
+    is_binary,
+    is_elementwise,
+    is_sparse,
+    loss_name,
+)
 from lossweigh.branches.labels import (
     check_class_weight,
     check_missing,
@@ -61,8 +68,8 @@ class BranchLoss(Branch):
             `False`: every step is real.
         class_weight: Optional dict from class index to weight; classes it
             doesn't name weigh 1. The class is the target's own index, the
-            `argmax` of a one-hot target, or the rounded value of a binary one,
-            at each time step or pixel.
+            `argmax` of a one-hot target, or the value, 0 or 1, of a binary one: at
+            each time step, pixel or label. A regression has no classes.
         missing: What marks a label as missing: `None` (no label is), `"nan"`,
             or a number such as `-1`. A vector label of a loss that needs the
             whole vector (a cross-entropy over classes) counts as missing where
@@ -70,7 +77,7 @@ class BranchLoss(Branch):
         normalize: `"valid"` or `"keras2"`, see above.
         target_shape: Optional shape of a sample's target, for a loss of your
             own whose target isn't shaped like the prediction. Default for a loss
-            of several outputs: `()`, a number.
+            of several outputs: `()`, a number; `(1,)` where each is `(batch, 1)`.
         target_dtype: Optional dtype of the target, likewise.
         branch: The name of the branch; `build_training_model` sets it.
         **kwargs: Passed to `keras.layers.Layer`. The layer computes in float32
@@ -134,12 +141,13 @@ class BranchLoss(Branch):
         self.target_shape = None if target_shape is None else tuple(target_shape)
         self.target_dtype = target_dtype
 
-        kind = loss_name(loss)
-        self.is_sparse = kind in SPARSE or getattr(loss, "is_sparse", False)
-        self._is_elementwise = kind in ELEMENTWISE and (
-            getattr(loss, "axis", -1) in (-1, None)
-        )
-        self._is_keras = kind in SPARSE or self._is_elementwise
+        self._is_elementwise = is_elementwise(loss)
+        self._is_keras = is_sparse(loss) or self._is_elementwise
+        self.is_sparse = is_sparse(loss) or getattr(loss, "is_sparse", False)
+        self._is_binary = is_binary(loss)
+        self.ignored_class = ignored_class(loss)
+        if self.class_weight:
+            self.check_classes("class_weight")
 
     @property
     def target(self) -> str:
@@ -182,11 +190,8 @@ class BranchLoss(Branch):
         if self._is_elementwise and (
             labelled is not None
             or (mask is not None and len(mask.shape) == rank)
-            or (
-                sample_weight is not None
-                and len(sample_weight.shape) == rank
-                and sample_weight.shape[-1] != 1
-            )
+            or _weighs_elements(sample_weight, rank)
+            or _weighs_elements(class_weight, rank)
         ):
             y_true, y_pred = ops.expand_dims(y_true, -1), ops.expand_dims(y_pred, -1)
 
@@ -237,8 +242,20 @@ class BranchLoss(Branch):
             return self.loss(y_true, y_pred, valid)
         return self.function(y_true, y_pred)
 
+    def check_classes(self, argument: str) -> None:
+        """An error where the loss has no classes that could be weighed."""
+        if has_no_classes(self.loss):
+            raise ValueError(
+                f"`{argument}`{self._of_branch()} must be left out: the loss "
+                f"{loss_name(self.loss)!r} has no classes. Give samples weights with "
+                "`fit(..., sample_weight={branch: weights})`."
+            )
+
     def _labels(self, y_true: Any) -> tuple[Any, Any]:
         labelled, y_true = split_labels(y_true, self.missing)
+        if self.ignored_class is not None:
+            counts, y_true = split_labels(y_true, self.ignored_class)
+            labelled = _all_of(labelled, counts)
         if self.is_sparse:
             return labelled, ops.cast(y_true, "int32")
         if self.target_dtype is None and not isinstance(self.loss, OwnTarget):
@@ -257,7 +274,7 @@ class BranchLoss(Branch):
         Returns:
             A float32 tensor with one weight a label.
         """
-        return weight_of_class(y_true, class_weight, self.is_sparse)
+        return weight_of_class(y_true, class_weight, self.is_sparse, self._is_binary)
 
     def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
         """Shape, batch axis included, and dtype of this branch's targets.
@@ -274,7 +291,10 @@ class BranchLoss(Branch):
             shapes = keras.tree.map_structure(lambda t: list(t.shape), prediction)
             shape, dtype = self.loss.target_spec(shapes)
         elif several:
-            shape = shape[:1]
+            # As the outputs, where each of them is a column: a vector would be
+            # broadcast against it, to (batch, batch).
+            columns = all(tuple(t.shape)[1:] == (1,) for t in prediction)
+            shape = shape if columns else shape[:1]
         elif self.is_sparse:
             shape = shape[:-1]
         if self.target_dtype is not None:
@@ -340,6 +360,11 @@ class BranchLoss(Branch):
                     f"{tuple(y_pred.shape)}. Received a target of shape {received}."
                 )
         return y_true
+
+
+def _weighs_elements(weight: Any, rank: int) -> bool:
+    """Whether a weight differs along the last axis of a prediction of this rank."""
+    return weight is not None and len(weight.shape) == rank and weight.shape[-1] != 1
 
 
 def _fits(shape: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:

@@ -2,39 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
+_losses = keras.losses
+
 # Keras losses whose value at an element depends on that element alone: they are
 # averaged over the last axis, so a mask, weight or missing label of one element
-# can be honoured by asking for them element by element.
-ELEMENTWISE = (
-    "BinaryCrossentropy",
-    "BinaryFocalCrossentropy",
-    "Hinge",
-    "Huber",
-    "LogCosh",
-    "MeanAbsoluteError",
-    "MeanAbsolutePercentageError",
-    "MeanSquaredError",
-    "MeanSquaredLogarithmicError",
-    "Poisson",
-    "SquaredHinge",
-    "binary_crossentropy",
-    "binary_focal_crossentropy",
-    "hinge",
-    "huber",
-    "log_cosh",
-    "mean_absolute_error",
-    "mean_absolute_percentage_error",
-    "mean_squared_error",
-    "mean_squared_logarithmic_error",
-    "poisson",
-    "squared_hinge",
-)
-SPARSE = ("SparseCategoricalCrossentropy", "sparse_categorical_crossentropy")
+# can be honoured by asking for them element by element. By identity, not by name: a
+# user's own loss may have the name of one of these.
+_ELEMENTWISE = {
+    _losses.BinaryCrossentropy: _losses.binary_crossentropy,
+    _losses.BinaryFocalCrossentropy: _losses.binary_focal_crossentropy,
+    _losses.Hinge: _losses.hinge,
+    _losses.Huber: _losses.huber,
+    _losses.LogCosh: _losses.log_cosh,
+    _losses.MeanAbsoluteError: _losses.mean_absolute_error,
+    _losses.MeanAbsolutePercentageError: _losses.mean_absolute_percentage_error,
+    _losses.MeanSquaredError: _losses.mean_squared_error,
+    _losses.MeanSquaredLogarithmicError: _losses.mean_squared_logarithmic_error,
+    _losses.Poisson: _losses.poisson,
+    _losses.SquaredHinge: _losses.squared_hinge,
+}
+_SPARSE = {
+    _losses.SparseCategoricalCrossentropy: _losses.sparse_categorical_crossentropy
+}
+# Keras losses whose target has a class of its own at each element, 0 or 1.
+_BINARY = {
+    _losses.BinaryCrossentropy: _losses.binary_crossentropy,
+    _losses.BinaryFocalCrossentropy: _losses.binary_focal_crossentropy,
+}
+# Keras losses of numbers.
+_REGRESSION = {
+    _losses.CosineSimilarity: _losses.cosine_similarity,
+    _losses.Huber: _losses.huber,
+    _losses.LogCosh: _losses.log_cosh,
+    _losses.MeanAbsoluteError: _losses.mean_absolute_error,
+    _losses.MeanAbsolutePercentageError: _losses.mean_absolute_percentage_error,
+    _losses.MeanSquaredError: _losses.mean_squared_error,
+    _losses.MeanSquaredLogarithmicError: _losses.mean_squared_logarithmic_error,
+    _losses.Poisson: _losses.poisson,
+}
+# Keras losses that go below 0 where the prediction is good.
+_BELOW_ZERO = {
+    _losses.CosineSimilarity: _losses.cosine_similarity,
+    _losses.Poisson: _losses.poisson,
+}
+# Keras losses of classes.
+_CLASSIFICATION = {
+    _losses.CategoricalCrossentropy: _losses.categorical_crossentropy,
+    _losses.CategoricalFocalCrossentropy: _losses.categorical_focal_crossentropy,
+    _losses.CategoricalGeneralizedCrossEntropy: (
+        _losses.categorical_generalized_cross_entropy
+    ),
+    _losses.CategoricalHinge: _losses.categorical_hinge,
+    _losses.Circle: _losses.circle,
+    _losses.CTC: _losses.ctc,
+    _losses.Dice: _losses.dice,
+    _losses.Hinge: _losses.hinge,
+    _losses.KLDivergence: _losses.kl_divergence,
+    _losses.SquaredHinge: _losses.squared_hinge,
+    _losses.Tversky: _losses.tversky,
+    **_BINARY,
+    **_SPARSE,
+}
+
+
+def _is_one_of(loss: Any, known: Mapping[type, Callable[..., Any]]) -> bool:
+    """Whether a loss is one of Keras's own, as a name, a function or an object."""
+    if isinstance(loss, str):
+        loss = keras.losses.get(loss)
+    return type(loss) in known or any(loss is function for function in known.values())
+
+
+def is_elementwise(loss: Any) -> bool:
+    """Whether Keras averages the loss's values over the last axis."""
+    return _is_one_of(loss, _ELEMENTWISE) and getattr(loss, "axis", -1) in (-1, None)
+
+
+def is_sparse(loss: Any) -> bool:
+    """Whether the targets of a Keras loss are class indices."""
+    return _is_one_of(loss, _SPARSE)
 
 
 def loss_function(loss: Any) -> Callable[..., Any]:
@@ -84,8 +134,34 @@ def loss_name(loss: Any) -> str:
     return getattr(loss, "__name__", type(loss).__name__)
 
 
+def is_binary(loss: Any) -> bool:
+    """Whether each element of a Keras loss's target is a class of its own, 0 or 1."""
+    return _is_one_of(loss, _BINARY)
+
+
+def has_no_classes(loss: Any) -> bool:
+    """Whether it is a Keras loss of numbers, which class weights can't weigh."""
+    return _is_one_of(loss, _REGRESSION)
+
+
+def goes_below_zero(loss: Any) -> bool:
+    """Whether it is a Keras loss that training takes below 0."""
+    return _is_one_of(loss, _BELOW_ZERO)
+
+
+def ignored_class(loss: Any) -> int | None:
+    """The class index that a `SparseCategoricalCrossentropy` leaves out."""
+    if type(loss) is not keras.losses.SparseCategoricalCrossentropy:
+        return None
+    return loss.get_config()["ignore_class"]
+
+
 def kind_of(loss: Any) -> str:
-    """`"classification"` or `"regression"`, for uncertainty weighting."""
-    if "crossentropy" in loss_name(loss).lower():
+    """`"classification"` or `"regression"`, for uncertainty weighting.
+
+    A loss of the user's says it with an attribute `kind`; without one it is a
+    regression.
+    """
+    if _is_one_of(loss, _CLASSIFICATION) or isinstance(loss, tuple(_CLASSIFICATION)):
         return "classification"
-    return "regression"
+    return getattr(loss, "kind", "regression")

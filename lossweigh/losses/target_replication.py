@@ -11,7 +11,12 @@ from keras import ops
 from lossweigh import _check, _compat
 from lossweigh.branches import MaskedLoss, OwnTarget
 from lossweigh.branches.elements import divide, to_rank
-from lossweigh.branches.functions import SPARSE, kind_of, loss_function, loss_name
+from lossweigh.branches.functions import (
+    is_sparse,
+    kind_of,
+    loss_function,
+    loss_name,
+)
 from lossweigh.losses import _steps
 
 
@@ -82,7 +87,7 @@ class TargetReplication(MaskedLoss, OwnTarget):
         self.function = loss_function(loss)
         self.alpha = _check.between("alpha", alpha, 0.0, 1.0)
         self.kind = kind_of(loss)
-        self.is_sparse = loss_name(loss) in SPARSE
+        self.is_sparse = is_sparse(loss)
 
     def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:
         y_true, y_pred = tensors

@@ -168,11 +168,17 @@ class BalancedModel(keras.layers.Layer):
 
     def _run(self, model: keras.Model, inputs: Any, masks: Any) -> list[Any]:
         """What a part of the model makes of its inputs in training."""
-        if not self.supports_masking:
-            return _compat.call_in_training(model, inputs)
         # Not by `model(...)`: that warns of masks which its layers do take.
         outputs = model.call(inputs, training=True, mask=masks)
         return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+
+    @property
+    def metrics(self) -> list[Any]:
+        """None: those of a compiled prediction model are no metrics of a training.
+
+        A model asks each layer, at any depth; those inside answer for themselves.
+        """
+        return []
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return None  # the outputs have theirs from the layers that made them

@@ -72,8 +72,7 @@ class TrainingInputs:
         given = dict.fromkeys(name for name in targets.values() if name is not None)
         self.targets = [name for name in self.outputs if name in given]
         self.targets += [name for name in given if name not in self.outputs]
-        unnamed = all(name.startswith("output") for name in self.outputs)
-        self.ordered = ordered or unnamed
+        self.ordered = ordered
         self.specs = {name: (tuple(t.shape), t.dtype) for name, t in inputs.items()}
         self.weight_names = [sample_weight_name(branch) for branch in targets]
         self.target_names = [target_name(name) for name in self.targets]
@@ -332,6 +331,8 @@ def check_values(
         is_known &= ~is_nan
     if layer.missing not in (None, "nan"):
         is_known &= target != layer.missing
+    if layer.ignored_class is not None:
+        is_known &= target != layer.ignored_class
     if isinstance(layer.loss, OwnTarget):
         whole = is_known.reshape(len(target), -1).all(axis=1)
         if whole.any():

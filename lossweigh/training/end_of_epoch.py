@@ -20,17 +20,13 @@ Logs = Mapping[str, float] | None
 class EndOfEpoch(keras.callbacks.Callback):
     """Tells weighters whose state advances by epochs that one has ended.
 
-    It also looks at the branches' losses, where they are logged by name: one
-    that isn't finite gives a `UserWarning`, once a branch, and one that is
-    negative, with a method that takes a logarithm or a ratio of the losses, an
-    error. (Neither has moved the weights: see `Weighter`.)
+    It also looks at the branches' losses, where they are logged by name. A loss
+    that isn't finite gives a `UserWarning`, once a branch, and so does a negative
+    one with a method that takes a logarithm or a ratio of the losses: such a
+    branch keeps the weight that it had. (See `Weighter`.)
 
     A `TrainingModel` brings it along by itself; give it to `fit` for a model
     that you wired by hand.
-
-    Raises:
-        ValueError: At the end of an epoch, if a branch's loss is negative and the
-            weighter needs positive ones.
 
     Examples:
         >>> callback = EndOfEpoch()  # model.fit(..., callbacks=[callback])
@@ -39,6 +35,7 @@ class EndOfEpoch(keras.callbacks.Callback):
     def __init__(self) -> None:
         super().__init__()
         self.warned: set[str] = set()
+        self.negative: set[str] = set()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         for layer in self.model.layers:
@@ -59,13 +56,15 @@ class EndOfEpoch(keras.callbacks.Callback):
                 "(`BranchLoss(..., missing='nan')`), or lower the learning rate.",
                 stacklevel=2,
             )
-        if loss < 0 and weighter.needs_positive_losses:
-            raise ValueError(
+        if loss < 0 and weighter.needs_positive_losses and branch not in self.negative:
+            self.negative.add(branch)
+            warnings.warn(
                 f"`{type(weighter).__name__}` ({weighter.name!r}) needs losses greater "
-                f"than 0. Received: a mean loss of {loss:.4g} from the branch "
-                f"{branch!r} in epoch {epoch + 1}. Add a constant to that loss (for a "
-                "correlation r: 1 - r), or choose a weighter that takes losses of any "
-                "sign, such as `LossWeighter()`."
+                f"than 0. The branch {branch!r} has a mean loss of {loss:.4g} in epoch "
+                f"{epoch + 1}, and keeps the weight that it had. Add a constant to "
+                "that loss (for a correlation r: 1 - r), or choose a weighter that "
+                "takes losses of any sign, such as `LossWeighter()`.",
+                stacklevel=2,
             )
 
 

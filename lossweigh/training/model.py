@@ -382,6 +382,9 @@ class TrainingModel(keras.Model):
     def _use_class_weight(self, class_weight: Any) -> None:
         """Class weights of this call, by branch; if new, the step is traced anew."""
         checked = class_weights(class_weight, self._wiring.data.target_of)
+        for branch in checked:
+            layer: Any = self.branch_losses[branch]  # a BranchLoss, or there are none
+            layer.check_classes("class_weight")
         if checked != self._class_weight:
             self._class_weight = checked
             self.train_function = None

@@ -117,6 +117,16 @@ def named_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
     return named
 
 
+def returns_dict(model: keras.Model, inputs: Any) -> bool:
+    """Whether a subclassed model returns a dict, the order of whose keys may be lost.
+
+    Args:
+        model: The prediction model.
+        inputs: KerasTensors in the structure that it takes.
+    """
+    return isinstance(model.compute_output_spec(inputs), Mapping)
+
+
 def may_mask(model: keras.Model) -> bool:
     """Whether a layer of the model, at any depth, starts a mask.
 

@@ -11,7 +11,11 @@ import keras
 from lossweigh.branches import Branch, BranchLoss
 from lossweigh.training.balanced import BalancedModel, Messenger
 from lossweigh.training.data import TrainingInputs, data_names
-from lossweigh.training.structure import is_functional, named_structure
+from lossweigh.training.structure import (
+    is_functional,
+    named_structure,
+    returns_dict,
+)
 from lossweigh.weighting.base import Weighter
 
 WEIGHTED_LOSS = "weighted_loss"
@@ -90,7 +94,9 @@ def read(model: keras.Model) -> Wiring:
     outputs = [key for key in model.output if key not in loss_keys(losses)]
     names = [*losses, *(name for name in targets.values() if name is not None)]
     structure = named_structure(prediction_model, data_names(model.input, names))
-    ordered = is_functional(prediction_model)
+    ordered = is_functional(prediction_model) or not returns_dict(
+        prediction_model, keras.tree.map_structure(model.input.get, structure)
+    )
     inputs = _layers_of(model, keras.layers.InputLayer)
     return Wiring(
         prediction_model,

@@ -6,6 +6,7 @@ import abc
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from lossweigh import _backend
@@ -41,14 +42,17 @@ class Weighter(keras.layers.Layer, abc.ABC):
         num_branches: K, known once the layer is built.
         learns: Whether the weights are found by the method rather than set by
             the user. A weight that is found and vanishes is worth a warning.
+        per_branch: Names of the attributes that hold an argument with one entry a
+            branch.
         min_weight: The least that a weight may be.
         needs_positive_losses: Whether the method takes a logarithm or a ratio of
-            the losses. A loss that isn't positive then moves no state, and a
-            training model raises an error at the end of the epoch.
+            the losses. A loss that isn't positive then moves no state: its branch
+            keeps the weight that it had, and a training model warns of it.
         warned: The branches whose vanished weight was warned about.
     """
 
     learns = True
+    per_branch: tuple[str, ...] = ()
     min_weight = 0.0
     needs_positive_losses = False
 
@@ -92,6 +96,27 @@ class Weighter(keras.layers.Layer, abc.ABC):
                 f"{type(self).__name__}."
             )
         self.branches, self.kinds = list(branches), list(kinds)
+
+    def fresh(self) -> Weighter:
+        """A weighter of the same class and arguments that has learned nothing yet.
+
+        For another training model: `weighter.fresh()` in a loop over seeds.
+        """
+        config = {**self.get_config(), "branches": None, "kinds": None}
+        return self.from_config(config)
+
+    def has_learned(self) -> bool:
+        """Whether a weight or other state has moved since the layer was built."""
+        if not self.built:
+            return False
+        unmoved = self.fresh()
+        if self.branches is not None and self.kinds is not None:
+            unmoved.bind(self.branches, self.kinds)
+        unmoved.build([(None,)] * self.num_branches)
+        return any(
+            not np.array_equal(ops.convert_to_numpy(now), ops.convert_to_numpy(before))
+            for now, before in zip(self.weights, unmoved.weights, strict=True)
+        )
 
     def count(self, input_shape: Any) -> int:
         """K from the shapes of the losses, which are checked."""

@@ -60,6 +60,7 @@ class FAMO(DescendingWeighter):
     """
 
     needs_positive_losses = True
+    per_branch = ("minimum_losses",)
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ class FixedWeights(Weighter):
     """
 
     learns = False
+    per_branch = ("weights_given",)
 
     def __init__(
         self,

@@ -64,6 +64,8 @@ class LossWeighter(Weighter):
         [0.5 0.5]
     """
 
+    per_branch = ("initial_weights",)
+
     def __init__(
         self,
         *,

@@ -55,6 +55,8 @@ class SmoothTchebycheff(AdaptiveWeighter):
         scalarization for multi-objective optimization. ICML 2024.
     """
 
+    per_branch = ("preferences", "ideal_losses")
+
     def __init__(
         self,
         *,

@@ -61,6 +61,7 @@ class Uncertainty(LearnedWeighter):
     """
 
     needs_positive_losses = True
+    per_branch = ("terms",)
 
     def __init__(
         self,

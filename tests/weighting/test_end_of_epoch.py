@@ -40,15 +40,19 @@ def trained(weighter, losses, targets, epochs=1, callbacks=None):
 # Losses -------------------------------------------------------------------------
 
 
-def test_a_negative_loss_is_an_error_where_positive_ones_are_needed():
-    weighter = lw.GeometricMean(name="mine")
+def test_a_negative_loss_warns_where_positive_ones_are_needed():
+    """The training goes on, and the branch keeps its weight."""
+    weighter = lw.IMTLL(name="mine")
     message = (
-        r"`GeometricMean` \('mine'\) needs losses greater than 0\. Received: a mean "
-        r"loss of -\d.* from the branch 'odd' in epoch 1\. Add a constant"
+        r"`IMTLL` \('mine'\) needs losses greater than 0\. The branch 'odd' has a "
+        r"mean loss of -\d.* in epoch 1, and keeps the weight that it had\. Add"
     )
-    with pytest.raises(ValueError, match=message):
-        trained(weighter, [below_zero, "mse"], (0, 1))
-    assert np.isfinite(array(weighter.loss_weights)).all()
+    with pytest.warns(UserWarning, match=message) as caught:
+        trained(weighter, [below_zero, "mse"], (0, 1), epochs=3)
+    assert sum("needs losses" in str(warning.message) for warning in caught) == 1
+    odd, even = array(weighter.loss_weights)
+    assert odd == 1.0
+    assert even != 1.0
 
 
 def test_a_negative_loss_is_fine_elsewhere():

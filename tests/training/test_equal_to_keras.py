@@ -1,0 +1,337 @@
+"""Cases from public models in which a number differed from native Keras's."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import lossweigh as lw
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(12, 4)).astype("float32")
+PRICES = (10 * RNG.normal(size=(12, 1))).astype("float32")
+KINDS = RNG.integers(0, 3, 12)
+
+
+def price_and_kind():
+    x = keras.Input((4,), name="x")
+    hidden = layers.Dense(5, activation="tanh")(x)
+    return keras.Model(
+        x,
+        [
+            layers.Dense(1, name="price")(hidden),
+            layers.Dense(3, activation="softmax", name="kind")(hidden),
+        ],
+    )
+
+
+def first_of(result):
+    """The loss, from what `evaluate` gives."""
+    return float(np.ravel(result)[0])
+
+
+LOSSES = {"kind": "sparse_categorical_crossentropy", "price": "mse"}
+WEIGHTERS = {
+    "FixedWeights": lambda weights: lw.FixedWeights(weights),
+    "LossWeighter": lambda weights: lw.LossWeighter(initial_weights=weights, barrier=0),
+}
+
+
+@pytest.mark.parametrize("weighter", WEIGHTERS)
+def test_a_list_of_weights_is_in_the_order_of_the_outputs(weighter):
+    """However the dict of losses is ordered."""
+    model = price_and_kind()
+    model.compile("sgd", loss=LOSSES, loss_weights=[0.2, 0.8])
+    y = {"price": PRICES, "kind": KINDS}
+    expected = first_of(model.evaluate(X, y, batch_size=12, verbose=0))
+    training = lw.build_training_model(model, LOSSES, WEIGHTERS[weighter]([0.2, 0.8]))
+    training.compile("sgd")
+    assert training.branches == ["price", "kind"]
+    found = first_of(training.evaluate(X, y, batch_size=12, verbose=0))
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_list_of_preferences_is_in_the_order_of_the_outputs():
+    y = {"price": PRICES, "kind": KINDS}
+    found = []
+    for losses in (LOSSES, dict(reversed(LOSSES.items()))):
+        keras.utils.set_random_seed(0)
+        training = lw.build_training_model(
+            price_and_kind(), losses, balancer=lw.UPGrad(preference=[0.1, 0.9])
+        )
+        training.compile("sgd")
+        training.train_on_batch(X, y)
+        found.append(training.prediction_model.get_weights())
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_a_list_is_refused_where_two_dicts_differ_in_order():
+    """An output dict has an order of its own; nobody can tell which one is meant."""
+    x = keras.Input((4,), name="x")
+    model = keras.Model(
+        x, {name: layers.Dense(1, name=name)(x) for name in ("price", "size")}
+    )
+    losses = {"size": "mse", "price": "mse"}
+    for arguments in (
+        {"weighter": lw.FixedWeights([1.0, 2.0])},
+        {"weighter": lw.SmoothTchebycheff(preferences=[1.0, 2.0])},
+        {"balancer": lw.UPGrad(preference=[1.0, 2.0])},
+    ):
+        with pytest.raises(ValueError, match="can't be told in which order"):
+            lw.build_training_model(model, losses, **arguments)
+    lw.build_training_model(model, losses, lw.FixedWeights({"price": 1.0, "size": 2.0}))
+    in_order = dict(reversed(losses.items()))
+    lw.build_training_model(model, in_order, lw.FixedWeights([1.0, 2.0]))
+
+
+class Unordered(keras.Model):
+    """Returns a dict whose keys are out of order, and look like numbered outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.z, self.a = layers.Dense(1), layers.Dense(1)
+
+    def call(self, x):
+        return {"output_z": self.z(x), "output_a": self.a(x)}
+
+
+def test_lists_for_outputs_of_unknown_order_are_refused():
+    """JAX sorts the keys: a list of targets would be swapped there."""
+    model = Unordered()
+    model(X)
+    training = lw.build_training_model(model, {"output_z": "mse", "output_a": "mse"})
+    training.compile("sgd")
+    with pytest.raises(ValueError, match="must be a dict by name"):
+        training.fit(X, [PRICES, PRICES], verbose=0)
+
+
+class Numbered(Unordered):
+    def call(self, x):
+        return self.z(x), self.a(x)
+
+
+def test_lists_for_numbered_outputs_are_taken():
+    model = Numbered()
+    model(X)
+    training = lw.build_training_model(model, ["mse", "mse"])
+    training.compile("sgd")
+    model.z.kernel.assign(ops.zeros((4, 1)))
+    y = [PRICES, 0 * PRICES]
+    logs = training.evaluate(X, y, batch_size=12, verbose=0, return_dict=True)
+    assert float(logs["output_0_loss"]) == pytest.approx(
+        float((PRICES**2).mean()), rel=1e-5
+    )
+
+
+# Losses -------------------------------------------------------------------------
+
+
+@keras.saving.register_keras_serializable("test_equal_to_keras")
+def hinge(y_true, y_pred):
+    """A user's own: the largest error. It has the name of a loss of Keras's."""
+    return ops.max(ops.abs(y_true - y_pred), axis=-1)
+
+
+@keras.saving.register_keras_serializable("test_equal_to_keras")
+def largest(y_true, y_pred):
+    return ops.max(ops.abs(y_true - y_pred), axis=-1)
+
+
+def test_a_loss_is_not_known_by_its_name():
+    y = np.array([[0.0, np.nan, 3.0], [1.0, 2.0, 5.0]], "float32")
+    p = np.array([[2.0, 9.0, 3.0], [0.0, 2.0, 1.0]], "float32")
+    weights = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 1.0]], "float32")
+    for arguments, inputs in (
+        ({"missing": "nan"}, [y, p]),
+        ({}, [np.nan_to_num(y), p, weights[:, :1]]),
+    ):
+        one, other = (lw.BranchLoss(loss, **arguments) for loss in (hinge, largest))
+        np.testing.assert_array_equal(
+            ops.convert_to_numpy(one(inputs)), ops.convert_to_numpy(other(inputs))
+        )
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind"),
+    [
+        ("categorical_hinge", "classification"),
+        (keras.losses.Dice(), "classification"),
+        (keras.losses.KLDivergence(), "classification"),
+        (keras.losses.binary_crossentropy, "classification"),
+        ("mse", "regression"),
+        (largest, "regression"),
+    ],
+)
+def test_what_is_a_classification(loss, kind):
+    assert lw.BranchLoss(loss).kind == kind
+
+
+@pytest.mark.parametrize("ignored", [0, 255, -1])
+def test_an_ignored_class_leaves_the_mean(ignored):
+    """Steps of one class count nowhere: the same loss and gradient as in Keras."""
+    inputs = keras.Input((9, 2), name="sequence")
+    outputs = layers.Dense(4, activation="softmax", name="steps")(inputs)
+    model = keras.Model(inputs, outputs)
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(6, 9, 2)).astype("float32")
+    y = rng.integers(0, 4, (6, 9))
+    y[rng.random(y.shape) < 0.4] = ignored
+    native = keras.models.clone_model(model)
+    native.set_weights(model.get_weights())
+    loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=ignored)
+    native.compile(keras.optimizers.SGD(0.1), loss=loss)
+    training = lw.build_training_model(model, loss, lw.FixedWeights())
+    training.compile(keras.optimizers.SGD(0.1))
+    expected = first_of(native.evaluate(x, y, batch_size=6, verbose=0))
+    found = first_of(training.evaluate(x, y, batch_size=6, verbose=0))
+    assert found == pytest.approx(expected, rel=1e-5)
+    native.fit(x, y, batch_size=6, epochs=3, verbose=0)
+    training.fit(x, y, batch_size=6, epochs=3, verbose=0)
+    for one, other in zip(model.get_weights(), native.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@keras.saving.register_keras_serializable("test_equal_to_keras")
+def gaussian(y_true, predictions):
+    mean, logvar = predictions
+    return ops.square(y_true - mean) * ops.exp(-logvar) + logvar
+
+
+@pytest.mark.parametrize("form", [(12,), (12, 1)])
+def test_a_loss_of_columns_is_not_broadcast(form):
+    x = keras.Input((4,), name="x")
+    model = keras.Model(
+        x, {name: layers.Dense(1, name=name)(x) for name in ("mean", "logvar")}
+    )
+    branch = lw.BranchLoss(gaussian, of=["mean", "logvar"], target="price")
+    training = lw.build_training_model(model, {"likelihood": branch}, lw.FixedWeights())
+    training.compile("sgd")
+    y = {"price": PRICES.reshape(form)}
+    found = first_of(training.evaluate(X, y, batch_size=12, verbose=0))
+    predicted = model.predict(X, verbose=0)
+    mean, logvar = predicted["mean"], predicted["logvar"]
+    expected = np.mean((PRICES - mean) ** 2 * np.exp(-logvar) + logvar)
+    assert found == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_class_weights_of_many_labels_weigh_label_by_label():
+    x = keras.Input((4,), name="x")
+    model = keras.Model(x, layers.Dense(3, activation="sigmoid", name="tags")(x))
+    y = np.random.default_rng(2).integers(0, 2, (12, 3))
+    training = lw.build_training_model(
+        model, {"tags": "binary_crossentropy"}, lw.FixedWeights()
+    )
+    training.compile(keras.optimizers.SGD(0.0))
+    training.reset_metrics()
+    logs = training.train_on_batch(
+        X, {"tags": y}, class_weight={"tags": {0: 0.5, 1: 4.0}}, return_dict=True
+    )
+    p = model.predict(X, verbose=0)
+    entropies = -(y * np.log(p) + (1 - y) * np.log(1 - p))
+    expected = np.mean(np.where(y == 1, 4.0, 0.5) * entropies)
+    assert float(logs["tags_loss"]) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_class_weights_of_a_regression_are_refused():
+    with pytest.raises(ValueError, match="mean_squared_error' has no classes"):
+        lw.BranchLoss("mse", class_weight={0: 2.0})
+    training = lw.build_training_model(price_and_kind(), LOSSES)
+    training.compile("sgd")
+    y = {"price": PRICES, "kind": KINDS}
+    with pytest.raises(ValueError, match="of the branch 'price' must be left out"):
+        training.fit(X, y, class_weight={"price": {0: 2.0}}, verbose=0)
+
+
+# Weighters and balancers --------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["weighter", "balancer"])
+def test_what_has_learned_is_not_taken_along(kind):
+    layer = lw.Uncertainty() if kind == "weighter" else lw.GradNorm()
+    y = {"price": PRICES, "kind": KINDS}
+    training = lw.build_training_model(price_and_kind(), LOSSES, **{kind: layer})
+    training.compile("sgd")
+    lw.build_training_model(price_and_kind(), LOSSES, **{kind: layer})  # not yet
+    training.fit(X, y, verbose=0)
+    with pytest.raises(ValueError, match=rf"or give `{kind}\.fresh\(\)`"):
+        lw.build_training_model(price_and_kind(), LOSSES, **{kind: layer})
+    again = layer.fresh()
+    assert type(again) is type(layer)
+    assert again.get_config() == {**layer.get_config(), "branches": None} | (
+        {"kinds": None} if kind == "weighter" else {}
+    )
+    lw.build_training_model(price_and_kind(), LOSSES, **{kind: again})
+
+
+def test_a_weighter_without_state_may_be_shared():
+    weighter = lw.FixedWeights([0.2, 0.8])
+    for _ in range(2):
+        training = lw.build_training_model(price_and_kind(), LOSSES, weighter)
+        training.compile("sgd")
+        training.fit(X, {"price": PRICES, "kind": KINDS}, verbose=0)
+
+
+def cosine_and_kind():
+    x = keras.Input((4,), name="x")
+    hidden = layers.Dense(5, activation="tanh")(x)
+    return keras.Model(
+        x,
+        [
+            layers.Dense(3, name="direction")(hidden),
+            layers.Dense(3, activation="softmax", name="kind")(hidden),
+        ],
+    )
+
+
+DIRECTIONS = RNG.normal(size=(12, 3)).astype("float32")
+
+
+@pytest.mark.parametrize(
+    "loss", ["cosine_similarity", keras.losses.CosineSimilarity(), keras.losses.poisson]
+)
+def test_a_loss_that_goes_below_zero(loss):
+    losses = {"direction": loss, "kind": "sparse_categorical_crossentropy"}
+    with pytest.warns(UserWarning, match="'direction' goes below 0 in training"):
+        training = lw.build_training_model(cosine_and_kind(), losses)
+    assert type(training.weighter) is lw.FixedWeights
+    with pytest.raises(ValueError, match="`weighter` must take losses of any sign"):
+        lw.build_training_model(cosine_and_kind(), losses, lw.Uncertainty())
+    lw.build_training_model(cosine_and_kind(), losses, lw.LossWeighter())
+
+
+@keras.saving.register_keras_serializable("test_equal_to_keras")
+def sinking(y_true, y_pred):
+    """A loss of the user's that training takes below 0."""
+    return ops.mean(ops.square(y_true - y_pred), axis=-1) - 1.0
+
+
+def test_a_training_is_not_aborted_by_a_negative_loss():
+    losses = {"direction": sinking, "kind": "sparse_categorical_crossentropy"}
+    training = lw.build_training_model(cosine_and_kind(), losses)
+    training.compile(keras.optimizers.Adam(0.05))
+    y = {"direction": 0.1 * DIRECTIONS, "kind": KINDS}
+    with pytest.warns(UserWarning, match="needs losses greater than 0") as told:
+        history = training.fit(X, y, epochs=6, verbose=0).history
+    assert sum("losses greater" in str(one.message) for one in told) == 1
+    assert history["direction_loss"][-1] < 0
+    assert len(set(history["direction_weight"][-2:])) == 1  # the weight is held
+
+
+# Compiled prediction models -----------------------------------------------------
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+@pytest.mark.parametrize("balancer", [None, lw.MGDA], ids=["plain", "balanced"])
+def test_a_compiled_prediction_model_leaves_the_logs_alone(balancer, fitted):
+    model = price_and_kind()
+    y = {"price": PRICES, "kind": KINDS}
+    model.compile("sgd", loss=LOSSES, metrics={"price": ["mae"]})
+    if fitted:
+        model.fit(X, y, verbose=0)
+    training = lw.build_training_model(model, LOSSES, balancer=balancer and balancer())
+    training.compile("sgd")
+    history = training.fit(X, y, validation_data=(X, y), verbose=0).history
+    for prefix in ("", "val_"):
+        assert history[f"{prefix}loss"][0] > 0.1
+    assert not [key for key in history if "mae" in key]
