@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
-from lossweigh import _backend, _check
+from lossweigh import _backend, _check, _state
 from lossweigh.balancing._dense import Products
 
 LEVELS = ("representation", "calibrated", "parameters")
@@ -178,10 +177,7 @@ class Balancer(keras.layers.Layer, abc.ABC):
         self.branches = list(branches)
 
     def fresh(self) -> Balancer:
-        """A balancer of the same class and arguments that has learned nothing yet.
-
-        For another training model: `balancer.fresh()` in a loop over seeds.
-        """
+        """One of the same class and arguments, for another training model."""
         return self.from_config({**self.get_config(), "branches": None})
 
     def has_learned(self) -> bool:
@@ -190,10 +186,7 @@ class Balancer(keras.layers.Layer, abc.ABC):
             return False
         unmoved = self.fresh()
         unmoved.build(self.num_branches)
-        return any(
-            not np.array_equal(ops.convert_to_numpy(now), ops.convert_to_numpy(before))
-            for now, before in zip(self.weights, unmoved.weights, strict=True)
-        )
+        return _state.differs(self, unmoved)
 
     def build(self, num_branches: int) -> None:
         """Creates the variables, for K branches.

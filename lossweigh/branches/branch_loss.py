@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,15 @@ import keras
 from keras import ops
 
 from lossweigh.branches.base import Branch, replace_invalid
-from lossweigh.branches.elements import both, per_sample, to_rank
+from lossweigh.branches.elements import (
+    all_of,
+    both,
+    fits,
+    per_sample,
+    product,
+    to_rank,
+    weighs_elements,
+)
 from lossweigh.branches.functions import (
     has_no_classes,
     ignored_class,
@@ -190,8 +197,8 @@ class BranchLoss(Branch):
         if self._is_elementwise and (
             labelled is not None
             or (mask is not None and len(mask.shape) == rank)
-            or _weighs_elements(sample_weight, rank)
-            or _weighs_elements(class_weight, rank)
+            or weighs_elements(sample_weight, rank)
+            or weighs_elements(class_weight, rank)
         ):
             y_true, y_pred = ops.expand_dims(y_true, -1), ops.expand_dims(y_pred, -1)
 
@@ -213,7 +220,7 @@ class BranchLoss(Branch):
             y_true = ops.squeeze(y_true, -1)
         elif len(y_true.shape) == len(expected) - 1 and expected[-1] == 1:
             y_true = ops.expand_dims(y_true, -1)
-        if not _fits(tuple(y_true.shape), expected):
+        if not fits(tuple(y_true.shape), expected):
             raise ValueError(
                 f"The target{self._of_branch()} must have the shape {expected} for the "
                 f"loss {loss_name(self.loss)!r}. Received a target of shape "
@@ -224,8 +231,8 @@ class BranchLoss(Branch):
             labelled = to_rank(labelled, 1, ops.all)  # its target is a sample's, whole
         weights = [sample_weight, self.weight_of_class(y_true, self.class_weight)]
         if isinstance(self.loss, MaskedLoss):
-            valid = _all_of(mask, labelled)
-            weight = _product(*weights)
+            valid = all_of(mask, labelled)
+            weight = product(*weights)
             y_pred = y_preds[0] if len(y_preds) == 1 else y_preds
             values = self.loss.sample_values(y_true, y_pred, valid=valid, weight=weight)
             values = self.check_values(values)
@@ -255,7 +262,7 @@ class BranchLoss(Branch):
         labelled, y_true = split_labels(y_true, self.missing)
         if self.ignored_class is not None:
             counts, y_true = split_labels(y_true, self.ignored_class)
-            labelled = _all_of(labelled, counts)
+            labelled = all_of(labelled, counts)
         if self.is_sparse:
             return labelled, ops.cast(y_true, "int32")
         if self.target_dtype is None and not isinstance(self.loss, OwnTarget):
@@ -353,41 +360,10 @@ class BranchLoss(Branch):
             y_true = ops.expand_dims(y_true, -1)
         if self._is_keras:
             expected = tuple(y_pred.shape)[:rank]
-            if not _fits(tuple(y_true.shape), expected):
+            if not fits(tuple(y_true.shape), expected):
                 raise ValueError(
                     f"The target{self._of_branch()} must have the shape {expected} for "
                     f"the loss {loss_name(self.loss)!r} and a prediction of shape "
                     f"{tuple(y_pred.shape)}. Received a target of shape {received}."
                 )
         return y_true
-
-
-def _weighs_elements(weight: Any, rank: int) -> bool:
-    """Whether a weight differs along the last axis of a prediction of this rank."""
-    return weight is not None and len(weight.shape) == rank and weight.shape[-1] != 1
-
-
-def _fits(shape: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
-    return len(shape) == len(expected) and all(
-        a is None or b is None or a == b for a, b in zip(shape, expected, strict=True)
-    )
-
-
-def _same_rank(tensors: list[Any]) -> list[Any]:
-    """The tensors that aren't `None`, with axes of size 1 added at the end."""
-    given = [tensor for tensor in tensors if tensor is not None]
-    rank = max((len(tensor.shape) for tensor in given), default=0)
-    return [to_rank(tensor, rank, ops.any) for tensor in given]
-
-
-def _all_of(*masks: Any) -> Any:
-    """Where all of the masks are True; `None` if there is none."""
-    given = _same_rank([None if m is None else ops.cast(m, "bool") for m in masks])
-    return functools.reduce(ops.logical_and, given) if given else None
-
-
-def _product(*weights: Any) -> Any:
-    """The weights' product, float32; `None` if there is none."""
-    given = _same_rank(list(weights))
-    given = [ops.cast(weight, "float32") for weight in given]
-    return functools.reduce(ops.multiply, given) if given else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -89,3 +90,35 @@ def steps_mask(steps: Any, num_steps: Any) -> Any:
         lengths = ops.expand_dims(ops.cast(steps, "int32"), -1)
         return ops.expand_dims(order, 0) < lengths
     return ops.cast(steps, "bool")
+
+
+def weighs_elements(weight: Any, rank: int) -> bool:
+    """Whether a weight differs along the last axis of a prediction of this rank."""
+    return weight is not None and len(weight.shape) == rank and weight.shape[-1] != 1
+
+
+def fits(shape: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
+    """Whether two shapes may be the same; `None` is any size."""
+    return len(shape) == len(expected) and all(
+        a is None or b is None or a == b for a, b in zip(shape, expected, strict=True)
+    )
+
+
+def _same_rank(tensors: list[Any]) -> list[Any]:
+    """The tensors that aren't `None`, with axes of size 1 added at the end."""
+    given = [tensor for tensor in tensors if tensor is not None]
+    rank = max((len(tensor.shape) for tensor in given), default=0)
+    return [to_rank(tensor, rank, ops.any) for tensor in given]
+
+
+def all_of(*masks: Any) -> Any:
+    """Where all of the masks are True; `None` if there is none."""
+    given = _same_rank([None if m is None else ops.cast(m, "bool") for m in masks])
+    return functools.reduce(ops.logical_and, given) if given else None
+
+
+def product(*weights: Any) -> Any:
+    """The weights' product, float32; `None` if there is none."""
+    given = _same_rank(list(weights))
+    given = [ops.cast(weight, "float32") for weight in given]
+    return functools.reduce(ops.multiply, given) if given else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,15 +9,14 @@ import keras
 
 from lossweigh import _check
 from lossweigh.balancing.base import Balancer
-from lossweigh.branches import Branch, BranchLoss, ValidElements, goes_below_zero
+from lossweigh.branches import Branch, BranchLoss, ValidElements
 from lossweigh.training.balanced import BalancedModel, Messenger
 from lossweigh.training.data import sample_weight_name, target_name
+from lossweigh.training.methods import check_fresh, check_no_lists, weighter_for
 from lossweigh.training.model import TrainingModel
 from lossweigh.training.structure import may_mask, named_outputs, symbolic_inputs
 from lossweigh.training.wiring import WEIGHTED_LOSS, looked_at, loss_keys
 from lossweigh.weighting.base import Weighter
-from lossweigh.weighting.fixed_weights import FixedWeights
-from lossweigh.weighting.revised_uncertainty import RevisedUncertainty
 
 
 def build_training_model(
@@ -119,8 +117,8 @@ def build_training_model(
             f"`FixedWeights([1.0, 2.0])`. Received: weighter={weighter!r}."
         )
     if weighter is not None:
-        _check_fresh("weighter", weighter)
-    _check_fresh("balancer", balancer)
+        check_fresh("weighter", weighter)
+    check_fresh("balancer", balancer)
     inputs = symbolic_inputs(pred_model)
     made = pred_model(inputs)
     outputs = named_outputs(pred_model, made)
@@ -128,7 +126,7 @@ def build_training_model(
     in_order = [name for name in outputs if name in chosen]
     if [name for name in chosen if name in outputs] != in_order:
         if isinstance(made, Mapping):
-            _check_no_lists(list(outputs), list(chosen), weighter, balancer)
+            check_no_lists(list(outputs), list(chosen), weighter, balancer)
         else:  # a list with one entry a branch then means what it means in Keras
             in_order += [name for name in chosen if name not in outputs]
             chosen = {name: chosen[name] for name in in_order}
@@ -137,7 +135,7 @@ def build_training_model(
     _check_identities(layers)
     of_inputs = [tensor.name for tensor in keras.tree.flatten(inputs)]
     _check_names(layers, list(outputs), of_inputs)
-    weighter = _weighter_for(layers, weighter, balancer)
+    weighter = weighter_for(layers, weighter, balancer)
     given = [(layer, layer.branch) for layer in layers.values()]
     bound = weighter.branches, weighter.kinds
     balanced = None if balancer is None else balancer.branches
@@ -170,45 +168,6 @@ def build_training_model(
             balancer.branches = balanced
         raise
     return TrainingModel(*tensors, name=name or f"{pred_model.name}_training")
-
-
-def _weighter_for(
-    layers: dict[str, Branch], weighter: Weighter | None, balancer: Balancer | None
-) -> Weighter:
-    """The weighter that was given, or the default; it can weigh these losses."""
-    negative = [name for name, b in layers.items() if goes_below_zero(b.loss)]
-    if weighter is None and negative and balancer is None:
-        warnings.warn(
-            f"The loss of the branch {negative[0]!r} goes below 0 in training, and the "
-            "default weighter needs positive losses: all branches have the weight 1. "
-            "Give `weighter=FixedWeights()` to say so, or another weighter.",
-            stacklevel=3,
-        )
-    if weighter is None and (negative or balancer is not None):
-        return FixedWeights(name="weighter")
-    if weighter is None:
-        return RevisedUncertainty(name="weighter")
-    if negative and weighter.needs_positive_losses:
-        kind = type(weighter).__name__
-        raise ValueError(
-            f"`weighter` must take losses of any sign, such as `FixedWeights()` or "
-            f"`LossWeighter()`: the loss of the branch {negative[0]!r} goes below 0 in "
-            f"training. Received: a {kind}, which needs positive losses. Or add a "
-            "constant to that loss in a function of your own."
-        )
-    return weighter
-
-
-def _check_fresh(argument: str, layer: Weighter | Balancer | None) -> None:
-    """A layer that has learned would bring that along into another training."""
-    if layer is not None and layer.has_learned():
-        kind = type(layer).__name__
-        raise ValueError(
-            f"`{argument}` must not have learned anything yet. Received: the {kind} "
-            f"of another training model, {layer.name!r}, whose weights have moved. "
-            f"Make a new {kind} for each training model, or give `{argument}.fresh()`, "
-            "which has the same arguments."
-        )
 
 
 def _layer_names(shared: Any) -> list[str]:
@@ -328,25 +287,6 @@ def _losses_by_name(losses: Any, outputs: list[str]) -> dict[str, Any]:
             f"Received: losses={losses!r}."
         )
     return chosen
-
-
-def _check_no_lists(
-    outputs: list[str],
-    branches: list[str],
-    weighter: Weighter | None,
-    balancer: Balancer | None,
-) -> None:
-    """An error for a list whose order could be that of either of two dicts."""
-    for layer in (weighter, balancer):
-        for name in () if layer is None else layer.per_branch:
-            argument = name.removesuffix("_given")
-            if isinstance(getattr(layer, name), (list, tuple)):
-                raise ValueError(
-                    f"`{argument}` of {type(layer).__name__} is a list, and it "
-                    f"can't be told in which order: `losses` has the branches "
-                    f"{branches}, the prediction model returns a dict with the outputs "
-                    f"{outputs}. Give `losses` in the order of the outputs."
-                )
 
 
 def _branch_loss(branch: str, loss: Any) -> Branch:

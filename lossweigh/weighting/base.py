@@ -6,10 +6,9 @@ import abc
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
-from lossweigh import _backend
+from lossweigh import _backend, _state
 
 
 class Weighter(keras.layers.Layer, abc.ABC):
@@ -98,10 +97,7 @@ class Weighter(keras.layers.Layer, abc.ABC):
         self.branches, self.kinds = list(branches), list(kinds)
 
     def fresh(self) -> Weighter:
-        """A weighter of the same class and arguments that has learned nothing yet.
-
-        For another training model: `weighter.fresh()` in a loop over seeds.
-        """
+        """One of the same class and arguments, for another training model."""
         config = {**self.get_config(), "branches": None, "kinds": None}
         return self.from_config(config)
 
@@ -113,10 +109,7 @@ class Weighter(keras.layers.Layer, abc.ABC):
         if self.branches is not None and self.kinds is not None:
             unmoved.bind(self.branches, self.kinds)
         unmoved.build([(None,)] * self.num_branches)
-        return any(
-            not np.array_equal(ops.convert_to_numpy(now), ops.convert_to_numpy(before))
-            for now, before in zip(self.weights, unmoved.weights, strict=True)
-        )
+        return _state.differs(self, unmoved)
 
     def count(self, input_shape: Any) -> int:
         """K from the shapes of the losses, which are checked."""

@@ -1,0 +1,69 @@
+"""The weighter and the balancer of a training model: defaults and refusals."""
+
+from __future__ import annotations
+
+import warnings
+
+from lossweigh.balancing.base import Balancer
+from lossweigh.branches import Branch, goes_below_zero
+from lossweigh.weighting.base import Weighter
+from lossweigh.weighting.fixed_weights import FixedWeights
+from lossweigh.weighting.revised_uncertainty import RevisedUncertainty
+
+
+def weighter_for(
+    layers: dict[str, Branch], weighter: Weighter | None, balancer: Balancer | None
+) -> Weighter:
+    """The weighter that was given, or the default; it can weigh these losses."""
+    negative = [name for name, b in layers.items() if goes_below_zero(b.loss)]
+    if weighter is None and negative and balancer is None:
+        warnings.warn(
+            f"The loss of the branch {negative[0]!r} goes below 0 in training, and the "
+            "default weighter needs positive losses: all branches have the weight 1. "
+            "Give `weighter=FixedWeights()` to say so, or another weighter.",
+            stacklevel=3,
+        )
+    if weighter is None and (negative or balancer is not None):
+        return FixedWeights(name="weighter")
+    if weighter is None:
+        return RevisedUncertainty(name="weighter")
+    if negative and weighter.needs_positive_losses:
+        kind = type(weighter).__name__
+        raise ValueError(
+            f"`weighter` must take losses of any sign, such as `FixedWeights()` or "
+            f"`LossWeighter()`: the loss of the branch {negative[0]!r} goes below 0 in "
+            f"training. Received: a {kind}, which needs positive losses. Or add a "
+            "constant to that loss in a function of your own."
+        )
+    return weighter
+
+
+def check_fresh(argument: str, layer: Weighter | Balancer | None) -> None:
+    """A layer that has learned would bring that along into another training."""
+    if layer is not None and layer.has_learned():
+        kind = type(layer).__name__
+        raise ValueError(
+            f"`{argument}` must not have learned anything yet. Received: the {kind} "
+            f"of another training model, {layer.name!r}, whose weights have moved. "
+            f"Make a new {kind} for each training model, or give `{argument}.fresh()`, "
+            "which has the same arguments."
+        )
+
+
+def check_no_lists(
+    outputs: list[str],
+    branches: list[str],
+    weighter: Weighter | None,
+    balancer: Balancer | None,
+) -> None:
+    """An error for a list whose order could be that of either of two dicts."""
+    for layer in (weighter, balancer):
+        for name in () if layer is None else layer.per_branch:
+            argument = name.removesuffix("_given")
+            if isinstance(getattr(layer, name), (list, tuple)):
+                raise ValueError(
+                    f"`{argument}` of {type(layer).__name__} is a list, and it "
+                    f"can't be told in which order: `losses` has the branches "
+                    f"{branches}, the prediction model returns a dict with the outputs "
+                    f"{outputs}. Give `losses` in the order of the outputs."
+                )
