@@ -10,6 +10,15 @@ from typing import Any
 import keras
 
 
+def layers_at_any_depth(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers of a model, of the models in it, and of its layers.
+
+    `model.layers` doesn't show a layer that another layer holds. `_flatten_layers` is
+    what Keras itself walks through them with.
+    """
+    return list(model._flatten_layers(include_self=False))
+
+
 def exclude_from_weight_decay(optimizer: Any, variables: list[Any]) -> None:
     """Keeps an optimizer's weight decay off some variables, for good.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -62,6 +63,7 @@ class Branch(keras.layers.Layer, abc.ABC):
         self.branch = branch
         self.supports_masking = True
         self.lost_mask = False
+        self.mask_started = False
         self.kind = loss.kind if isinstance(loss, MaskedLoss) else kind_of(loss)
         self._outlining = False
 
@@ -78,8 +80,9 @@ class Branch(keras.layers.Layer, abc.ABC):
     def expect_mask(self) -> None:
         """Says that the prediction model starts a mask: one that's not there was lost.
 
-        That is an error for a loss over time steps.
+        That is an error for a loss over time steps, and a warning for another one.
         """
+        self.mask_started = True
         self.lost_mask = (
             isinstance(self.loss, MaskedLoss)
             and self.loss.over_time
@@ -111,7 +114,22 @@ class Branch(keras.layers.Layer, abc.ABC):
                 "time) or the lengths (batch,), as in `BranchLoss(loss, "
                 'mask="lengths")`, or say `mask=False` if every step is real.'
             )
+        if mask is None and self.mask_started and len(prediction.shape) > 2:
+            self._warn_of_lost_mask()
         return mask
+
+    def _warn_of_lost_mask(self) -> None:
+        if self._outlining or self.steps is not None:
+            return
+        self.mask_started = False  # once
+        warnings.warn(
+            f"No mask arrives at the loss {loss_name(self.loss)!r}{self._of_branch()}, "
+            "though the prediction model starts one: if its second axis is time, "
+            "padded steps count. Name an input or output of the model that holds the "
+            "mask (batch, time) or the lengths (batch,), as in `BranchLoss(loss, "
+            'mask="lengths")`, or say `mask=False` if every step is real.',
+            stacklevel=2,
+        )
 
     def outline(self, inputs: Any, mask: Any, **kwargs: Any) -> Any:
         """The symbolic output, with the errors of `call` as they were raised."""

@@ -12,7 +12,12 @@ from lossweigh.balancing.base import Balancer
 from lossweigh.branches import Branch, BranchLoss, ValidElements
 from lossweigh.training.balanced import BalancedModel, Messenger
 from lossweigh.training.data import sample_weight_name, target_name
-from lossweigh.training.methods import check_fresh, check_no_lists, weighter_for
+from lossweigh.training.methods import (
+    check_fresh,
+    check_no_lists,
+    warn_of_own_training,
+    weighter_for,
+)
 from lossweigh.training.model import TrainingModel
 from lossweigh.training.structure import may_mask, named_outputs, symbolic_inputs
 from lossweigh.training.wiring import WEIGHTED_LOSS, looked_at, loss_keys
@@ -120,6 +125,7 @@ def build_training_model(
         check_fresh("weighter", weighter)
     check_fresh("balancer", balancer)
     inputs = symbolic_inputs(pred_model)
+    warn_of_own_training(pred_model)
     made = pred_model(inputs)
     outputs = named_outputs(pred_model, made)
     chosen = _losses_by_name(losses, list(outputs))

@@ -4,11 +4,37 @@ from __future__ import annotations
 
 import warnings
 
+import keras
+
 from lossweigh.balancing.base import Balancer
 from lossweigh.branches import Branch, goes_below_zero
 from lossweigh.weighting.base import Weighter
 from lossweigh.weighting.fixed_weights import FixedWeights
 from lossweigh.weighting.revised_uncertainty import RevisedUncertainty
+
+
+def warn_of_own_training(model: keras.Model) -> None:
+    """Says what a model does in its own `fit` and a training model doesn't."""
+    left_out = [
+        f"`{name}`"
+        for name in ("train_step", "compute_loss", "compute_metrics")
+        if not _is_of_keras(model, name)
+    ]
+    if getattr(model, "preprocessor", None) is not None:
+        left_out.append("the `preprocessor` (preprocess the data before `fit`)")
+    if left_out:
+        warnings.warn(
+            f"The prediction model {model.name!r} (a {type(model).__name__}) has "
+            "something in its own `fit` that is left out here: "
+            f"{', '.join(left_out)}. Its layers are trained by the losses that you "
+            "give; what else it needs must be a loss or a layer.",
+            stacklevel=3,
+        )
+
+
+def _is_of_keras(model: keras.Model, name: str) -> bool:
+    defined = next(cls for cls in type(model).__mro__ if name in vars(cls))
+    return defined.__module__.split(".")[0] == "keras"
 
 
 def weighter_for(

@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from lossweigh import _compat
+
 
 def is_functional(model: keras.Model) -> bool:
     """Whether the model has symbolic inputs and outputs of its own."""
@@ -128,14 +130,23 @@ def returns_dict(model: keras.Model, inputs: Any) -> bool:
 
 
 def may_mask(model: keras.Model) -> bool:
-    """Whether a layer of the model, at any depth, starts a mask.
+    """Whether a layer of the model may start a mask: in it, or inside another layer.
 
-    A nested model's symbolic outputs don't show their masks.
+    A nested model's symbolic outputs don't show their masks, and a layer of the user's
+    may compute one by itself.
     """
     return any(
-        isinstance(layer, keras.layers.Masking) or getattr(layer, "mask_zero", False)
-        for layer in every_layer(model)
+        isinstance(layer, keras.layers.Masking)
+        or getattr(layer, "mask_zero", False)
+        or _computes_masks(layer)
+        for layer in _compat.layers_at_any_depth(model)
     )
+
+
+def _computes_masks(layer: keras.layers.Layer) -> bool:
+    """Whether `compute_mask` is a user's own."""
+    defined = next(c for c in type(layer).__mro__ if "compute_mask" in vars(c))
+    return defined.__module__.split(".")[0] not in ("keras", "lossweigh")
 
 
 def every_layer(model: keras.Model) -> Iterator[keras.layers.Layer]:

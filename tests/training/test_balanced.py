@@ -297,7 +297,6 @@ def nash_weights(policy, level, everywhere):
     return ops.convert_to_numpy(balancer.loss_weights)
 
 
-@pytest.mark.compiled
 @pytest.mark.parametrize("everywhere", [False, True])
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])

@@ -96,7 +96,6 @@ ACCUMULATED = {
 }
 
 
-@pytest.mark.compiled
 @pytest.mark.parametrize(
     ("name", "scaled"),
     [*((name, False) for name in ACCUMULATED), ("GradNorm", True), ("UPGrad", True)],

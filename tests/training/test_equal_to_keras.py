@@ -335,3 +335,85 @@ def test_a_compiled_prediction_model_leaves_the_logs_alone(balancer, fitted):
     for prefix in ("", "val_"):
         assert history[f"{prefix}loss"][0] > 0.1
     assert not [key for key in history if "mae" in key]
+
+
+# Masks and own training ---------------------------------------------------------
+
+
+@keras.saving.register_keras_serializable("test_equal_to_keras")
+class Tokens(layers.Layer):
+    """An embedding inside a layer, which computes the mask by itself."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.embedding = layers.Embedding(7, 4, mask_zero=True)
+
+    def build(self, input_shape):
+        self.embedding.build(input_shape)
+        self.built = True
+
+    def call(self, tokens):
+        return self.embedding(tokens) * 2.0
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return self.embedding.compute_mask(inputs)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape, 4)
+
+
+def test_a_mask_that_starts_inside_a_layer():
+    """A target of a million at padded steps counts nowhere, as in Keras."""
+    tokens = keras.Input((5,), dtype="int32", name="words")
+    outputs = layers.Dense(2, name="steps")(Tokens()(tokens))
+    model = keras.Model(tokens, outputs)
+    x = np.array([[1, 2, 3, 0, 0], [4, 5, 0, 0, 0], [6, 1, 2, 3, 4]])
+    y = np.random.default_rng(4).normal(size=(3, 5, 2)).astype("float32")
+    y[x == 0] = 1e6
+    model.compile("sgd", loss="mse")
+    expected = first_of(model.evaluate(x, y, batch_size=3, verbose=0))
+    training = lw.build_training_model(model, "mse", lw.FixedWeights())
+    training.compile("sgd")
+    found = first_of(training.evaluate(x, y, batch_size=3, verbose=0))
+    assert expected < 1e3
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Layer 'flatten")  # Keras names the layer
+def test_a_mask_that_was_lost_is_said_for_any_loss():
+    tokens = keras.Input((5,), dtype="int32", name="words")
+    hidden = layers.Embedding(7, 4, mask_zero=True)(tokens)
+    hidden = layers.Reshape((5, 4))(layers.Flatten()(hidden))
+    model = keras.Model(tokens, layers.Dense(2, name="steps")(hidden))
+    x, y = np.array([[1, 2, 0, 0, 0]]), np.zeros((1, 5, 2), "float32")
+    training = lw.build_training_model(model, "mse", lw.FixedWeights())
+    training.compile("sgd")
+    with pytest.warns(UserWarning, match="No mask arrives at the loss 'mean_squared"):
+        training.fit(x, y, verbose=0)
+    every = lw.BranchLoss("mse", mask=False)  # the cure
+    training = lw.build_training_model(model, every, lw.FixedWeights())
+    training.compile("sgd")
+    training.fit(x, y, verbose=0)
+
+
+class OwnStep(keras.Model):
+    def train_step(self, data):
+        return {}
+
+
+class OwnLoss(keras.Model):
+    preprocessor = staticmethod(lambda x: x)
+
+    def compute_loss(self, *args, **kwargs):
+        return 0.0
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [(OwnStep, "`train_step`"), (OwnLoss, "`compute_loss`, the `pr")],
+)
+def test_what_a_model_does_in_its_own_fit_is_said(model, words):
+    x = keras.Input((4,), name="x")
+    prediction = model(x, layers.Dense(1, name="price")(x))
+    with pytest.warns(UserWarning, match=f"is left out here: {words}"):
+        lw.build_training_model(prediction, "mse")

@@ -51,10 +51,11 @@ KINDS = {
 def test_a_loaded_model_takes_data_in_the_same_order(kind, tmp_path):
     make, x = KINDS[kind]
     model = make()
-    losses = list(LOSSES.values())
+    losses, weights = list(LOSSES.values()), [2, 3]
     if kind in ("dict", "list of inputs"):
         losses = dict(reversed(LOSSES.items()))
-    training = lw.build_training_model(model, losses, lw.FixedWeights([2, 3]))
+        weights = {"zeta": 2, "alpha": 3}
+    training = lw.build_training_model(model, losses, lw.FixedWeights(weights))
     training.compile("sgd")
     training.save(tmp_path / "training.keras")
     loaded = keras.models.load_model(tmp_path / "training.keras")
