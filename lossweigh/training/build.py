@@ -13,6 +13,8 @@ from lossweigh.branches import Branch, BranchLoss, ValidElements
 from lossweigh.training.balanced import BalancedModel, Messenger
 from lossweigh.training.data import sample_weight_name, target_name
 from lossweigh.training.methods import (
+    as_balancer,
+    as_weighter,
     check_fresh,
     check_no_lists,
     warn_of_own_training,
@@ -27,7 +29,7 @@ from lossweigh.weighting.base import Weighter
 def build_training_model(
     pred_model: keras.Model,
     losses: Any,
-    weighter: Weighter | None = None,
+    weighter: Weighter | Sequence[float] | Mapping[str, float] | None = None,
     balancer: Balancer | None = None,
     *,
     shared: str | Sequence[str] | None = None,
@@ -55,7 +57,8 @@ def build_training_model(
             hold further branches under names of their own, as
             `"shape": BranchLoss(Correlation(), of="demand")` or
             `"rank": TargetFreeLoss(PairwiseRanking(), of=["right", "wrong"])`.
-        weighter: What combines the branch losses. Default: `RevisedUncertainty()`,
+        weighter: What combines the branch losses; numbers, in a list or a dict by
+            branch name, are `FixedWeights`. Default: `RevisedUncertainty()`,
             whose worst branch did best over the problems that the methods were
             compared on (`docs/methods`); with a balancer, `FixedWeights()`, equal
             weights.
@@ -104,11 +107,7 @@ def build_training_model(
             "`pred_model` must be the model that predicts. Received a TrainingModel; "
             "give its `prediction_model`."
         )
-    if balancer is not None and not isinstance(balancer, Balancer):
-        raise TypeError(
-            "`balancer` must be a lossweigh balancer, such as `UPGrad()` or `MGDA()`. "
-            f"Received: balancer={balancer!r}."
-        )
+    balancer = as_balancer(balancer)
     if shared is not None and balancer is None:
         raise ValueError(
             "`shared` says where a balancer works and needs one: give `balancer` too, "
@@ -116,11 +115,7 @@ def build_training_model(
         )
     if shared is not None:
         shared = _layer_names(shared)
-    if weighter is not None and not isinstance(weighter, Weighter):
-        raise TypeError(
-            "`weighter` must be a lossweigh weighter, such as `LossWeighter()` or "
-            f"`FixedWeights([1.0, 2.0])`. Received: weighter={weighter!r}."
-        )
+    weighter = as_weighter(weighter)
     if weighter is not None:
         check_fresh("weighter", weighter)
     check_fresh("balancer", balancer)

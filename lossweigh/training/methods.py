@@ -2,15 +2,58 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 
+from lossweigh import balancing, weighting
 from lossweigh.balancing.base import Balancer
 from lossweigh.branches import Branch, goes_below_zero
 from lossweigh.weighting.base import Weighter
 from lossweigh.weighting.fixed_weights import FixedWeights
 from lossweigh.weighting.revised_uncertainty import RevisedUncertainty
+
+
+def as_weighter(weighter: Any) -> Weighter | None:
+    """What was given as a weighter; numbers are fixed weights.
+
+    Raises:
+        TypeError: If it is something else, such as a class or a name.
+    """
+    if weighter is None or isinstance(weighter, Weighter):
+        return weighter
+    if isinstance(weighter, (list, tuple, Mapping)):
+        return FixedWeights(weighter, name="weighter")
+    raise TypeError(
+        "`weighter` must be a lossweigh weighter, such as `LossWeighter()` or "
+        f"`FixedWeights([1.0, 2.0])`. Received: weighter={weighter!r}."
+        f"{_did_you_mean(weighter, weighting)}"
+    )
+
+
+def as_balancer(balancer: Any) -> Balancer | None:
+    """What was given as a balancer; errors as for `as_weighter`."""
+    if balancer is None or isinstance(balancer, Balancer):
+        return balancer
+    raise TypeError(
+        "`balancer` must be a lossweigh balancer, such as `UPGrad()` or `MGDA()`. "
+        f"Received: balancer={balancer!r}.{_did_you_mean(balancer, balancing)}"
+    )
+
+
+def _did_you_mean(given: Any, methods: Any) -> str:
+    """The method that was meant by a class or a name, as it must be written."""
+    if isinstance(given, type):
+        given = given.__name__
+    if not isinstance(given, str):
+        return ""
+    names = {name.lower(): name for name in methods.__all__}
+    plain = given.lower().replace("_", "").replace("-", "").replace(" ", "")
+    close = difflib.get_close_matches(plain, names, 1)
+    return f" Did you mean `{names[close[0]]}()`?" if close else ""
 
 
 def warn_of_own_training(model: keras.Model) -> None:

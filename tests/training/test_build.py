@@ -128,9 +128,24 @@ REFUSED = {
         "Give each branch a BranchLoss of its own",
     ),
     "no weighter": (
-        lambda: (two_heads(), LOSSES, [1.0, 2.0]),
+        lambda: (two_heads(), LOSSES, 3.0),
         TypeError,
-        "`weighter` must be a lossweigh weighter ... weighter=[1.0, 2.0]",
+        "`weighter` must be a lossweigh weighter ... weighter=3.0",
+    ),
+    "a weighter's name": (
+        lambda: (two_heads(), LOSSES, "revised_uncertainty"),
+        TypeError,
+        "weighter='revised_uncertainty'. Did you mean `RevisedUncertainty()`?",
+    ),
+    "a weighter's class": (
+        lambda: (two_heads(), LOSSES, lw.Uncertainty),
+        TypeError,
+        "`weighter` must be a lossweigh weighter ... Did you mean `Uncertainty()`?",
+    ),
+    "a balancer's class": (
+        lambda: (two_heads(), LOSSES, None, lw.UPGrad),
+        TypeError,
+        "`balancer` must be a lossweigh balancer ... Did you mean `UPGrad()`?",
     ),
     "another model's weighter": (
         lambda: (two_heads(), LOSSES, weighter_of_others()),
@@ -204,6 +219,17 @@ def test_a_failed_build_leaves_its_arguments_usable():
     for one, other in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(one, other)
     assert np.isfinite(training.test_on_batch(X, {"zeta": Y["zeta"]})[0])
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("form", [list, tuple, dict])
+def test_numbers_are_fixed_weights(form):
+    weights = form({"zeta": 2.0, "alpha": 0.5} if form is dict else [2.0, 0.5])
+    training = lw.build_training_model(two_heads(), LOSSES, weights)
+    assert type(training.weighter) is lw.FixedWeights
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(training.weighter.loss_weights), [2.0, 0.5]
+    )
 
 
 @pytest.mark.smoke
