@@ -61,8 +61,8 @@ on_backend() {
     "$@"
 }
 
-# closing_line NAME: pytest's last line in the log of a stage.
-closing_line() {
+# closing_lines NAME: pytest's closing lines in the log of a stage, one a process.
+closing_lines() {
     grep -E '^=+ .* in .*=+$|^[0-9]+ .* in [0-9.]+s|^no tests ran' "$work/$1.log" |
-        tail -n 1 | tr -d '='
+        tr -d '=' | paste -sd ';' - || true
 }

@@ -1,0 +1,25 @@
+"""Runs all tests, in two processes one after the other: one alone would take 4 GB.
+
+    python tests/run.py [OPTION...]
+
+Options are pytest's, and go to both.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+PARTS = (
+    [TESTS / "training"],
+    [TESTS, "--ignore", TESTS / "training"],
+)
+NO_TESTS = 5  # pytest's exit code where a part has none of those that were asked for
+
+codes = []
+for part in PARTS:
+    command = [sys.executable, "-m", "pytest", *map(str, part), *sys.argv[1:]]
+    print("python", *command[1:], flush=True)
+    codes.append(subprocess.run(command, cwd=TESTS.parent, check=False).returncode)
+failed = [code for code in codes if code not in (0, NO_TESTS)]
+sys.exit(failed[0] if failed else max(codes) if set(codes) == {NO_TESTS} else 0)
