@@ -9,14 +9,9 @@ import keras
 
 _losses = keras.losses
 
-# Keras losses whose value at an element depends on that element alone: they are
-# averaged over the last axis, so a mask, weight or missing label of one element
-# can be honoured by asking for them element by element. By identity, not by name: a
-# user's own loss may have the name of one of these.
-_ELEMENTWISE = {
-    _losses.BinaryCrossentropy: _losses.binary_crossentropy,
-    _losses.BinaryFocalCrossentropy: _losses.binary_focal_crossentropy,
-    _losses.Hinge: _losses.hinge,
+# All of these are known by identity, not by name: a user's own loss may have the name
+# of one of Keras's.
+_ELEMENTWISE_REGRESSION = {
     _losses.Huber: _losses.huber,
     _losses.LogCosh: _losses.log_cosh,
     _losses.MeanAbsoluteError: _losses.mean_absolute_error,
@@ -24,26 +19,28 @@ _ELEMENTWISE = {
     _losses.MeanSquaredError: _losses.mean_squared_error,
     _losses.MeanSquaredLogarithmicError: _losses.mean_squared_logarithmic_error,
     _losses.Poisson: _losses.poisson,
-    _losses.SquaredHinge: _losses.squared_hinge,
 }
-_SPARSE = {
-    _losses.SparseCategoricalCrossentropy: _losses.sparse_categorical_crossentropy
+# Keras losses of numbers.
+_REGRESSION = {
+    _losses.CosineSimilarity: _losses.cosine_similarity,
+    **_ELEMENTWISE_REGRESSION,
 }
 # Keras losses whose target has a class of its own at each element, 0 or 1.
 _BINARY = {
     _losses.BinaryCrossentropy: _losses.binary_crossentropy,
     _losses.BinaryFocalCrossentropy: _losses.binary_focal_crossentropy,
 }
-# Keras losses of numbers.
-_REGRESSION = {
-    _losses.CosineSimilarity: _losses.cosine_similarity,
-    _losses.Huber: _losses.huber,
-    _losses.LogCosh: _losses.log_cosh,
-    _losses.MeanAbsoluteError: _losses.mean_absolute_error,
-    _losses.MeanAbsolutePercentageError: _losses.mean_absolute_percentage_error,
-    _losses.MeanSquaredError: _losses.mean_squared_error,
-    _losses.MeanSquaredLogarithmicError: _losses.mean_squared_logarithmic_error,
-    _losses.Poisson: _losses.poisson,
+# Keras losses whose value at an element depends on that element alone: they are
+# averaged over the last axis, so a mask, weight or missing label of one element
+# can be honoured by asking for them element by element.
+_ELEMENTWISE = {
+    _losses.Hinge: _losses.hinge,
+    _losses.SquaredHinge: _losses.squared_hinge,
+    **_BINARY,
+    **_ELEMENTWISE_REGRESSION,
+}
+_SPARSE = {
+    _losses.SparseCategoricalCrossentropy: _losses.sparse_categorical_crossentropy
 }
 # Keras losses that go below 0 where the prediction is good.
 _BELOW_ZERO = {
