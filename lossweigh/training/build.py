@@ -116,8 +116,7 @@ def build_training_model(
     if shared is not None:
         shared = _layer_names(shared)
     weighter = as_weighter(weighter)
-    if weighter is not None:
-        check_fresh("weighter", weighter)
+    check_fresh("weighter", weighter)
     check_fresh("balancer", balancer)
     inputs = symbolic_inputs(pred_model)
     warn_of_own_training(pred_model)

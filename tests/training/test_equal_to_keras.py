@@ -13,13 +13,14 @@ PRICES = (10 * RNG.normal(size=(12, 1))).astype("float32")
 KINDS = RNG.integers(0, 3, 12)
 
 
-def price_and_kind():
+def price_and_kind(name="price", size=1):
+    """A model with an output of numbers, and one of three classes."""
     x = keras.Input((4,), name="x")
     hidden = layers.Dense(5, activation="tanh")(x)
     return keras.Model(
         x,
         [
-            layers.Dense(1, name="price")(hidden),
+            layers.Dense(size, name=name)(hidden),
             layers.Dense(3, activation="softmax", name="kind")(hidden),
         ],
     )
@@ -272,16 +273,8 @@ def test_a_weighter_without_state_may_be_shared():
         training.fit(X, {"price": PRICES, "kind": KINDS}, verbose=0)
 
 
-def cosine_and_kind():
-    x = keras.Input((4,), name="x")
-    hidden = layers.Dense(5, activation="tanh")(x)
-    return keras.Model(
-        x,
-        [
-            layers.Dense(3, name="direction")(hidden),
-            layers.Dense(3, activation="softmax", name="kind")(hidden),
-        ],
-    )
+def direction_and_kind():
+    return price_and_kind("direction", 3)
 
 
 DIRECTIONS = RNG.normal(size=(12, 3)).astype("float32")
@@ -293,11 +286,11 @@ DIRECTIONS = RNG.normal(size=(12, 3)).astype("float32")
 def test_a_loss_that_goes_below_zero(loss):
     losses = {"direction": loss, "kind": "sparse_categorical_crossentropy"}
     with pytest.warns(UserWarning, match="'direction' goes below 0 in training"):
-        training = lw.build_training_model(cosine_and_kind(), losses)
+        training = lw.build_training_model(direction_and_kind(), losses)
     assert type(training.weighter) is lw.FixedWeights
     with pytest.raises(ValueError, match="`weighter` must take losses of any sign"):
-        lw.build_training_model(cosine_and_kind(), losses, lw.Uncertainty())
-    lw.build_training_model(cosine_and_kind(), losses, lw.LossWeighter())
+        lw.build_training_model(direction_and_kind(), losses, lw.Uncertainty())
+    lw.build_training_model(direction_and_kind(), losses, lw.LossWeighter())
 
 
 @keras.saving.register_keras_serializable("test_equal_to_keras")
@@ -308,7 +301,7 @@ def sinking(y_true, y_pred):
 
 def test_a_training_is_not_aborted_by_a_negative_loss():
     losses = {"direction": sinking, "kind": "sparse_categorical_crossentropy"}
-    training = lw.build_training_model(cosine_and_kind(), losses)
+    training = lw.build_training_model(direction_and_kind(), losses)
     training.compile(keras.optimizers.Adam(0.05))
     y = {"direction": 0.1 * DIRECTIONS, "kind": KINDS}
     with pytest.warns(UserWarning, match="needs losses greater than 0") as told:
