@@ -62,15 +62,16 @@ LONG_FILES = {
     "losses/_series.py": 318,
     "training/balanced.py": 292,
     "training/boundary.py": 307,
-    "training/build.py": 358,
-    "training/data.py": 367,
-    "training/model.py": 538,
+    "training/build.py": 266,
+    "training/data.py": 299,
+    "training/model.py": 521,
 }
 # The rule is that a backend is named in `_backend` only. These files compare with a
 # backend's name, so many times: none may do so more often, or join them.
 BACKENDS = {"tensorflow", "jax", "torch"}
 NAMED_BACKENDS = {
-    "_compat.py": 2,
+    "_compat/layers.py": 1,
+    "_compat/variables.py": 1,
     "balancing/_combining.py": 1,
     "balancing/_statistics.py": 12,
     "balancing/passes.py": 1,

@@ -16,7 +16,6 @@ from lossweigh.branches.functions import kind_of, loss_function, loss_name
 from lossweigh.branches.protocols import MaskedLoss
 
 NORMALIZATIONS = ("valid", "keras2")
-_REWORDED = ("Could not automatically infer", "Exception encountered when calling")
 
 
 class Branch(keras.layers.Layer, abc.ABC):
@@ -137,11 +136,7 @@ class Branch(keras.layers.Layer, abc.ABC):
         try:
             return super().compute_output_spec(inputs, mask=mask, **kwargs)
         except Exception as error:
-            # Keras rewords what went wrong in `call`; ours and the loss function's
-            # own message say more.
-            while error.__context__ and str(error).startswith(_REWORDED):
-                error = error.__context__  # type: ignore[assignment]
-            raise error from None
+            raise _compat.unworded(error) from None
         finally:
             self._outlining = False
 

@@ -20,6 +20,7 @@ class ValidElements(keras.layers.Layer):
 
     Args:
         missing: As for `BranchLoss`.
+        use_mask: Whether the mask that Keras carries counts.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Call arguments:
@@ -31,17 +32,23 @@ class ValidElements(keras.layers.Layer):
         float32, of the prediction's shape without its last axis.
     """
 
-    def __init__(self, missing: str | float | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        missing: str | float | None = None,
+        use_mask: bool = True,
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.missing = check_missing(missing)
+        self.use_mask = use_mask
         self.supports_masking = True
 
     def call(self, inputs: Any, mask: Any = None, steps: Any = None) -> Any:
         y_true, y_pred = inputs
         rank = max(len(y_pred.shape) - 1, 1)
         labelled, _ = split_labels(y_true, self.missing)
-        mask = None if mask is None else mask[1]
+        mask = mask[1] if mask is not None and self.use_mask else None
         if steps is not None:
             mask = steps_mask(steps, ops.shape(y_pred)[1])
         valid = both(mask, labelled, rank)
@@ -54,4 +61,8 @@ class ValidElements(keras.layers.Layer):
         return None
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "missing": self.missing}
+        return {
+            **super().get_config(),
+            "missing": self.missing,
+            "use_mask": self.use_mask,
+        }

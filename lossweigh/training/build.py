@@ -7,11 +7,17 @@ from typing import Any
 
 import keras
 
-from lossweigh import _check
 from lossweigh.balancing.base import Balancer
 from lossweigh.branches import Branch, BranchLoss, ValidElements
 from lossweigh.training.balanced import BalancedModel, Messenger
 from lossweigh.training.data import sample_weight_name, target_name
+from lossweigh.training.given_losses import (
+    as_branch,
+    check_clashes,
+    check_identities,
+    check_names,
+    losses_by_name,
+)
 from lossweigh.training.methods import (
     as_balancer,
     as_weighter,
@@ -22,7 +28,7 @@ from lossweigh.training.methods import (
 )
 from lossweigh.training.model import TrainingModel
 from lossweigh.training.structure import may_mask, named_outputs, symbolic_inputs
-from lossweigh.training.wiring import WEIGHTED_LOSS, looked_at, loss_keys
+from lossweigh.training.wiring import WEIGHTED_LOSS, looked_at
 from lossweigh.weighting.base import Weighter
 
 
@@ -122,7 +128,7 @@ def build_training_model(
     warn_of_own_training(pred_model)
     made = pred_model(inputs)
     outputs = named_outputs(pred_model, made)
-    chosen = _losses_by_name(losses, list(outputs))
+    chosen = losses_by_name(losses, list(outputs))
     in_order = [name for name in outputs if name in chosen]
     if [name for name in chosen if name in outputs] != in_order:
         if isinstance(made, Mapping):
@@ -131,10 +137,10 @@ def build_training_model(
             in_order += [name for name in chosen if name not in outputs]
             chosen = {name: chosen[name] for name in in_order}
     branches = list(chosen)
-    layers = {branch: _branch_loss(branch, loss) for branch, loss in chosen.items()}
-    _check_identities(layers)
+    layers = {branch: as_branch(branch, loss) for branch, loss in chosen.items()}
+    check_identities(layers)
     of_inputs = [tensor.name for tensor in keras.tree.flatten(inputs)]
-    _check_names(layers, list(outputs), of_inputs)
+    check_names(layers, list(outputs), of_inputs)
     weighter = weighter_for(layers, weighter, balancer)
     given = [(layer, layer.branch) for layer in layers.values()]
     bound = weighter.branches, weighter.kinds
@@ -142,7 +148,7 @@ def build_training_model(
     try:
         for branch, layer in layers.items():
             layer.branch = branch
-        _check_clashes(of_inputs, list(outputs), layers)
+        check_clashes(of_inputs, list(outputs), layers)
         weighter.bind(branches, [layer.kind for layer in layers.values()])
         message, own = None, []
         if balancer is not None:
@@ -217,7 +223,9 @@ def _wire(
         all_outputs[f"{branch}_loss"] = loss
         missing = layer.missing if isinstance(layer, BranchLoss) else None
         if missing is not None or masked or steps:
-            valid = ValidElements(missing, name=f"{branch}_valid")
+            valid = ValidElements(
+                missing, layer.steps is not False, name=f"{branch}_valid"
+            )
             target = first if target is None else target
             all_outputs[f"{branch}_valid"] = valid([target, first], **steps)
     all_inputs.update({tensor.name: tensor for tensor in weights.values()})
@@ -256,103 +264,3 @@ def _targets(
         target: keras.Input(batch_shape=shape, dtype=dtype, name=target_name(target))
         for target, (_, shape, dtype) in specs.items()
     }
-
-
-def _losses_by_name(losses: Any, outputs: list[str]) -> dict[str, Any]:
-    """The losses that aren't `None` by branch name, in the order they were given."""
-    if isinstance(losses, Mapping):
-        own = [name for name, loss in losses.items() if isinstance(loss, Branch)]
-        own = [name for name in own if losses[name].of is not None]
-        _check.known_names("losses", losses, dict.fromkeys([*outputs, *own]))
-        named = dict(losses)
-    elif isinstance(losses, (list, tuple)):
-        if len(losses) != len(outputs):
-            raise ValueError(
-                f"`losses` must hold one loss for each of the {len(outputs)} outputs "
-                f"{outputs}, or None for an output that isn't trained. "
-                f"Received {len(losses)}: losses={list(losses)}."
-            )
-        named = dict(zip(outputs, losses, strict=True))
-    elif len(outputs) == 1:
-        named = {outputs[0]: losses}
-    else:
-        raise TypeError(
-            f"`losses` must be a dict by output name or a list, for the outputs "
-            f"{outputs}. Received: losses={losses!r}."
-        )
-    chosen = {name: loss for name, loss in named.items() if loss is not None}
-    if not chosen:
-        raise ValueError(
-            f"`losses` must hold a loss for at least one of the outputs {outputs}. "
-            f"Received: losses={losses!r}."
-        )
-    return chosen
-
-
-def _branch_loss(branch: str, loss: Any) -> Branch:
-    if not isinstance(loss, Branch):
-        try:
-            return BranchLoss(loss, branch=branch, name=f"{branch}_loss")
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"In `losses[{branch!r}]`: {error}") from None
-    return loss
-
-
-def _check_identities(layers: dict[str, Branch]) -> None:
-    owners: dict[int, str] = {}
-    for branch, layer in layers.items():
-        owner = owners.setdefault(id(layer), layer.branch or branch)
-        if owner != branch:
-            raise ValueError(
-                f"`losses[{branch!r}]` is the {type(layer).__name__} of the branch "
-                f"{owner!r} already. Give each branch a {type(layer).__name__} of its "
-                "own."
-            )
-
-
-def _check_names(
-    layers: dict[str, Branch], outputs: list[str], inputs: list[str]
-) -> None:
-    """What a branch is of, and its mask, are outputs or inputs."""
-    known = list(dict.fromkeys([*outputs, *inputs]))
-    for branch, layer in layers.items():
-        of = [branch] if layer.of is None else layer.of
-        _check.known_names(f"losses[{branch!r}].of", of, known)
-        if isinstance(layer.steps, str):
-            _check.known_names(f"losses[{branch!r}].mask", [layer.steps], known)
-        if not any(name in outputs for name in of):
-            raise ValueError(
-                f"`losses[{branch!r}]` must be of at least one output, of {outputs}: "
-                f"nothing else is trained. Received: of={of}."
-            )
-        if branch in outputs and branch not in of:
-            raise ValueError(
-                f"`losses[{branch!r}]` has the name of an output and must be of that "
-                f"output. Received: of={of}. Give the branch another name."
-            )
-
-
-def _check_clashes(
-    inputs: list[str], outputs: list[str], layers: dict[str, Branch]
-) -> None:
-    branches = list(layers)
-    taken = {sample_weight_name(branch) for branch in branches}
-    taken |= {target_name(b.target) for b in layers.values() if b.target is not None}
-    # Losses that would be called as the total and the sum are.
-    totals = {name for name in ("weighted", "unweighted") if name in branches}
-    for what, names, reserved in (
-        ("input", inputs, taken),
-        ("output", outputs, loss_keys(branches) | totals),
-    ):
-        clashes = [name for name in names if name in reserved]
-        if clashes:
-            raise ValueError(
-                f"`pred_model` must not have an {what} named {clashes[0]!r}: the "
-                "training model uses that name for a branch. Received the "
-                f"{what}s {names} and the branches {branches}. Rename the layer."
-            )
-    if totals:
-        raise ValueError(
-            f"`losses` must not have a branch named {min(totals)!r}: the log "
-            f"`{min(totals)}_loss` is the training model's. Give it another name."
-        )

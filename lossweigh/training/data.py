@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 from lossweigh import _check
-from lossweigh.branches import Branch, BranchLoss, OwnTarget
 
 
 def target_name(target: str) -> str:
@@ -53,6 +51,9 @@ class TrainingInputs:
         targets: For each branch the name of its target, `None` if it has none.
         ordered: Whether the outputs' order is known. That of a subclassed model
             which returns a dict isn't: JAX sorts its keys.
+
+    Attributes:
+        metric_targets: The outputs that have metrics, and no loss with a target.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class TrainingInputs:
         self.targets = [name for name in self.outputs if name in given]
         self.targets += [name for name in given if name not in self.outputs]
         self.ordered = ordered
+        self.metric_targets: list[str] = []
         self.specs = {name: (tuple(t.shape), t.dtype) for name, t in inputs.items()}
         self.weight_names = [sample_weight_name(branch) for branch in targets]
         self.target_names = [target_name(name) for name in self.targets]
@@ -109,8 +111,8 @@ class TrainingInputs:
             merged = self._complete(x)
         else:
             merged = self._named_x(x)
-            if self.targets:
-                for name, target in self._by_target("y", y).items():
+            if targets := [*self.targets, *self.metric_targets]:
+                for name, target in self._by_target("y", y, targets).items():
                     merged[target_name(name)] = target
         for branch, weight in self._weights(sample_weight).items():
             merged[sample_weight_name(branch)] = weight
@@ -122,8 +124,9 @@ class TrainingInputs:
     def _complete(self, x: Any) -> dict[str, Any]:
         if not isinstance(x, Mapping):
             return dict(zip([*self.x_names, *self.target_names], x, strict=True))
-        _check.known_names("x", x, self.specs)
-        missing = [name for name in self.x_names if name not in x]
+        extra = [target_name(output) for output in self.metric_targets]
+        _check.known_names("x", x, [*self.specs, *extra])
+        missing = [name for name in (*self.x_names, *extra) if name not in x]
         if missing:
             raise KeyError(f"`x` must also have the inputs {missing}.")
         return {name: value for name, value in x.items() if value is not None}
@@ -178,43 +181,43 @@ class TrainingInputs:
             f"Received {received} arrays in `x`."
         )
 
-    def _by_target(self, argument: str, values: Any) -> dict[str, Any]:
+    def _by_target(
+        self, argument: str, values: Any, targets: Sequence[str]
+    ) -> dict[str, Any]:
         """Values by the target's name, all of them."""
         if values is None:
             raise ValueError(
                 f"`{argument}` must have an array for each of the targets "
-                f"{self.targets}. Received: {argument}=None. Pass targets as "
-                f"`fit(x, {{{', '.join(f'{t!r}: ...' for t in self.targets)}}})`."
+                f"{targets}. Received: {argument}=None. Pass targets as "
+                f"`fit(x, {{{', '.join(f'{t!r}: ...' for t in targets)}}})`."
             )
         if isinstance(values, Mapping):
             _check.known_names(
-                argument, values, dict.fromkeys([*self.outputs, *self.targets])
+                argument, values, dict.fromkeys([*self.outputs, *targets])
             )
-            _check.names(
-                argument, [n for n in values if n in self.targets], self.targets
-            )
-            return {name: values[name] for name in self.targets}
+            _check.names(argument, [n for n in values if n in targets], targets)
+            return {name: values[name] for name in targets}
         if isinstance(values, (list, tuple)):
             if not self.ordered and len(self.outputs) > 1:
                 raise ValueError(
-                    f"`{argument}` must be a dict by name, {self.targets}: the "
+                    f"`{argument}` must be a dict by name, {targets}: the "
                     "prediction model returns a dict, whose order isn't known. "
                     f"Received: {_describe(values)}."
                 )
-            for names in (self.outputs, self.targets):
-                if len(values) == len(names) and set(self.targets) <= set(names):
+            for names in (self.outputs, targets):
+                if len(values) == len(names) and set(targets) <= set(names):
                     named = dict(zip(names, values, strict=True))
-                    return {name: named[name] for name in self.targets}
+                    return {name: named[name] for name in targets}
             raise ValueError(
                 f"`{argument}` must have one array for each of the outputs "
-                f"{self.outputs}, or of the targets {self.targets}. "
+                f"{self.outputs}, or of the targets {targets}. "
                 f"Received {len(values)} arrays."
             )
-        if len(self.targets) == 1:
-            return {self.targets[0]: values}
+        if len(targets) == 1:
+            return {targets[0]: values}
         raise ValueError(
             f"`{argument}` must have one array for each of the targets "
-            f"{self.targets}, in a dict by name or in a list in the order of the "
+            f"{targets}, in a dict by name or in a list in the order of the "
             f"outputs. Received: {_describe(values)}."
         )
 
@@ -230,7 +233,7 @@ class TrainingInputs:
             )
             given = sample_weight
         elif isinstance(sample_weight, (list, tuple)):
-            given = self._by_target("sample_weight", sample_weight)
+            given = self._by_target("sample_weight", sample_weight, self.targets)
         else:
             given = dict.fromkeys(self.target_of, sample_weight)
         found = {
@@ -279,77 +282,6 @@ class TrainingInputs:
         if len(received) > len(shape):
             return value[..., 0]
         return value[..., None] if len(received) < len(shape) else value
-
-
-def as_arrays(merged: Mapping[str, Any]) -> dict[str, Any]:
-    """Array-likes (lists, pandas objects) as arrays; tensors as they are."""
-    return {
-        name: value
-        if isinstance(value, np.ndarray) or keras.ops.is_tensor(value)
-        else np.asarray(value)
-        for name, value in merged.items()
-    }
-
-
-def check_values(
-    merged: Mapping[str, Any],
-    layer: Branch,
-    num_classes: int | None,
-) -> None:
-    """Errors that only the numbers show: lengths, nan, class indices.
-
-    Args:
-        merged: Named arrays, as `TrainingInputs.merge` gives them.
-        layer: The branch to check.
-        num_classes: For class indices, how many classes there are.
-    """
-    branch = str(layer.branch)
-    length = next(iter(merged.values())).shape[0]
-    names = [sample_weight_name(branch)]
-    if isinstance(layer, BranchLoss):
-        names.append(target_name(layer.target))
-    for name in names:
-        if name in merged and merged[name].shape[0] != length:
-            raise ValueError(
-                f"The arrays must have the same length, {length}. Received "
-                f"{merged[name].shape[0]} for `{name}`."
-            )
-    if not isinstance(layer, BranchLoss):
-        return
-    target = merged[target_name(layer.target)]
-    if not isinstance(target, np.ndarray):
-        return  # a tensor stays on its device
-    is_known = np.ones(target.shape, bool)
-    if target.dtype.kind == "f":
-        is_nan = np.isnan(target)
-        if layer.missing != "nan" and is_nan.any():
-            raise ValueError(
-                f"The target of the branch {branch!r} must not hold nan. Received "
-                f"{int(is_nan.sum())} of them in {target.size} numbers. If nan marks "
-                f'missing labels, give `BranchLoss(..., missing="nan")`.'
-            )
-        is_known &= ~is_nan
-    if layer.missing not in (None, "nan"):
-        is_known &= target != layer.missing
-    if layer.ignored_class is not None:
-        is_known &= target != layer.ignored_class
-    if isinstance(layer.loss, OwnTarget):
-        whole = is_known.reshape(len(target), -1).all(axis=1)
-        if whole.any():
-            layer.loss.check_target(branch, target[whole])
-    if num_classes is None:
-        return
-    known = target[is_known]
-    if known.size and (
-        known.min() < 0
-        or known.max() >= num_classes
-        or (known != np.round(known)).any()
-    ):
-        raise ValueError(
-            f"The target of the branch {branch!r} must hold class indices, whole "
-            f"numbers from 0 to {num_classes - 1}. Received numbers from "
-            f"{known.min()} to {known.max()}."
-        )
 
 
 def _same(received: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:

@@ -17,17 +17,13 @@ from lossweigh.balancing.base import Balancer
 from lossweigh.branches import Branch, split_labels
 from lossweigh.training.balanced import check_optimizer
 from lossweigh.training.class_weights import class_weights
-from lossweigh.training.data import (
-    as_arrays,
-    check_values,
-    is_stream,
-    sample_weight_name,
-    target_name,
-)
+from lossweigh.training.data import is_stream, sample_weight_name, target_name
+from lossweigh.training.data_values import as_arrays, check_values
 from lossweigh.training.end_of_epoch import CollapseWarning, EndOfEpoch
 from lossweigh.training.ignore_loss import ignoreLoss
 from lossweigh.training.logs import BranchLogs
 from lossweigh.training.loss_scaling import scaled_in_float16
+from lossweigh.training.metrics import hand_over, metrics_by_output, without_target
 from lossweigh.training.refreshing import two_programs, unwrapped
 from lossweigh.training.structure import may_mask, named_outputs
 from lossweigh.training.wiring import WEIGHTED_LOSS, read
@@ -154,7 +150,7 @@ class TrainingModel(keras.Model):
             ValueError: If `loss` or `loss_weights` is given, or there is a balancer
                 and the optimizer keeps moving averages, or all shared layers have
                 been frozen.
-            KeyError: If a metric is given for an output without a loss.
+            KeyError: If a metric is given for an output that the model doesn't have.
         """
         if loss is not None and loss is not ignoreLoss:
             raise ValueError(
@@ -168,24 +164,8 @@ class TrainingModel(keras.Model):
                 "`build_training_model(..., weighter=FixedWeights([...]))`. "
                 f"Received: loss_weights={loss_weights!r}."
             )
-        logs = BranchLogs(
-            {name: self.output[name] for name in self._wiring.data.outputs},
-            {
-                output: self.input[target_name(layer.target)]
-                for output, layer in self._wiring.measured.items()
-            },
-            self.branches,
-            metrics,
-            weighted_metrics,
-            ordered=self._wiring.data.ordered,
-            balanced=self.balancer is not None,
-            whole=[
-                output
-                for output, layer in self._wiring.measured.items()
-                if len(self.input[target_name(layer.target)].shape)
-                < len(self.output[output].shape) - layer.is_sparse
-            ],
-        )
+        given = {"metrics": metrics, "weighted_metrics": weighted_metrics}
+        by_name = metrics_by_output(self._wiring, self.input, self.output, given)
         if self._wiring.balanced is not None:
             self._wiring.balanced.cut_anew()  # layers were frozen or thawed since
         optimizer = keras.optimizers.get(optimizer)
@@ -197,20 +177,23 @@ class TrainingModel(keras.Model):
             _compat.overwrite_in_each_step(optimizer, own)
         own = [*own, *self.weighter.trainable_variables]
         _compat.exclude_from_weight_decay(optimizer, own)
-        super().compile(optimizer=optimizer, loss=None, **kwargs)
-        self._logs = logs
+        super().compile(
+            optimizer=optimizer,
+            loss=None,
+            **by_name,
+            **kwargs,
+        )
+        self._logs = BranchLogs(self.branches, balanced=self.balancer is not None)
+        self._wiring.data.metric_targets = without_target(self._wiring, by_name)
+        if not self._wiring.data.metric_targets:
+            weights = self._wiring.data.weight_names
+            x = {name: t for name, t in self.input.items() if name not in weights}
+            _compat.build_metrics(self, x, None, dict(self.output))
 
-    def get_compile_config(self) -> dict[str, Any]:
-        config = super().get_compile_config()
-        if self._logs is not None:
-            config.update(
-                {
-                    key: keras.saving.serialize_keras_object(value)
-                    for key, value in self._logs.given.items()
-                    if value is not None
-                }
-            )
-        return config
+    def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        _compat.symbolic_build(
+            self, lambda batch: self._step_data(batch, False), iterator, data_batch
+        )
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -266,7 +249,7 @@ class TrainingModel(keras.Model):
         return super().test_step(*args[:-1], self._step_data(args[-1], training=False))
 
     def _step_data(self, data: Any, training: bool) -> Any:
-        """A batch from any source as `(named inputs, None, None)`."""
+        """A batch from any source as named inputs, and what only metrics compare."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         merged = self._wiring.data.merge(x, y, sample_weight)
         for name, value in merged.items():  # not traced, a batch may be NumPy's
@@ -283,7 +266,9 @@ class TrainingModel(keras.Model):
             if weight is None and name not in self._wiring.optional:
                 weight = ops.ones([1] * len(self.input[name].shape))
             merged[name] = weight
-        return merged, None, None
+        extra = [target_name(output) for output in self._wiring.data.metric_targets]
+        extra_targets = {name: merged.pop(name) for name in extra}
+        return merged, extra_targets or None, None
 
     def _weights_of_classes(self, branch: str, merged: Mapping[str, Any]) -> Any:
         layer: Any = self.branch_losses[branch]  # a BranchLoss, or there are none
@@ -321,40 +306,38 @@ class TrainingModel(keras.Model):
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
-        for _, output, weighted, metric in _compiled(self._logs).user_metrics:
-            layer = self._wiring.measured[output]
-            target = ops.convert_to_tensor(x[target_name(layer.target)])
-            _, target = split_labels(target, layer.missing)
-            weight = y_pred.get(f"{layer.branch}_valid")
-            given = x.get(sample_weight_name(str(layer.branch))) if weighted else None
-            if given is not None:
-                rank = max(len(y_pred[output].shape) - 1, 1)
-                if len(given.shape) > rank:
-                    given = ops.mean(ops.cast(given, "float32"), axis=-1)
-                weight = given if weight is None else weight * given
-            prediction = ops.cast(y_pred[output], "float32")  # or the target isn't
-            metric.update_state(target, prediction, sample_weight=weight)
+        wiring = self._wiring
+        data = {**x, **(y or {})}
+        handed = hand_over(data, y_pred, wiring.data.outputs, wiring.measured)
+        _compat.update_metrics(self, *handed)
         return self.get_metrics_result()
 
     @property
     def metrics(self) -> list[Any]:
-        return super().metrics + ([] if self._logs is None else self._logs.metrics)
+        return super().metrics + ([] if self._logs is None else [self._logs.tracker])
 
     @property
     def metrics_names(self) -> list[str]:
         """Names in the order in which `evaluate` lists the results."""
-        logs = self.get_metrics_result()
-        first = [metric.name for metric in self.metrics if metric.name in logs]
-        return first + sorted(key for key in logs if key not in first)
+        return _compat.names_in_order(self, self.get_metrics_result())
 
     def get_metrics_result(self) -> dict[str, Any]:
         named = {} if self._logs is None else self._logs.result()
-        own = [] if self._logs is None else self._logs.metrics
         logs: dict[str, Any] = {}
-        for metric in self.metrics:
-            if not any(metric is mine for mine in own):
-                value = metric.result()
-                logs.update(value if isinstance(value, dict) else {metric.name: value})
+        for metric in super().metrics:
+            value = metric.result()
+            if isinstance(value, dict):
+                taken = sorted(key for key in value if key in named or key in logs)
+                if taken:
+                    raise ValueError(
+                        f"`metrics` must not have a metric that is logged as "
+                        f"{taken[0]!r}: the training model logs a branch under that "
+                        "name. Give the metric another one, as in "
+                        '`keras.metrics.MeanSquaredError(name="error")`.'
+                    )
+                logs.update(value)
+            else:
+                logs[metric.name] = value
         return {**logs, **named}
 
     # At the door -------------------------------------------------------------

@@ -1,0 +1,30 @@
+"""The one folder that touches private names of Keras, each with its reason."""
+
+from lossweigh._compat.layers import keras_mask, layers_at_any_depth, unworded
+from lossweigh._compat.metrics import (
+    build_metrics,
+    names_in_order,
+    symbolic_build,
+    update_metrics,
+)
+from lossweigh._compat.optimizers import (
+    exclude_from_weight_decay,
+    overwrite_in_each_step,
+)
+from lossweigh._compat.saving import serialize_loss
+from lossweigh._compat.variables import Assignments, keeps_variables
+
+__all__ = [
+    "Assignments",
+    "build_metrics",
+    "exclude_from_weight_decay",
+    "keeps_variables",
+    "keras_mask",
+    "layers_at_any_depth",
+    "names_in_order",
+    "overwrite_in_each_step",
+    "serialize_loss",
+    "symbolic_build",
+    "unworded",
+    "update_metrics",
+]

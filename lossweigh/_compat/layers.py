@@ -1,0 +1,55 @@
+"""Layers: those at any depth, their masks and their errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+
+def layers_at_any_depth(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers of a model, of the models in it, and of its layers.
+
+    `model.layers` doesn't show a layer that another layer holds. `_flatten_layers` is
+    what Keras itself walks through them with.
+    """
+    return list(model._flatten_layers(include_self=False))
+
+
+_REWORDED = ("Could not automatically infer", "Exception encountered when calling")
+
+
+def unworded(error: BaseException) -> BaseException:
+    """An error as it was raised: Keras rewords what goes wrong inside of `call`."""
+    while error.__context__ and str(error).startswith(_REWORDED):
+        error = error.__context__
+    return error
+
+
+class _Reader(keras.layers.Layer):
+    """Looks at a tensor's mask, which only a layer may."""
+
+    def __init__(self) -> None:
+        super().__init__(autocast=False, name="mask_reader")
+        self.supports_masking = True
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        self._found = (mask,)
+        return inputs
+
+
+def keras_mask(tensor: Any) -> Any:
+    """The mask that the layer which made a tensor gave it, or `None`.
+
+    Keras keeps it in an attribute of the tensor, `_keras_mask`, or where a backend's
+    tensors take none (JAX) in a table of its own, which a layer is given by public
+    API. A layer for each call would be slow in eager torch, and its compiler refuses
+    one that is made inside of what it compiles.
+    """
+    if isinstance(tensor, (list, tuple, dict)) or not keras.ops.is_tensor(tensor):
+        return None
+    if keras.backend.backend() != "jax":
+        return getattr(tensor, "_keras_mask", None)
+    reader = _Reader()
+    reader(tensor)
+    return reader._found[0]

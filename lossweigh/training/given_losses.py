@@ -1,0 +1,114 @@
+"""The losses that `build_training_model` was given: by branch, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lossweigh import _check
+from lossweigh.branches import Branch, BranchLoss
+from lossweigh.training.data import sample_weight_name, target_name
+from lossweigh.training.wiring import loss_keys
+
+
+def losses_by_name(losses: Any, outputs: list[str]) -> dict[str, Any]:
+    """The losses that aren't `None` by branch name, in the order they were given."""
+    if isinstance(losses, Mapping):
+        own = [name for name, loss in losses.items() if isinstance(loss, Branch)]
+        own = [name for name in own if losses[name].of is not None]
+        _check.known_names("losses", losses, dict.fromkeys([*outputs, *own]))
+        named = dict(losses)
+    elif isinstance(losses, (list, tuple)):
+        if len(losses) != len(outputs):
+            raise ValueError(
+                f"`losses` must hold one loss for each of the {len(outputs)} outputs "
+                f"{outputs}, or None for an output that isn't trained. "
+                f"Received {len(losses)}: losses={list(losses)}."
+            )
+        named = dict(zip(outputs, losses, strict=True))
+    elif len(outputs) == 1:
+        named = {outputs[0]: losses}
+    else:
+        raise TypeError(
+            f"`losses` must be a dict by output name or a list, for the outputs "
+            f"{outputs}. Received: losses={losses!r}."
+        )
+    chosen = {name: loss for name, loss in named.items() if loss is not None}
+    if not chosen:
+        raise ValueError(
+            f"`losses` must hold a loss for at least one of the outputs {outputs}. "
+            f"Received: losses={losses!r}."
+        )
+    return chosen
+
+
+def as_branch(branch: str, loss: Any) -> Branch:
+    """The loss of a branch as a layer."""
+    if not isinstance(loss, Branch):
+        try:
+            return BranchLoss(loss, branch=branch, name=f"{branch}_loss")
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"In `losses[{branch!r}]`: {error}") from None
+    return loss
+
+
+def check_identities(layers: dict[str, Branch]) -> None:
+    """Refuses one layer for two branches."""
+    owners: dict[int, str] = {}
+    for branch, layer in layers.items():
+        owner = owners.setdefault(id(layer), layer.branch or branch)
+        if owner != branch:
+            raise ValueError(
+                f"`losses[{branch!r}]` is the {type(layer).__name__} of the branch "
+                f"{owner!r} already. Give each branch a {type(layer).__name__} of its "
+                "own."
+            )
+
+
+def check_names(
+    layers: dict[str, Branch], outputs: list[str], inputs: list[str]
+) -> None:
+    """What a branch is of, and its mask, are outputs or inputs."""
+    known = list(dict.fromkeys([*outputs, *inputs]))
+    for branch, layer in layers.items():
+        of = [branch] if layer.of is None else layer.of
+        _check.known_names(f"losses[{branch!r}].of", of, known)
+        if isinstance(layer.steps, str):
+            _check.known_names(f"losses[{branch!r}].mask", [layer.steps], known)
+        if not any(name in outputs for name in of):
+            raise ValueError(
+                f"`losses[{branch!r}]` must be of at least one output, of {outputs}: "
+                f"nothing else is trained. Received: of={of}."
+            )
+        if branch in outputs and branch not in of:
+            raise ValueError(
+                f"`losses[{branch!r}]` has the name of an output and must be of that "
+                f"output. Received: of={of}. Give the branch another name."
+            )
+
+
+def check_clashes(
+    inputs: list[str], outputs: list[str], layers: dict[str, Branch]
+) -> None:
+    """Refuses inputs, outputs and branches whose names the training model uses."""
+    branches = list(layers)
+    taken = {sample_weight_name(branch) for branch in branches}
+    taken |= {target_name(b.target) for b in layers.values() if b.target is not None}
+    # Losses that would be called as the total and the sum are.
+    totals = {name for name in ("weighted", "unweighted") if name in branches}
+    for what, names, reserved in (
+        ("input", inputs, taken),
+        ("output", outputs, loss_keys(branches) | totals),
+    ):
+        clashes = [name for name in names if name in reserved]
+        if clashes:
+            raise ValueError(
+                f"`pred_model` must not have an {what} named {clashes[0]!r}: the "
+                "training model uses that name for a branch. Received the "
+                f"{what}s {names} and the branches {branches}. Rename the layer."
+            )
+    if totals:
+        raise ValueError(
+            f"`losses` must not have a branch named {min(totals)!r}: the log "
+            f"`{min(totals)}_loss` is the training model's. Give it another name."
+        )

@@ -1,0 +1,189 @@
+"""Metrics of the predictions: what `compile` takes, and what a step hands to Keras."""
+
+from __future__ import annotations
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh.branches import BranchLoss, split_labels
+from lossweigh.training.data import sample_weight_name, target_name
+from lossweigh.training.wiring import Wiring
+
+
+def metrics_by_output(
+    wiring: Wiring,
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> dict[str, Any]:
+    """`compile`'s `metrics` and `weighted_metrics`, each by the name of the output.
+
+    Args:
+        wiring: The training model's.
+        inputs: The training model's inputs, KerasTensors by name.
+        outputs: Likewise.
+        given: What `compile` was given, by argument.
+
+    Raises:
+        KeyError: If a name isn't an output's.
+        ValueError: If a list has another length, or a metric can't take the target.
+    """
+    in_order = [name for name in wiring.data.outputs if name in wiring.measured]
+    whole = [
+        output
+        for output, layer in wiring.measured.items()
+        if len(inputs[target_name(layer.target)].shape)
+        < len(outputs[output].shape) - layer.is_sparse
+    ]
+    by_name = {}
+    for argument, some in given.items():
+        measured = in_order if wiring.data.ordered else []
+        by_name[argument] = _by_output(argument, some, measured, wiring.data.outputs)
+        _check_whole(argument, by_name[argument], whole)
+    return by_name
+
+
+def without_target(wiring: Wiring, metrics: Mapping[str, Any]) -> list[str]:
+    """The outputs that have metrics, but no loss with a target.
+
+    Args:
+        wiring: The training model's.
+        metrics: As `metrics_by_output` gives them.
+    """
+    return [
+        output
+        for output in wiring.data.outputs
+        if any(output in (some or {}) for some in metrics.values())
+        and output not in wiring.measured
+        and output not in wiring.data.targets
+    ]
+
+
+def _by_output(
+    argument: str, given: Any, measured: Sequence[str], outputs: Sequence[str]
+) -> dict[str, list[Any]] | None:
+    """Metrics by the name of their output, or `None` where there are none.
+
+    A list has those of each output, or of each in `measured`, in order; or those of the
+    only one in `measured`, which is empty where the outputs' order isn't known.
+    """
+    if given is None or (isinstance(given, (list, tuple, Mapping)) and not given):
+        return None
+    if not isinstance(given, Mapping):
+        if not isinstance(given, (list, tuple)):
+            given = [given]
+        nested = any(some is None or isinstance(some, (list, tuple)) for some in given)
+        if len(measured) == 1 and not nested:
+            given = {measured[0]: given}
+        elif measured and len(given) in (len(measured), len(outputs)):
+            names = measured if len(given) == len(measured) else outputs
+            given = dict(zip(names, given, strict=True))
+        else:
+            raise ValueError(
+                f"`{argument}` must be a dict by output name, as in "
+                f"{{{(measured or outputs)[0]!r}: ['mae']}}, or a list with the "
+                f"metrics of each of the outputs {list(measured)} in their order, if "
+                f"the model has one. Received: {argument}={given!r}."
+            )
+    unknown = [name for name in given if name not in outputs]
+    if unknown:
+        raise KeyError(
+            f"`{argument}` may only have the names of outputs, {list(outputs)}. "
+            f"Received the names {list(given)} (unknown: {unknown})."
+        )
+    named = {}
+    for output, some in given.items():
+        if some is not None:
+            named[output] = list(some) if isinstance(some, (list, tuple)) else [some]
+    return named
+
+
+def _check_whole(
+    argument: str, metrics: Mapping[str, list[Any]] | None, whole: Sequence[str]
+) -> None:
+    """Refuses Keras's metrics where an output's target is given once a sample."""
+    for output in whole:
+        for metric in (metrics or {}).get(output, []):
+            if _is_of_keras(metric):
+                shown = repr(metric) if isinstance(metric, str) else "..."
+                raise ValueError(
+                    f"`{argument}` of the output {output!r} must be metrics of your "
+                    "own or `lossweigh.metrics.LastStep`: its target is given once a "
+                    "sample, not for each element, and a metric of Keras would "
+                    f"compare what doesn't belong together. Received: {metric!r}. For "
+                    "the last real step of a sequence write "
+                    f"`lossweigh.metrics.LastStep({shown})`."
+                )
+
+
+def _is_of_keras(metric: Any) -> bool:
+    if isinstance(metric, str):
+        return True
+    if isinstance(metric, keras.metrics.MeanMetricWrapper) and hasattr(metric, "_fn"):
+        metric = metric._fn
+    defined = metric if inspect.isroutine(metric) else type(metric)
+    return str(defined.__module__).split(".")[0] == "keras"
+
+
+def hand_over(
+    data: Mapping[str, Any],
+    results: Mapping[str, Any],
+    outputs: Sequence[str],
+    measured: Mapping[str, BranchLoss],
+) -> tuple[dict[str, Any], ...]:
+    """What a step's metrics see, by output.
+
+    Args:
+        data: The training model's inputs, and targets of outputs without a loss.
+        results: What the training model gave.
+        outputs: The prediction model's outputs, in order.
+        measured: The branch whose target an output's metrics are given.
+
+    Returns:
+        Targets; predictions; weights that are 0 where an element is masked or has no
+        label, for `metrics`; and these times the sample weights, for
+        `weighted_metrics`. What isn't known or given is `None`.
+    """
+    targets: dict[str, Any] = {}
+    # In an ordered dict Keras keeps the outputs' order.
+    predictions: dict[str, Any] = OrderedDict()
+    counted: dict[str, Any] = {}
+    weights: dict[str, Any] = {}
+    for output in outputs:
+        prediction = ops.cast(results[output], "float32")  # or the target isn't
+        branch = measured.get(output)
+        valid = weight = None
+        if branch is None:
+            target = data.get(target_name(output))
+        else:
+            target = split_labels(data[target_name(branch.target)], branch.missing)[1]
+            valid = results.get(f"{branch.branch}_valid")
+            weight = _of_elements(
+                data.get(sample_weight_name(str(branch.branch))), prediction
+            )
+        if valid is not None:
+            prediction = ops.copy(prediction)  # without the mask that Keras attached
+            weight = valid if weight is None else valid * weight
+        targets[output], predictions[output] = target, prediction
+        counted[output], weights[output] = valid, weight
+    return targets, predictions, counted, weights
+
+
+def _of_elements(weight: Any, prediction: Any) -> Any:
+    """A branch's sample weight with an axis for each of the prediction's but the last.
+
+    Metrics such as `MeanIoU` want one for each pixel.
+    """
+    if weight is None:
+        return None
+    weight = ops.cast(weight, "float32")
+    shape = ops.shape(prediction)
+    rank = max(len(shape) - 1, 1)
+    if len(weight.shape) > rank:
+        weight = ops.mean(weight, axis=-1)
+    return weight if rank == 1 else ops.broadcast_to(weight, shape[:rank])
