@@ -58,13 +58,11 @@ LONG_FILES = {
     "balancing/_statistics.py": 276,
     "balancing/base.py": 277,
     "balancing/passes.py": 301,
-    "branches/branch_loss.py": 369,
+    "branches/branch_loss.py": 374,
     "losses/_series.py": 318,
-    "training/balanced.py": 292,
-    "training/boundary.py": 307,
-    "training/build.py": 266,
-    "training/data.py": 299,
-    "training/model.py": 521,
+    "training/boundary.py": 295,
+    "training/data.py": 296,
+    "training/model.py": 470,
 }
 # The rule is that a backend is named in `_backend` only. These files compare with a
 # backend's name, so many times: none may do so more often, or join them.

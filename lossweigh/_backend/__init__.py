@@ -1,4 +1,4 @@
-"""What `keras.ops` has no word for: ten functions, in one small file a backend.
+"""What `keras.ops` has no word for: eleven functions, in one small file a backend.
 
 custom_gradient(function, tensors) -> tuple of tensors
     `function(*tensors)` gives a tuple of outputs and a function from their
@@ -20,6 +20,10 @@ elementwise(function, tensors) -> tensor
     for what is between them needs room; XLA keeps that in registers anyway. The last
     tensor is given up: on torch the result is written in its place. It isn't
     differentiated.
+
+ensure_shape(tensor, shape) -> tensor
+    The same. TensorFlow may trace a function for tensors some of whose sizes aren't
+    known, and there compares them with the shape as it runs. Elsewhere they are known.
 
 float32_product(a, b) -> tensor
     `a @ b` of float32, with all its digits: accelerators may multiply float32 in
@@ -57,6 +61,7 @@ _functions = importlib.import_module(f"{__name__}.{keras.backend.backend()}")
 custom_gradient = _functions.custom_gradient
 vector_jacobian = _functions.vector_jacobian
 not_compiled = _functions.not_compiled
+ensure_shape = _functions.ensure_shape
 elementwise = _functions.elementwise
 float32_product = _functions.float32_product
 thin_product = _functions.thin_product
@@ -68,6 +73,7 @@ weighted_sum = _functions.weighted_sum
 __all__ = [
     "custom_gradient",
     "elementwise",
+    "ensure_shape",
     "float32_product",
     "not_compiled",
     "squared_norm",

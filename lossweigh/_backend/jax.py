@@ -39,6 +39,11 @@ def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def ensure_shape(tensor: Any, shape: Sequence[int | None]) -> Any:
+    """See `lossweigh._backend`."""
+    return tensor
+
+
 def elementwise(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
     """See `lossweigh._backend`."""
     return function(*tensors)

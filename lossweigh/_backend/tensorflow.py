@@ -43,6 +43,13 @@ def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def ensure_shape(tensor: Any, shape: Sequence[int | None]) -> Any:
+    """See `lossweigh._backend`."""
+    if isinstance(tensor, tf.Tensor) and not tensor.shape.is_fully_defined():
+        return tf.ensure_shape(tensor, shape)
+    return tensor
+
+
 def elementwise(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
     """See `lossweigh._backend`."""
     shape = [_USUAL_BATCH if n is None else n for n in tensors[0].shape]

@@ -62,6 +62,11 @@ def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return disabled
 
 
+def ensure_shape(tensor: Any, shape: Sequence[int | None]) -> Any:
+    """See `lossweigh._backend`."""
+    return tensor
+
+
 def elementwise(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
     """See `lossweigh._backend`."""
     first, given_up = tensors[0], tensors[-1]

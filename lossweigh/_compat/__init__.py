@@ -3,6 +3,7 @@
 from lossweigh._compat.layers import keras_mask, layers_at_any_depth, unworded
 from lossweigh._compat.metrics import (
     build_metrics,
+    metric_directions,
     names_in_order,
     symbolic_build,
     update_metrics,
@@ -21,6 +22,7 @@ __all__ = [
     "keeps_variables",
     "keras_mask",
     "layers_at_any_depth",
+    "metric_directions",
     "names_in_order",
     "overwrite_in_each_step",
     "serialize_loss",

@@ -107,3 +107,18 @@ def update_metrics(
 def names_in_order(model: keras.Model, logs: Any) -> list[str]:
     """The names of the logs in the order in which `evaluate` lists the results."""
     return list(model._flatten_metrics_in_order({name: name for name in logs}))
+
+
+def metric_directions(model: keras.Model) -> dict[str, str]:
+    """`"min"` or `"max"` for the logs of the metrics that `compile` was given.
+
+    A metric of Keras knows whether more is better as its `_direction`, where it does.
+    `_compile_metrics` lists its results in the order of its metrics.
+    """
+    metrics = model._compile_metrics
+    if metrics is None or not metrics.built:
+        return {}
+    modes = {"up": "max", "down": "min"}
+    directions = [getattr(metric, "_direction", None) for metric in metrics.metrics]
+    pairs = zip(metrics.result(), directions, strict=True)
+    return {log: modes[direction] for log, direction in pairs if direction in modes}

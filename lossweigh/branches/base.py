@@ -12,7 +12,7 @@ from keras import ops
 
 from lossweigh import _check, _compat
 from lossweigh.branches.elements import steps_mask
-from lossweigh.branches.functions import kind_of, loss_function, loss_name
+from lossweigh.branches.functions import as_loss, kind_of, loss_function, loss_name
 from lossweigh.branches.protocols import MaskedLoss
 
 NORMALIZATIONS = ("valid", "keras2")
@@ -54,7 +54,7 @@ class Branch(keras.layers.Layer, abc.ABC):
     ) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
-        self.loss = loss
+        self.loss = loss = as_loss(loss)
         self.function: Callable[..., Any] = loss_function(loss)
         self.of = _names(of)
         self.steps = _check_steps(mask)

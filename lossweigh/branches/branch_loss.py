@@ -13,6 +13,7 @@ from lossweigh.branches.elements import (
     all_of,
     both,
     fits,
+    of_rank,
     per_sample,
     product,
     to_rank,
@@ -23,16 +24,20 @@ from lossweigh.branches.functions import (
     ignored_class,
     is_binary,
     is_elementwise,
+    is_of_sequences,
     is_sparse,
     loss_name,
+    num_classes,
 )
 from lossweigh.branches.labels import (
+    check_class_range,
     check_class_weight,
     check_missing,
     split_labels,
     weight_of_class,
 )
 from lossweigh.branches.protocols import MaskedLoss, OwnTarget, shares_of_samples
+from lossweigh.branches.target_specs import target_spec
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -142,9 +147,15 @@ class BranchLoss(Branch):
                 f"Received: target={target!r}. (A loss without a target is a "
                 "`TargetFreeLoss`.)"
             )
+        loss = self.loss
         self.target_name = target
         self.missing = check_missing(missing)
         self.class_weight = check_class_weight("class_weight", class_weight)
+        if is_of_sequences(loss):
+            target_shape, target_dtype = (
+                target_shape or (None,),
+                target_dtype or "int32",
+            )
         self.target_shape = None if target_shape is None else tuple(target_shape)
         self.target_dtype = target_dtype
 
@@ -153,8 +164,9 @@ class BranchLoss(Branch):
         self.is_sparse = is_sparse(loss) or getattr(loss, "is_sparse", False)
         self._is_binary = is_binary(loss)
         self.ignored_class = ignored_class(loss)
+        self.num_classes = num_classes(loss, None)
         if self.class_weight:
-            self.check_classes("class_weight")
+            self.check_classes("class_weight", self.class_weight)
 
     @property
     def target(self) -> str:
@@ -167,6 +179,11 @@ class BranchLoss(Branch):
         return [target, prediction, sample_weight]
 
     def build(self, input_shape: Any) -> None:
+        last = input_shape[1][-1]  # a shape, of the last of several outputs
+        if not isinstance(last, (list, tuple)):
+            self.num_classes = num_classes(self.loss, last)
+        if self.class_weight:
+            self.check_classes("class_weight", self.class_weight)
         if isinstance(self.loss, keras.layers.Layer) and not self.loss.built:
             self.loss.build(*input_shape[:2])
         self.built = True
@@ -184,7 +201,7 @@ class BranchLoss(Branch):
         y_pred = ops.cast(y_pred, "float32")
         if len(y_pred.shape) == 1:
             y_pred = ops.expand_dims(y_pred, -1)
-        y_true = self._align(y_true, y_pred)
+        y_true = self._aligned(y_true, y_pred)
         self.check_weights(y_pred, mask=mask, sample_weight=sample_weight)
 
         # 1. Labels: which are there, and a harmless value for those that aren't.
@@ -221,11 +238,7 @@ class BranchLoss(Branch):
         elif len(y_true.shape) == len(expected) - 1 and expected[-1] == 1:
             y_true = ops.expand_dims(y_true, -1)
         if not fits(tuple(y_true.shape), expected):
-            raise ValueError(
-                f"The target{self._of_branch()} must have the shape {expected} for the "
-                f"loss {loss_name(self.loss)!r}. Received a target of shape "
-                f"{tuple(y_true.shape)}."
-            )
+            raise self._wrong_target(expected, y_true)
         labelled, y_true = self._labels(y_true)
         if labelled is not None and isinstance(self.loss, OwnTarget):
             labelled = to_rank(labelled, 1, ops.all)  # its target is a sample's, whole
@@ -249,14 +262,21 @@ class BranchLoss(Branch):
             return self.loss(y_true, y_pred, valid)
         return self.function(y_true, y_pred)
 
-    def check_classes(self, argument: str) -> None:
-        """An error where the loss has no classes that could be weighed."""
+    def check_classes(self, argument: str, weights: Mapping[int, float]) -> None:
+        """Refuses class weights of classes that there aren't.
+
+        Args:
+            argument: The name of the argument, for the message.
+            weights: From class index to weight.
+        """
+        argument = f"`{argument}`{self._of_branch()}"
         if has_no_classes(self.loss):
             raise ValueError(
-                f"`{argument}`{self._of_branch()} must be left out: the loss "
-                f"{loss_name(self.loss)!r} has no classes. Give samples weights with "
-                "`fit(..., sample_weight={branch: weights})`."
+                f"{argument} must be left out: the loss {loss_name(self.loss)!r} has "
+                "no classes. Give samples weights with `fit(..., "
+                "sample_weight={branch: weights})`."
             )
+        check_class_range(argument, weights, self.num_classes)
 
     def _labels(self, y_true: Any) -> tuple[Any, Any]:
         labelled, y_true = split_labels(y_true, self.missing)
@@ -289,25 +309,14 @@ class BranchLoss(Branch):
         Args:
             prediction: What the loss is of: a tensor, or a list of several.
         """
-        several = isinstance(prediction, (list, tuple))
-        first = prediction[0] if several else prediction
-        shape, dtype = tuple(first.shape), "float32"
-        if self.target_shape is not None:
-            shape = (shape[0], *self.target_shape)
-        elif isinstance(self.loss, OwnTarget):
-            shapes = keras.tree.map_structure(lambda t: list(t.shape), prediction)
-            shape, dtype = self.loss.target_spec(shapes)
-        elif several:
-            # As the outputs, where each of them is a column: a vector would be
-            # broadcast against it, to (batch, batch).
-            columns = all(tuple(t.shape)[1:] == (1,) for t in prediction)
-            shape = shape if columns else shape[:1]
-        elif self.is_sparse:
-            shape = shape[:-1]
-        if self.target_dtype is not None:
-            return shape, self.target_dtype
-        dtype = "int32" if self.is_sparse else dtype
-        return shape, "float32" if self.missing == "nan" else dtype
+        return target_spec(
+            prediction,
+            self.loss,
+            is_sparse=self.is_sparse,
+            target_shape=self.target_shape,
+            target_dtype=self.target_dtype,
+            may_be_nan=self.missing == "nan",
+        )
 
     def compute_output_spec(
         self, inputs: Any, mask: Any = None, steps: Any = None
@@ -348,22 +357,20 @@ class BranchLoss(Branch):
         sample_weight = inputs[2] if len(inputs) == 3 else None
         return y_true, y_pred, sample_weight
 
-    def _align(self, y_true: Any, y_pred: Any) -> Any:
-        """Gives the target the rank that goes with the prediction's."""
+    def _aligned(self, y_true: Any, y_pred: Any) -> Any:
+        """The target with the rank that goes with the prediction's."""
         if self.target_shape is not None:
             return y_true
-        rank = len(y_pred.shape) - 1 if self.is_sparse else len(y_pred.shape)
-        received = tuple(y_true.shape)
-        if len(received) == rank + 1 and received[-1] == 1:
-            y_true = ops.squeeze(y_true, -1)
-        elif len(received) == rank - 1 and (rank == 1 or y_pred.shape[-1] == 1):
-            y_true = ops.expand_dims(y_true, -1)
-        if self._is_keras:
-            expected = tuple(y_pred.shape)[:rank]
-            if not fits(tuple(y_true.shape), expected):
-                raise ValueError(
-                    f"The target{self._of_branch()} must have the shape {expected} for "
-                    f"the loss {loss_name(self.loss)!r} and a prediction of shape "
-                    f"{tuple(y_pred.shape)}. Received a target of shape {received}."
-                )
-        return y_true
+        shape = tuple(y_pred.shape)
+        expected = shape[:-1] if self.is_sparse else shape
+        aligned = of_rank(y_true, len(expected), column=shape[-1] == 1)
+        if self._is_keras and not fits(tuple(aligned.shape), expected):
+            raise self._wrong_target(expected, y_true, f" and a prediction of {shape}")
+        return aligned
+
+    def _wrong_target(self, expected: Any, y_true: Any, also: str = "") -> ValueError:
+        return ValueError(
+            f"The target{self._of_branch()} must have the shape {expected} for the "
+            f"loss {loss_name(self.loss)!r}{also}. Received a target of shape "
+            f"{tuple(y_true.shape)}."
+        )

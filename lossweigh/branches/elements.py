@@ -92,6 +92,21 @@ def steps_mask(steps: Any, num_steps: Any) -> Any:
     return ops.cast(steps, "bool")
 
 
+def of_rank(target: Any, rank: int, column: bool) -> Any:
+    """A target of one rank more or less, if its last axis has the size 1.
+
+    Args:
+        target: A tensor.
+        rank: The rank that it should have.
+        column: Whether the last axis may be missing.
+    """
+    if len(target.shape) == rank + 1 and target.shape[-1] == 1:
+        return ops.squeeze(target, -1)
+    if len(target.shape) == rank - 1 and (rank == 1 or column):
+        return ops.expand_dims(target, -1)
+    return target
+
+
 def weighs_elements(weight: Any, rank: int) -> bool:
     """Whether a weight differs along the last axis of a prediction of this rank."""
     return weight is not None and len(weight.shape) == rank and weight.shape[-1] != 1

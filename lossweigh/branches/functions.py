@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,9 +34,9 @@ _BINARY = {
 # Keras losses whose value at an element depends on that element alone: they are
 # averaged over the last axis, so a mask, weight or missing label of one element
 # can be honoured by asking for them element by element.
+_HINGE = {_losses.Hinge: _losses.hinge, _losses.SquaredHinge: _losses.squared_hinge}
 _ELEMENTWISE = {
-    _losses.Hinge: _losses.hinge,
-    _losses.SquaredHinge: _losses.squared_hinge,
+    **_HINGE,
     **_BINARY,
     **_ELEMENTWISE_REGRESSION,
 }
@@ -47,23 +48,26 @@ _BELOW_ZERO = {
     _losses.CosineSimilarity: _losses.cosine_similarity,
     _losses.Poisson: _losses.poisson,
 }
-# Keras losses of classes.
-_CLASSIFICATION = {
+# Keras losses of a prediction with a number for each class.
+_CATEGORICAL = {
     _losses.CategoricalCrossentropy: _losses.categorical_crossentropy,
     _losses.CategoricalFocalCrossentropy: _losses.categorical_focal_crossentropy,
     _losses.CategoricalGeneralizedCrossEntropy: (
         _losses.categorical_generalized_cross_entropy
     ),
     _losses.CategoricalHinge: _losses.categorical_hinge,
+    _losses.KLDivergence: _losses.kl_divergence,
+    **_SPARSE,
+}
+# Keras losses of classes.
+_CLASSIFICATION = {
     _losses.Circle: _losses.circle,
     _losses.CTC: _losses.ctc,
     _losses.Dice: _losses.dice,
-    _losses.Hinge: _losses.hinge,
-    _losses.KLDivergence: _losses.kl_divergence,
-    _losses.SquaredHinge: _losses.squared_hinge,
     _losses.Tversky: _losses.tversky,
     **_BINARY,
-    **_SPARSE,
+    **_CATEGORICAL,
+    **_HINGE,
 }
 
 
@@ -82,6 +86,65 @@ def is_elementwise(loss: Any) -> bool:
 def is_sparse(loss: Any) -> bool:
     """Whether the targets of a Keras loss are class indices."""
     return _is_one_of(loss, _SPARSE)
+
+
+@keras.saving.register_keras_serializable(package="lossweigh")
+class Partial:
+    """A loss function with some of its keyword arguments, which can be saved.
+
+    Args:
+        function: A function `(y_true, y_pred, **keywords)`.
+        keywords: Values that can be saved.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], keywords: Mapping[str, Any]
+    ) -> None:
+        self.function = function
+        self.keywords = dict(keywords)
+        self.__name__ = function.__name__
+
+    def __call__(self, y_true: Any, y_pred: Any) -> Any:
+        return self.function(y_true, y_pred, **self.keywords)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "function": keras.saving.serialize_keras_object(self.function),
+            "keywords": keras.saving.serialize_keras_object(self.keywords),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Partial:
+        return cls(
+            keras.saving.deserialize_keras_object(config["function"]),
+            keras.saving.deserialize_keras_object(config["keywords"]),
+        )
+
+
+def as_loss(loss: Any) -> Any:
+    """A loss that can be saved: of a class an object, of a partial a `Partial`.
+
+    Raises:
+        TypeError: If a class needs arguments, or a partial has positional ones.
+    """
+    if isinstance(loss, type) and issubclass(loss, keras.losses.Loss):
+        try:
+            return loss()
+        except TypeError as error:
+            raise TypeError(
+                f"`loss` must be a loss, not the class of one that needs arguments: "
+                f"write `{loss.__name__}(...)`. Received: loss={loss!r} ({error})."
+            ) from None
+    if isinstance(loss, functools.partial):
+        if loss.args or not hasattr(loss.func, "__name__"):
+            raise TypeError(
+                "`loss` must be a partial of a named function with keyword arguments "
+                "alone, as in `functools.partial(my_loss, scale=2.0)`. "
+                f"Received: loss={loss!r}."
+            )
+        loss_function(loss.func)
+        return Partial(loss.func, loss.keywords)
+    return loss
 
 
 def loss_function(loss: Any) -> Callable[..., Any]:
@@ -116,10 +179,13 @@ def loss_function(loss: Any) -> Callable[..., Any]:
             "but not loaded. Write `def my_loss(y_true, y_pred): ...`, decorate it "
             "with `@keras.saving.register_keras_serializable()` and pass my_loss."
         )
-    if isinstance(loss, type) or not callable(loss) or not hasattr(loss, "__name__"):
+    has_config = hasattr(loss, "get_config") and hasattr(loss, "from_config")
+    can_be_saved = hasattr(loss, "__name__") or has_config
+    if isinstance(loss, type) or not callable(loss) or not can_be_saved:
         raise TypeError(
-            "`loss` must be a Keras loss name, a keras.losses.Loss instance, or a "
-            f"named function (y_true, y_pred). Received: loss={loss!r}."
+            "`loss` must be a Keras loss name, a keras.losses.Loss, a named function "
+            "(y_true, y_pred), or an object that is called so and saved by its "
+            f"`get_config` and `from_config`. Received: loss={loss!r}."
         )
     return loss
 
@@ -134,6 +200,23 @@ def loss_name(loss: Any) -> str:
 def is_binary(loss: Any) -> bool:
     """Whether each element of a Keras loss's target is a class of its own, 0 or 1."""
     return _is_one_of(loss, _BINARY)
+
+
+def is_of_sequences(loss: Any) -> bool:
+    """Whether a Keras loss's target is a sequence of another length: `CTC`."""
+    return _is_one_of(loss, {_losses.CTC: _losses.ctc})
+
+
+def num_classes(loss: Any, features: int | None) -> int | None:
+    """How many classes a Keras loss knows, `None` for another loss.
+
+    Args:
+        loss: The loss.
+        features: The size of the prediction's last axis, `None` if it isn't known.
+    """
+    if _is_one_of(loss, _BINARY) or _is_one_of(loss, _HINGE):
+        return 2
+    return features if _is_one_of(loss, _CATEGORICAL) else None
 
 
 def has_no_classes(loss: Any) -> bool:

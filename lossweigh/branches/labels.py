@@ -11,6 +11,8 @@ from keras import ops
 
 from lossweigh import _check
 
+MOST_CLASSES = 10**6  # where a loss doesn't say how many: the weights are a table
+
 
 def split_labels(y_true: Any, missing: str | float | None) -> tuple[Any, Any]:
     """Which labels are there, and the labels with 0 for those that aren't.
@@ -92,6 +94,25 @@ def check_class_weight(
             )
         checked[int(index)] = _check.not_negative(f"{name}[{index}]", value)
     return checked
+
+
+def check_class_range(
+    what: str, class_weight: Mapping[int, float], num_classes: int | None
+) -> None:
+    """Refuses class indices that are too high.
+
+    Args:
+        what: What is refused, for the message.
+        class_weight: From class index to weight.
+        num_classes: How many classes there are, `None` if that isn't known.
+    """
+    number = MOST_CLASSES if num_classes is None else num_classes
+    unknown = [index for index in class_weight if index >= number]
+    if unknown:
+        raise ValueError(
+            f"{what} must have class indices from 0 to {number - 1} as keys. "
+            f"Received: {unknown[0]}."
+        )
 
 
 def check_missing(missing: Any) -> str | float | None:

@@ -8,13 +8,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import ops
 
-from lossweigh import _backend, _compat
+from lossweigh import _compat
 from lossweigh.balancing import passes
 from lossweigh.balancing.base import Balancer
+from lossweigh.training.balanced_warnings import warn_of_right_angles
 from lossweigh.training.boundary import Cut, cut
-from lossweigh.training.structure import may_mask, named_outputs, symbolic_inputs
+from lossweigh.training.structure import (
+    may_mask,
+    named_outputs,
+    symbolic_inputs,
+)
+from lossweigh.training.tracing import functional
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -25,7 +30,7 @@ class BalancedModel(keras.layers.Layer):
     layers of its own but the balancer. Evaluation is the prediction model's.
 
     Args:
-        prediction_model: A functional model.
+        prediction_model: A functional model, or one whose `call` shows its layers.
         balancer: What combines the branches' gradients.
         branches: The names of the branches, in the weighter's order.
         outputs: For each branch the names of the outputs that its loss looks at.
@@ -45,8 +50,6 @@ class BalancedModel(keras.layers.Layer):
 
     _trained: set[int] | None = None  # the ids of what was trained when it was cut
     _cut: Cut | None = None
-    _refused: ValueError | None = None
-    _loaded = False
 
     def __init__(
         self,
@@ -88,32 +91,44 @@ class BalancedModel(keras.layers.Layer):
     def cut_anew(self) -> None:
         """Finds the boundary, unless the same variables are trained as when it did.
 
+        Where all that the branches share is frozen, there is nothing to balance: the
+        balancer rests, its state isn't trained, and a warning says so.
+
         Raises:
-            ValueError: If no trainable layer is shared, or any other reason of `cut`.
-                Of a model that was saved with its layers frozen only its training
-                is refused, or it couldn't be loaded.
+            ValueError: If no layer is shared, or any other reason of `cut`.
         """
-        trained = {id(variable) for variable in self.prediction_model.trainable_weights}
+        model = self.prediction_model
+        trained = {id(variable) for variable in model.variables if variable.trainable}
         if self._trained == trained:
             return
-        try:
-            parts = cut(
-                self.prediction_model,
-                self._of_branches,
-                self.branches,
-                self.shared,
-                by_dense=functools.partial(passes.takes_products, self.balancer),
+        parts = cut(
+            functional(model),
+            self._of_branches,
+            self.branches,
+            self.shared,
+            by_dense=functools.partial(passes.takes_products, self.balancer),
+        )
+        if parts is None or self.rests:
+            self.balancer.trainable = parts is not None
+        self._trained, self._cut = trained, parts
+        if parts is None:
+            warnings.warn(
+                f"All that the branches {self.branches} share in the model "
+                f"{model.name!r} is frozen, so that the balancer has nothing to do. It "
+                "begins when a shared layer is set `trainable = True` and the training "
+                "model is compiled again.",
+                stacklevel=2,
             )
-        except ValueError as error:
-            if not self._loaded or self._cut is not None:
-                raise
-            self._refused = error
             return
         if self.balancer.level != "representation":
             self._check_exact()
         if self.balancer.level != "parameters":
-            _warn_of_right_angles(parts)
-        self._cut, self._trained = parts, trained
+            warn_of_right_angles(parts, model)
+
+    @property
+    def rests(self) -> bool:
+        """Whether all that the branches share was frozen when it was last cut."""
+        return self._trained is not None and self._cut is None
 
     def _check_exact(self) -> None:
         level = self.balancer.level
@@ -129,12 +144,12 @@ class BalancedModel(keras.layers.Layer):
     def cut(self) -> Cut:
         """The prediction model in two, where it is balanced."""
         if self._cut is None:
-            raise self._refused or AttributeError("`cut` is there once it is built.")
+            raise AttributeError("There is no `cut` unless a shared layer is trained.")
         return self._cut
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         order = self._order
-        if not training:
+        if not training or self.rests:
             outputs = self.prediction_model(inputs, training=training)
             outputs = keras.tree.flatten(outputs)
             own = [index for some in self._of_branches for index in some]
@@ -213,73 +228,7 @@ class BalancedModel(keras.layers.Layer):
         config = dict(config)
         for key in ("prediction_model", "balancer"):
             config[key] = keras.saving.deserialize_keras_object(config[key])
-        layer = cls(**config)
-        layer._loaded = True
-        return layer
-
-
-@keras.saving.register_keras_serializable(package="lossweigh")
-class Messenger(keras.layers.Layer):
-    """Tells the balancer, in the backward pass, the branch losses and the loss scale.
-
-    Call arguments:
-        inputs: A list of the weighted loss `(batch,)`, the balancer's messenger
-            `(K + 1,)` and the K branch losses `(batch,)`.
-
-    Returns:
-        The weighted loss as it is. The messenger's gradient is the means of the
-        branch losses, followed by the sum of the weighted loss's gradient, which
-        is 1 but for loss scaling and distribution.
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
-
-    def call(self, inputs: Any) -> Any:
-        weighted, message, *losses = inputs
-        means = ops.stop_gradient(ops.mean(_backend.stack(losses), axis=-1))
-
-        def function(weighted: Any, message: Any, means: Any) -> Any:
-            def gradient(upstream: Any) -> Any:
-                scale = ops.reshape(ops.sum(upstream), (1,))
-                told = ops.concatenate([means, scale])
-                return upstream, told, ops.zeros_like(means)
-
-            return (weighted,), gradient
-
-        (weighted,) = _backend.custom_gradient(function, [weighted, message, means])
-        return weighted
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape[0]
-
-
-def _warn_of_right_angles(parts: Cut) -> None:
-    """Where no two branches take one tensor, their gradients can't conflict there."""
-    taking = [branch for who in parts.owners for branch in who]
-    if 1 < len(taking) == len(parts.owners) and len(set(taking)) > 1:
-        warnings.warn(
-            "No two branches take the same shared tensor: "
-            f"{sorted(set(parts.places))} makes one for each. So the balancer sees "
-            "how long their gradients at the representation are, but never a "
-            'conflict. Give it level="parameters", or let one layer make one tensor.',
-            stacklevel=2,
-        )
-
-
-def check_optimizer(optimizer: Any) -> None:
-    """Refuses what Keras can't do with the variables of a balancer.
-
-    Raises:
-        ValueError: If the optimizer keeps moving averages.
-    """
-    if getattr(optimizer, "inner_optimizer", optimizer).use_ema:
-        raise ValueError(
-            "`optimizer` must not have `use_ema=True` with a balancer: Keras fails to "
-            "average the variables that carry the balancer's weights. Leave `use_ema` "
-            f"out, or the balancer. Received: optimizer={optimizer!r}."
-        )
+        return cls(**config)
 
 
 def masks_of(tensors: Sequence[Any]) -> list[Any]:

@@ -9,7 +9,6 @@ from typing import Any
 import keras
 
 from lossweigh.training.graph import Call, Graph, tensors
-from lossweigh.training.structure import is_functional
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +44,7 @@ def cut(
     names: Sequence[str],
     shared: Sequence[str] | None = None,
     by_dense: Callable[[Sequence[int], int], bool] | None = None,
-) -> Cut:
+) -> Cut | None:
     """Cuts a functional model where its branches leave what they share.
 
     A tensor that more than one branch depends on is shared, and so is one that a layer
@@ -64,17 +63,13 @@ def cut(
         by_dense: Whether to cut behind `Dense` layers, as `Cut.dense` says, that have
             so many units each and a tensor of so many features.
 
+    Returns:
+        The model in two, or `None` where all that the branches share is frozen.
+
     Raises:
-        ValueError: If the model is opaque, no trainable layer is shared, or
+        ValueError: If no layer with weights is shared, or
             `shared` names a layer that isn't at the boundary.
     """
-    if not is_functional(model):
-        raise ValueError(
-            "`balancer` must know which layers the branches share, and the model "
-            f"{model.name!r} (a {type(model).__name__}) doesn't show them. Build the "
-            "prediction model as a functional one, `keras.Model(inputs, outputs)` "
-            "(its layers may be subclassed), or leave `balancer` out."
-        )
     graph = Graph(model)
     graph.settle()
     inputs = [id(tensor) for tensor in tensors(graph.inputs)]
@@ -108,8 +103,9 @@ def cut(
     }
     places = {key: made_by[key].operation.name for key in boundary}
     if not boundary:
-        frozen = any(getattr(call.operation, "weights", ()) for call in inside)
-        _nothing_shared(model, names, frozen, _called_by_several(outside))
+        if any(getattr(call.operation, "weights", ()) for call in inside):
+            return None
+        _nothing_shared(model, names, _called_by_several(outside))
     if shared is not None:
         unknown = [name for name in shared if name not in places.values()]
         if unknown:
@@ -277,16 +273,8 @@ def _trained(calls: Sequence[Call]) -> set[int]:
     return trained
 
 
-def _nothing_shared(
-    model: keras.Model, names: Sequence[str], frozen: bool, behind: set[int]
-) -> None:
-    if frozen:
-        why = (
-            "all that they share is frozen: a gradient that reaches no parameter needs "
-            "no balance. Leave `balancer` out, or set `trainable = True` before "
-            "building or compiling the training model."
-        )
-    elif behind:
+def _nothing_shared(model: keras.Model, names: Sequence[str], behind: set[int]) -> None:
+    if behind:
         why = (
             "they share layers only behind layers of their own, where their gradients "
             "aren't comparable. Leave `balancer` out and balance with a weighter."

@@ -9,15 +9,16 @@ import keras
 
 from lossweigh.balancing.base import Balancer
 from lossweigh.branches import Branch, BranchLoss, ValidElements
-from lossweigh.training.balanced import BalancedModel, Messenger
-from lossweigh.training.data import sample_weight_name, target_name
+from lossweigh.training.balanced import BalancedModel
 from lossweigh.training.given_losses import (
     as_branch,
     check_clashes,
     check_identities,
     check_names,
     losses_by_name,
+    unused,
 )
+from lossweigh.training.messenger import Messenger
 from lossweigh.training.methods import (
     as_balancer,
     as_weighter,
@@ -27,7 +28,9 @@ from lossweigh.training.methods import (
     weighter_for,
 )
 from lossweigh.training.model import TrainingModel
+from lossweigh.training.names import sample_weight_name
 from lossweigh.training.structure import may_mask, named_outputs, symbolic_inputs
+from lossweigh.training.targets import target_inputs
 from lossweigh.training.wiring import WEIGHTED_LOSS, looked_at
 from lossweigh.weighting.base import Weighter
 
@@ -137,18 +140,19 @@ def build_training_model(
             in_order += [name for name in chosen if name not in outputs]
             chosen = {name: chosen[name] for name in in_order}
     branches = list(chosen)
-    layers = {branch: as_branch(branch, loss) for branch, loss in chosen.items()}
-    check_identities(layers)
     of_inputs = [tensor.name for tensor in keras.tree.flatten(inputs)]
+    taken = {pred_model.name, *of_inputs}
+    layers = {name: as_branch(name, loss, taken) for name, loss in chosen.items()}
+    check_identities(layers)
     check_names(layers, list(outputs), of_inputs)
-    weighter = weighter_for(layers, weighter, balancer)
+    weighter = weighter_for(layers, weighter, balancer, unused("weighter", taken))
     given = [(layer, layer.branch) for layer in layers.values()]
     bound = weighter.branches, weighter.kinds
     balanced = None if balancer is None else balancer.branches
     try:
         for branch, layer in layers.items():
             layer.branch = branch
-        check_clashes(of_inputs, list(outputs), layers)
+        check_clashes(pred_model.name, of_inputs, list(outputs), layers)
         weighter.bind(branches, [layer.kind for layer in layers.values()])
         message, own = None, []
         if balancer is not None:
@@ -159,13 +163,13 @@ def build_training_model(
                 branches,
                 [[n for n in b.looks_at if n in outputs] for b in layers.values()],
                 shared,
-                name=f"{pred_model.name}_balanced",
+                name=unused(f"{pred_model.name}_balanced", taken),
             )
             *made, message = layer(inputs)
             own = made[len(outputs) :]
             outputs = dict(zip(outputs, made, strict=False))
         masked = may_mask(pred_model)
-        tensors = _wire(inputs, outputs, own, layers, weighter, masked, message)
+        tensors = _wire(inputs, outputs, own, layers, weighter, masked, message, taken)
     except Exception:  # leave what the user passed as it was
         for layer, before in given:
             layer.branch = before
@@ -197,14 +201,15 @@ def _wire(
     layers: dict[str, Branch],
     weighter: Weighter,
     masked: bool,
-    message: Any = None,
+    message: Any,
+    taken: set[str],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The training model's inputs and outputs by name."""
     all_inputs = {tensor.name: tensor for tensor in keras.tree.flatten(inputs)}
     all_outputs = dict(outputs)
     named = {**all_inputs, **outputs}
     tensors = looked_at(layers, outputs, own, all_inputs)
-    targets = _targets(layers, tensors)
+    targets = target_inputs(layers, tensors)
     all_inputs.update({tensor.name: tensor for tensor in targets.values()})
     branch_losses = []
     weights = {}
@@ -224,43 +229,15 @@ def _wire(
         missing = layer.missing if isinstance(layer, BranchLoss) else None
         if missing is not None or masked or steps:
             valid = ValidElements(
-                missing, layer.steps is not False, name=f"{branch}_valid"
+                missing, layer.steps is not False, name=unused(f"{branch}_valid", taken)
             )
             target = first if target is None else target
             all_outputs[f"{branch}_valid"] = valid([target, first], **steps)
     all_inputs.update({tensor.name: tensor for tensor in weights.values()})
     weighted = weighter(branch_losses)
     if message is not None:
-        weighted = Messenger(name="messenger")([weighted, message, *branch_losses])
+        weighted = Messenger(name=unused("messenger", taken))(
+            [weighted, message, *branch_losses]
+        )
     all_outputs[WEIGHTED_LOSS] = weighted
     return all_inputs, all_outputs
-
-
-def _targets(
-    layers: dict[str, Branch], tensors: dict[str, list[Any]]
-) -> dict[str, Any]:
-    """An Input for each target, which all its branches can take."""
-    specs: dict[str, tuple[str, tuple[int | None, ...], str]] = {}
-    for branch, layer in layers.items():
-        if not isinstance(layer, BranchLoss):
-            continue
-        some = tensors[branch]
-        shape, dtype = layer.target_spec(some if len(some) > 1 else some[0])
-        other, before, dtype_before = specs.get(layer.target, (branch, shape, dtype))
-        if len(before) != len(shape) or any(
-            a != b and None not in (a, b) for a, b in zip(before, shape, strict=False)
-        ):
-            raise ValueError(
-                f"The branches {other!r} and {branch!r} share the target "
-                f"{layer.target!r} and must take it in one shape. Received {before} "
-                f"and {shape}. Give one a target of its own, as in `BranchLoss(..., "
-                f'target="{branch}")`.'
-            )
-        shape = tuple(a if b is None else b for a, b in zip(before, shape, strict=True))
-        # Class indices are exact as float32, but nan isn't one as int32.
-        dtype = dtype if dtype == dtype_before else "float32"
-        specs[layer.target] = (other, shape, dtype)
-    return {
-        target: keras.Input(batch_shape=shape, dtype=dtype, name=target_name(target))
-        for target, (_, shape, dtype) in specs.items()
-    }

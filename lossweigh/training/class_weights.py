@@ -29,6 +29,7 @@ def class_weights(
         if len(names) != 1:
             raise ValueError(_by_name(class_weight, names))
         class_weight = {names[0]: class_weight}
+    class_weight = {str(name): some for name, some in class_weight.items()}
     known = [branch for branch, target in targets.items() if target is not None]
     known += [name for name in names if name not in known]
     unknown = [name for name in class_weight if name not in known]

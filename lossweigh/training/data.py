@@ -7,28 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from lossweigh import _check
-
-
-def target_name(target: str) -> str:
-    """The name of the input that takes a target; most are named as their output."""
-    return f"{target}_target"
-
-
-def sample_weight_name(branch: str) -> str:
-    """The name of the optional input that takes a branch's sample weights."""
-    return f"{branch}_sample_weight"
-
-
-def data_names(inputs: Iterable[str], names: Iterable[str]) -> list[str]:
-    """The names of a training model's inputs that are the prediction model's.
-
-    Args:
-        inputs: The names of all inputs.
-        names: The names of the branches and of the targets.
-    """
-    taken = {f(name) for name in names for f in (target_name, sample_weight_name)}
-    return [name for name in inputs if name not in taken]
+from lossweigh import _backend, _check
+from lossweigh.training.names import (
+    by_name,
+    data_names,
+    sample_weight_name,
+    target_name,
+)
 
 
 def is_stream(x: Any) -> bool:
@@ -51,6 +36,7 @@ class TrainingInputs:
         targets: For each branch the name of its target, `None` if it has none.
         ordered: Whether the outputs' order is known. That of a subclassed model
             which returns a dict isn't: JAX sorts its keys.
+        optional: The names of inputs that may be left out, or be `None`.
 
     Attributes:
         metric_targets: The outputs that have metrics, and no loss with a target.
@@ -64,7 +50,9 @@ class TrainingInputs:
         targets: Mapping[str, str | None],
         *,
         ordered: bool = True,
+        optional: Iterable[str] = (),
     ) -> None:
+        self.optional = frozenset(optional)
         self.structure = structure
         self.outputs = list(outputs)
         self.target_of = dict(targets)
@@ -126,7 +114,8 @@ class TrainingInputs:
             return dict(zip([*self.x_names, *self.target_names], x, strict=True))
         extra = [target_name(output) for output in self.metric_targets]
         _check.known_names("x", x, [*self.specs, *extra])
-        missing = [name for name in (*self.x_names, *extra) if name not in x]
+        needed = [name for name in self.x_names if name not in self.optional]
+        missing = [name for name in (*needed, *extra) if name not in x]
         if missing:
             raise KeyError(f"`x` must also have the inputs {missing}.")
         return {name: value for name, value in x.items() if value is not None}
@@ -143,8 +132,7 @@ class TrainingInputs:
     def _name_leaves(self, structure: Any, x: Any, named: dict[str, Any]) -> None:
         if isinstance(structure, str):
             if isinstance(x, Mapping):
-                _check.names("x", x, [structure])
-                x = x[structure]
+                x = self._needed(x, [structure])[structure]
             elif isinstance(x, (list, tuple)) and len(x) == 1:
                 x = x[0]
             elif isinstance(x, (list, tuple)) and x and hasattr(x[0], "shape"):
@@ -159,19 +147,28 @@ class TrainingInputs:
                         f"`x` must be a dict with the names {list(structure)}. "
                         f"Received: {_describe(x)}."
                     )
-            _check.names("x", x, structure)
+            x = self._needed(x, structure)
             for name, inner in structure.items():
                 self._name_leaves(inner, x[name], named)
         else:
             if isinstance(x, Mapping) and all(isinstance(s, str) for s in structure):
-                _check.names("x", x, structure)
-                x = [x[name] for name in structure]
+                x = list(self._needed(x, structure).values())
             if not isinstance(x, (list, tuple)):
                 x = [x]
             if len(x) != len(structure):
                 self._wrong_number_of_arrays(len(x))
             for inner, part in zip(structure, x, strict=True):
                 self._name_leaves(inner, part, named)
+
+    def _needed(self, x: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+        """The inputs, of a dict that may have others; `None` for one left out."""
+        names = list(names)
+        optional = [name for name in names if name in self.optional and name not in x]
+        missing = [name for name in names if name not in x and name not in optional]
+        unknown = [name for name in x if name not in names]
+        if missing or (optional and unknown):
+            _check.names("x", x, [name for name in names if name not in optional])
+        return {name: x.get(name) for name in names}
 
     def _wrong_number_of_arrays(self, received: int) -> None:
         raise ValueError(
@@ -192,6 +189,7 @@ class TrainingInputs:
                 f"`fit(x, {{{', '.join(f'{t!r}: ...' for t in targets)}}})`."
             )
         if isinstance(values, Mapping):
+            values = by_name(values)
             _check.known_names(
                 argument, values, dict.fromkeys([*self.outputs, *targets])
             )
@@ -226,6 +224,7 @@ class TrainingInputs:
         if sample_weight is None:
             return {}
         if isinstance(sample_weight, Mapping):
+            sample_weight = by_name(sample_weight)
             _check.known_names(
                 "sample_weight",
                 sample_weight,
@@ -246,7 +245,7 @@ class TrainingInputs:
         """A target or weight of the rank that its input has, or a worded error."""
         if not hasattr(value, "shape") or hasattr(value, "iloc"):  # lists, pandas
             value = np.asarray(value)
-        shape, dtype = self.specs[name]
+        shape, _ = self.specs[name]
         try:
             received = tuple(value.shape)
         except ValueError:  # TensorFlow's unknown rank: nothing to check yet
@@ -262,9 +261,11 @@ class TrainingInputs:
                 value = value[..., None]
             return value
         branch = name.removesuffix("_target")
-        fits = len(received) == len(shape) and _same(received, shape)
-        fits = fits or (received[-1:] == (1,) and _same(received[:-1], shape))
-        fits = fits or (shape[-1:] == (1,) and _same(received, shape[:-1]))
+        # A fixed batch size isn't looked at: these may be all rows of an array.
+        got, want = received[1:], shape[1:]
+        fits = _same(got, want)
+        fits = fits or (got[-1:] == (1,) and _same(got[:-1], want))
+        fits = fits or (want[-1:] == (1,) and _same(got, want[:-1]))
         if not fits:
             raise ValueError(
                 f"The target of the branch {branch!r} must have the shape {shape}. "
@@ -272,16 +273,12 @@ class TrainingInputs:
                 "target isn't shaped like the prediction, give "
                 "`BranchLoss(..., target_shape=...)`.)"
             )
-        kind = str(value.dtype)
-        if any(word in kind for word in ("object", "str", "<U", "|S", "complex")):
-            raise TypeError(
-                f"The target of the branch {branch!r} must hold numbers ({dtype}). "
-                f"Received an array of dtype {kind}."
-            )
         # One rank for all batches, or TensorFlow traces a step of unknown rank.
         if len(received) > len(shape):
-            return value[..., 0]
-        return value[..., None] if len(received) < len(shape) else value
+            value = value[..., 0]
+        elif len(received) < len(shape):
+            value = value[..., None]
+        return _backend.ensure_shape(value, (None, *want))
 
 
 def _same(received: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:

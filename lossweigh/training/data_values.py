@@ -2,54 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import keras
 import numpy as np
+from keras import ops
 
-from lossweigh.branches import Branch, BranchLoss, OwnTarget
-from lossweigh.training.data import sample_weight_name, target_name
+from lossweigh.branches import Branch, BranchLoss, OwnTarget, split_labels
+from lossweigh.training.names import sample_weight_name, target_name
 
 
 def as_arrays(merged: Mapping[str, Any]) -> dict[str, Any]:
-    """Array-likes (lists, pandas objects) as arrays; tensors as they are."""
+    """Array-likes (lists, pandas objects) as arrays; tensors as they are; no `None`."""
     return {
         name: value
-        if isinstance(value, np.ndarray) or keras.ops.is_tensor(value)
+        if isinstance(value, np.ndarray) or ops.is_tensor(value)
         else np.asarray(value)
         for name, value in merged.items()
+        if value is not None
     }
 
 
-def check_values(
+def check_arrays(
     merged: Mapping[str, Any],
-    layer: Branch,
-    num_classes: int | None,
+    branches: Iterable[Branch],
+    num_classes: Mapping[str, int],
+    dtypes: Mapping[str, str],
+    *,
+    tensors: bool = True,
 ) -> None:
-    """Errors that only the numbers show: lengths, nan, class indices.
+    """Errors that only the numbers show: lengths, words, nan, class indices, weights.
 
     Args:
-        merged: Named arrays, as `TrainingInputs.merge` gives them.
-        layer: The branch to check.
-        num_classes: For class indices, how many classes there are.
+        merged: Named arrays, as `as_arrays` gives them.
+        branches: The branches' losses.
+        num_classes: For branches whose targets are class indices, how many classes
+            there are.
+        dtypes: The dtypes of the training model's inputs by name.
+        tensors: Whether to look at tensors too, which are copied from their device.
+
+    Raises:
+        ValueError: If lengths differ, there is no row, or a number isn't allowed.
+        TypeError: If what should be numbers isn't.
     """
-    branch = str(layer.branch)
-    length = next(iter(merged.values())).shape[0]
-    names = [sample_weight_name(branch)]
-    if isinstance(layer, BranchLoss):
-        names.append(target_name(layer.target))
-    for name in names:
-        if name in merged and merged[name].shape[0] != length:
+    _check_lengths(merged)
+    for name, values in merged.items():
+        if dtypes.get(name) != "string":
+            _check_dtype(f"The input {name!r}", values)
+    for layer in branches:
+        branch = str(layer.branch)
+        weight = _numbers(merged.get(sample_weight_name(branch)), tensors)
+        if weight is not None:
+            _check_weight(branch, weight)
+        if isinstance(layer, BranchLoss):
+            target = _numbers(merged[target_name(layer.target)], tensors)
+            if target is not None:
+                _check_target(layer, target, num_classes.get(branch))
+
+
+def _numbers(values: Any, tensors: bool) -> np.ndarray | None:
+    if values is None or not (tensors or isinstance(values, np.ndarray)):
+        return None
+    return np.asarray(ops.convert_to_numpy(values))
+
+
+def _check_lengths(merged: Mapping[str, Any]) -> None:
+    lengths = {}
+    for name, values in merged.items():
+        if not values.shape:
             raise ValueError(
-                f"The arrays must have the same length, {length}. Received "
-                f"{merged[name].shape[0]} for `{name}`."
+                f"`{name}` must have a row for each sample. Received a single number."
             )
-    if not isinstance(layer, BranchLoss):
-        return
-    target = merged[target_name(layer.target)]
-    if not isinstance(target, np.ndarray):
-        return  # a tensor stays on its device
+        lengths[name] = values.shape[0]
+    if len(set(lengths.values())) > 1:
+        length = next(iter(lengths.values()))
+        name, other = next(pair for pair in lengths.items() if pair[1] != length)
+        raise ValueError(
+            f"The arrays must have the same length, {length}. Received {other} for "
+            f"`{name}`."
+        )
+    if 0 in lengths.values():
+        raise ValueError(
+            "The arrays must have at least one row. Received "
+            f"{', '.join(lengths)} without any."
+        )
+
+
+def _check_dtype(what: str, values: Any) -> None:
+    kind = str(values.dtype)
+    if any(word in kind for word in ("object", "str", "<U", "|S", "complex", "datet")):
+        raise TypeError(
+            f"{what} must hold numbers. Received an array of dtype {kind}. "
+            "For words that name classes, give each one's number: "
+            "`np.unique(words, return_inverse=True)[1]`, or of a pandas column "
+            '`column.astype("category").cat.codes`.'
+        )
+
+
+def _check_weight(branch: str, weight: np.ndarray) -> None:
+    wrong = ~(np.isfinite(weight) & (weight >= 0))
+    if wrong.any():
+        raise ValueError(
+            f"`sample_weight` of {branch!r} must hold finite numbers of at least 0. "
+            f"Received {int(wrong.sum())} others, such as {weight[wrong].flat[0]}."
+        )
+
+
+def _check_target(layer: BranchLoss, target: np.ndarray, classes: int | None) -> None:
+    branch = str(layer.branch)
     is_known = np.ones(target.shape, bool)
     if target.dtype.kind == "f":
         is_nan = np.isnan(target)
@@ -60,24 +120,66 @@ def check_values(
                 f'missing labels, give `BranchLoss(..., missing="nan")`.'
             )
         is_known &= ~is_nan
-    if layer.missing not in (None, "nan"):
-        is_known &= target != layer.missing
-    if layer.ignored_class is not None:
-        is_known &= target != layer.ignored_class
+    for value in (layer.missing, layer.ignored_class):
+        if value not in (None, "nan"):
+            is_known &= target != value
     if isinstance(layer.loss, OwnTarget):
         whole = is_known.reshape(len(target), -1).all(axis=1)
         if whole.any():
             layer.loss.check_target(branch, target[whole])
-    if num_classes is None:
-        return
     known = target[is_known]
-    if known.size and (
-        known.min() < 0
-        or known.max() >= num_classes
-        or (known != np.round(known)).any()
+    if (
+        classes is not None
+        and known.size
+        and (
+            known.min() < 0
+            or known.max() >= classes
+            or (known != np.round(known)).any()
+        )
     ):
         raise ValueError(
             f"The target of the branch {branch!r} must hold class indices, whole "
-            f"numbers from 0 to {num_classes - 1}. Received numbers from "
+            f"numbers from 0 to {classes - 1}. Received numbers from "
             f"{known.min()} to {known.max()}."
         )
+
+
+def suspects(
+    merged: Mapping[str, Any],
+    branches: Iterable[Branch],
+    num_classes: Mapping[str, int],
+) -> Any:
+    """How many numbers of a batch `check_arrays` would refuse, where it can't look.
+
+    A step counts them on its device, and the end of an epoch tells.
+
+    Args:
+        merged: Named tensors.
+        branches: The branches' losses.
+        num_classes: As for `check_arrays`.
+
+    Returns:
+        `(2 K,)` float32: for each branch those in its target, then for each those in
+        its sample weights.
+    """
+    targets, weights = [], []
+    for layer in branches:
+        branch = str(layer.branch)
+        classes = num_classes.get(branch)
+        targets.append(ops.zeros((), "float32"))
+        if classes is not None and isinstance(layer, BranchLoss):
+            target = ops.convert_to_tensor(merged[target_name(layer.target)])
+            known = ops.ones_like(target, "bool")
+            for value in (layer.missing, layer.ignored_class):
+                labelled, _ = split_labels(target, value)
+                known = known if labelled is None else ops.logical_and(known, labelled)
+            number = ops.cast(target, "float32")
+            wrong = (number < 0) | (number >= classes) | (number != ops.round(number))
+            targets[-1] = ops.sum(ops.cast(wrong & known, "float32"))
+        weight = merged.get(sample_weight_name(branch))
+        weights.append(ops.zeros((), "float32"))
+        if weight is not None:
+            weight = ops.cast(weight, "float32")
+            wrong = ops.logical_not(ops.isfinite(weight) & (weight >= 0))
+            weights[-1] = ops.sum(ops.cast(wrong, "float32"))
+    return ops.stack([*targets, *weights])

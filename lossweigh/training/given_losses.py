@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from lossweigh import _check
 from lossweigh.branches import Branch, BranchLoss
-from lossweigh.training.data import sample_weight_name, target_name
+from lossweigh.training.names import (
+    by_name,
+    layer_name,
+    sample_weight_name,
+    target_name,
+)
 from lossweigh.training.wiring import loss_keys
 
 
 def losses_by_name(losses: Any, outputs: list[str]) -> dict[str, Any]:
     """The losses that aren't `None` by branch name, in the order they were given."""
     if isinstance(losses, Mapping):
+        losses = by_name(losses)
         own = [name for name, loss in losses.items() if isinstance(loss, Branch)]
         own = [name for name in own if losses[name].of is not None]
         _check.known_names("losses", losses, dict.fromkeys([*outputs, *own]))
@@ -22,12 +28,14 @@ def losses_by_name(losses: Any, outputs: list[str]) -> dict[str, Any]:
         if len(losses) != len(outputs):
             raise ValueError(
                 f"`losses` must hold one loss for each of the {len(outputs)} outputs "
-                f"{outputs}, or None for an output that isn't trained. "
-                f"Received {len(losses)}: losses={list(losses)}."
+                f"{outputs}, or None for an output that isn't trained. Give a second "
+                "loss of an output a name: "
+                f"{{{outputs[0]!r}: ..., 'second': BranchLoss(..., of={outputs[0]!r})}}"
+                f". Received {len(losses)}: losses={list(losses)}."
             )
         named = dict(zip(outputs, losses, strict=True))
-    elif len(outputs) == 1:
-        named = {outputs[0]: losses}
+    elif len(outputs) == 1 or not (losses is None or isinstance(losses, Branch)):
+        named = dict.fromkeys(outputs, losses)  # one for all
     else:
         raise TypeError(
             f"`losses` must be a dict by output name or a list, for the outputs "
@@ -42,14 +50,23 @@ def losses_by_name(losses: Any, outputs: list[str]) -> dict[str, Any]:
     return chosen
 
 
-def as_branch(branch: str, loss: Any) -> Branch:
-    """The loss of a branch as a layer."""
+def as_branch(branch: str, loss: Any, taken: Container[str] = ()) -> Branch:
+    """The loss of a branch as a layer, whose name isn't one of those that are taken."""
     if not isinstance(loss, Branch):
         try:
-            return BranchLoss(loss, branch=branch, name=f"{branch}_loss")
+            name = unused(f"{branch}_loss", taken)
+            return BranchLoss(loss, branch=branch, name=name)
         except (TypeError, ValueError) as error:
             raise type(error)(f"In `losses[{branch!r}]`: {error}") from None
     return loss
+
+
+def unused(name: str, taken: Container[str]) -> str:
+    """A layer's name, with `_` added where it is taken."""
+    name = layer_name(name)
+    while name in taken:
+        name += "_"
+    return name
 
 
 def check_identities(layers: dict[str, Branch]) -> None:
@@ -88,12 +105,17 @@ def check_names(
 
 
 def check_clashes(
-    inputs: list[str], outputs: list[str], layers: dict[str, Branch]
+    name: str, inputs: list[str], outputs: list[str], layers: dict[str, Branch]
 ) -> None:
-    """Refuses inputs, outputs and branches whose names the training model uses."""
+    """Refuses what has a name that the training model uses."""
     branches = list(layers)
-    taken = {sample_weight_name(branch) for branch in branches}
-    taken |= {target_name(b.target) for b in layers.values() if b.target is not None}
+    if name in _input_names(layers):
+        raise ValueError(
+            f"`pred_model` must not be named {name!r}: the training model uses that "
+            "name for an input. Name it otherwise, as in `keras.Model(inputs, outputs, "
+            'name="predictor")`.'
+        )
+    taken = _input_names(layers)
     # Losses that would be called as the total and the sum are.
     totals = {name for name in ("weighted", "unweighted") if name in branches}
     for what, names, reserved in (
@@ -112,3 +134,16 @@ def check_clashes(
             f"`losses` must not have a branch named {min(totals)!r}: the log "
             f"`{min(totals)}_loss` is the training model's. Give it another name."
         )
+
+
+def _input_names(layers: dict[str, Branch]) -> set[str]:
+    """The names of the training model's inputs that aren't the prediction model's."""
+    targets = {layer.target for layer in layers.values() if layer.target is not None}
+    named = [*map(sample_weight_name, layers), *map(target_name, targets)]
+    twice = {name for name in named if named.count(name) > 1}
+    if twice:
+        raise ValueError(
+            "`losses` must have names that differ in more than `/` and `_`. Received: "
+            f"{[*layers]}, of which two need an input {min(twice)!r}."
+        )
+    return set(named)

@@ -37,10 +37,12 @@ class Call:
 
     @functools.cached_property
     def weights(self) -> frozenset[int]:
-        """The ids of the trainable variables of a layer."""
-        return frozenset(
-            id(v) for v in getattr(self.operation, "trainable_variables", ())
-        )
+        """The ids of the variables of a layer that are trained.
+
+        A layer that isn't trainable may hold one that is: one that was thawed since.
+        """
+        variables = getattr(self.operation, "variables", ())
+        return frozenset(id(variable) for variable in variables if variable.trainable)
 
 
 class Graph:

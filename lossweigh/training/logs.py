@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+SUSPECTS = "suspects"
 
 
 class VectorMean(keras.metrics.Metric):
@@ -33,6 +36,30 @@ class VectorMean(keras.metrics.Metric):
         return ops.divide_no_nan(self.total, self.count)
 
 
+class Suspects(keras.metrics.Metric):
+    """Counts the numbers of data sets that don't fit, until somebody is told.
+
+    Keras resets metrics before each epoch and each validation; these go on.
+
+    Args:
+        size: Length of the vector of counts.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(name=SUSPECTS)
+        self.counts = self.add_variable((size,), "zeros", name="counts")
+
+    def update_state(self, counts: Any) -> None:
+        """Adds `counts`, `(size,)`."""
+        self.counts.assign(self.counts + ops.cast(counts, self.counts.dtype))
+
+    def result(self) -> Any:
+        return ops.convert_to_tensor(self.counts)
+
+    def reset_state(self) -> None:
+        pass
+
+
 class BranchLogs:
     """Holds a training model's tracker of losses and weights, and names its results.
 
@@ -49,6 +76,43 @@ class BranchLogs:
         self.parts = ["loss", "weight", *(["balance"] if balanced else [])]
         size = len(self.parts) * len(self.branches)
         self.tracker = VectorMean(size, name="branch_losses_and_weights")
+
+        self.suspects = Suspects(2 * len(self.branches))
+
+    @property
+    def metrics(self) -> list[Any]:
+        """Keras metrics, for the model to reset and to carry on JAX."""
+        return [self.tracker, self.suspects]
+
+    def warn_of_suspects(self, num_classes: Mapping[str, int]) -> None:
+        """Tells which numbers don't fit, and begins to count anew.
+
+        Args:
+            num_classes: By branch, where targets are class indices.
+        """
+        counts = ops.convert_to_numpy(self.suspects.counts.value)
+        if not counts.any():
+            return
+        self.suspects.counts.assign(np.zeros_like(counts))
+        size = len(self.branches)
+        for branch, in_target, in_weights in zip(
+            self.branches, counts[:size], counts[size:], strict=True
+        ):
+            if in_target:
+                warnings.warn(
+                    f"The target of the branch {branch!r} must hold class indices, "
+                    f"whole numbers from 0 to {num_classes[branch] - 1}. The data set "
+                    f"gave {in_target:.0f} others, and the losses, metrics and "
+                    "gradients of these batches are wrong.",
+                    stacklevel=2,
+                )
+            if in_weights:
+                warnings.warn(
+                    f"`sample_weight` of {branch!r} must hold finite numbers of at "
+                    f"least 0. The data set gave {in_weights:.0f} others, and the "
+                    "losses, metrics and gradients of these batches are wrong.",
+                    stacklevel=2,
+                )
 
     def update_losses(
         self, losses: Sequence[Any], weights: Any, balance: Any = None

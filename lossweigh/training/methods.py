@@ -81,9 +81,16 @@ def _is_of_keras(model: keras.Model, name: str) -> bool:
 
 
 def weighter_for(
-    layers: dict[str, Branch], weighter: Weighter | None, balancer: Balancer | None
+    layers: dict[str, Branch],
+    weighter: Weighter | None,
+    balancer: Balancer | None,
+    name: str,
 ) -> Weighter:
-    """The weighter that was given, or the default; it can weigh these losses."""
+    """The weighter that was given, or the default, with this name.
+
+    Raises:
+        ValueError: If it can't weigh these losses.
+    """
     negative = [name for name, b in layers.items() if goes_below_zero(b.loss)]
     if weighter is None and negative and balancer is None:
         warnings.warn(
@@ -93,9 +100,9 @@ def weighter_for(
             stacklevel=3,
         )
     if weighter is None and (negative or balancer is not None):
-        return FixedWeights(name="weighter")
+        return FixedWeights(name=name)
     if weighter is None:
-        return RevisedUncertainty(name="weighter")
+        return RevisedUncertainty(name=name)
     if negative and weighter.needs_positive_losses:
         kind = type(weighter).__name__
         raise ValueError(

@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from lossweigh.branches import BranchLoss, split_labels
-from lossweigh.training.data import sample_weight_name, target_name
+from lossweigh.training.names import by_name, sample_weight_name, target_name
 from lossweigh.training.wiring import Wiring
 
 
@@ -90,6 +90,7 @@ def _by_output(
                 f"metrics of each of the outputs {list(measured)} in their order, if "
                 f"the model has one. Received: {argument}={given!r}."
             )
+    given = by_name(given)
     unknown = [name for name in given if name not in outputs]
     if unknown:
         raise KeyError(

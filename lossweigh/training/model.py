@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from lossweigh import _compat
 from lossweigh.balancing.base import Balancer
-from lossweigh.branches import Branch, split_labels
-from lossweigh.training.balanced import check_optimizer
-from lossweigh.training.class_weights import class_weights
-from lossweigh.training.data import is_stream, sample_weight_name, target_name
-from lossweigh.training.data_values import as_arrays, check_values
-from lossweigh.training.end_of_epoch import CollapseWarning, EndOfEpoch
+from lossweigh.branches import Branch
+from lossweigh.training.balanced_warnings import check_optimizer
+from lossweigh.training.batches import Batches
+from lossweigh.training.fit_callbacks import with_ours
 from lossweigh.training.ignore_loss import ignoreLoss
-from lossweigh.training.logs import BranchLogs
+from lossweigh.training.logs import SUSPECTS, BranchLogs
 from lossweigh.training.loss_scaling import scaled_in_float16
 from lossweigh.training.metrics import hand_over, metrics_by_output, without_target
+from lossweigh.training.names import sample_weight_name, target_name
 from lossweigh.training.refreshing import two_programs, unwrapped
+from lossweigh.training.saving import save_whole
 from lossweigh.training.structure import may_mask, named_outputs
 from lossweigh.training.wiring import WEIGHTED_LOSS, read
 from lossweigh.weighting.base import Weighter
@@ -81,7 +77,7 @@ class TrainingModel(keras.Model):
             for layer in self.branch_losses.values():
                 layer.expect_mask()
         self._logs: BranchLogs | None = None
-        self._class_weight: dict[str, dict[int, float]] = {}
+        self._batches = Batches(self._wiring, self.input, self.output)
         self._mean = _Mean(name="mean_of_rows", dtype="float32")
 
     @property
@@ -99,10 +95,13 @@ class TrainingModel(keras.Model):
 
     @property
     def boundary(self) -> dict[str, list[str]]:
-        """Where a balancer works: layers' names, and the branches that leave there."""
+        """Where a balancer works: layers' names, and the branches that leave there.
+
+        Empty without a balancer, and while all that the branches share is frozen.
+        """
         balanced = self._wiring.balanced
         leaving: dict[str, set[int]] = {}
-        if balanced is not None:
+        if balanced is not None and not balanced.rests:
             for place, who in zip(
                 balanced.cut.places, balanced.cut.owners, strict=True
             ):
@@ -184,6 +183,7 @@ class TrainingModel(keras.Model):
             **kwargs,
         )
         self._logs = BranchLogs(self.branches, balanced=self.balancer is not None)
+        self._batches.looks = True
         self._wiring.data.metric_targets = without_target(self._wiring, by_name)
         if not self._wiring.data.metric_targets:
             weights = self._wiring.data.weight_names
@@ -192,7 +192,7 @@ class TrainingModel(keras.Model):
 
     def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         _compat.symbolic_build(
-            self, lambda batch: self._step_data(batch, False), iterator, data_batch
+            self, lambda batch: self._batches.step(batch, False), iterator, data_batch
         )
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -200,6 +200,12 @@ class TrainingModel(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     # One step ----------------------------------------------------------------
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        """`call`, where optional inputs may be left out."""
+        if isinstance(inputs, Mapping):
+            inputs = {**dict.fromkeys(self._wiring.optional), **inputs}
+        return super().__call__(inputs, **kwargs)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """What the graph computes, called directly where nothing is masked.
@@ -243,44 +249,12 @@ class TrainingModel(keras.Model):
     def train_step(self, *args: Any) -> Any:
         *state, data = args
         with unwrapped(self.balancer, data) as batch:
-            return super().train_step(*state, self._step_data(batch, training=True))
+            return super().train_step(*state, self._batches.step(batch, training=True))
 
     def test_step(self, *args: Any) -> Any:
-        return super().test_step(*args[:-1], self._step_data(args[-1], training=False))
-
-    def _step_data(self, data: Any, training: bool) -> Any:
-        """A batch from any source as named inputs, and what only metrics compare."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        merged = self._wiring.data.merge(x, y, sample_weight)
-        for name, value in merged.items():  # not traced, a batch may be NumPy's
-            if isinstance(value, np.ndarray):
-                merged[name] = ops.convert_to_tensor(value)
-        for branch in self.branches:
-            name = sample_weight_name(branch)
-            weight = merged.get(name)
-            if training and branch in self._class_weight:
-                factor = self._weights_of_classes(branch, merged)
-                if weight is not None:
-                    factor = factor * ops.convert_to_tensor(weight, dtype="float32")
-                weight = factor
-            if weight is None and name not in self._wiring.optional:
-                weight = ops.ones([1] * len(self.input[name].shape))
-            merged[name] = weight
-        extra = [target_name(output) for output in self._wiring.data.metric_targets]
-        extra_targets = {name: merged.pop(name) for name in extra}
-        return merged, extra_targets or None, None
-
-    def _weights_of_classes(self, branch: str, merged: Mapping[str, Any]) -> Any:
-        layer: Any = self.branch_losses[branch]  # a BranchLoss, or there are none
-        target = merged[target_name(layer.target)]
-        rank = len(self.input[sample_weight_name(branch)].shape)
-        weight = layer.weight_of_class(
-            split_labels(ops.convert_to_tensor(target), layer.missing)[1],
-            self._class_weight[branch],
+        return super().test_step(
+            *args[:-1], self._batches.step(args[-1], training=False)
         )
-        for _ in range(rank - len(weight.shape)):
-            weight = ops.expand_dims(weight, -1)
-        return weight
 
     def compute_loss(
         self,
@@ -291,7 +265,10 @@ class TrainingModel(keras.Model):
         training: bool = True,
     ) -> Any:
         """The mean of the weighted loss, plus the regularisers."""
-        _compiled(self._logs).update_losses(
+        logs = _compiled(self._logs)
+        if y is not None and SUSPECTS in y:
+            logs.suspects.update_state(y[SUSPECTS])
+        logs.update_losses(
             [y_pred[f"{branch}_loss"] for branch in self.branches],
             self.weighter.loss_weights,
             None if self.balancer is None else self.balancer.loss_weights,
@@ -314,7 +291,7 @@ class TrainingModel(keras.Model):
 
     @property
     def metrics(self) -> list[Any]:
-        return super().metrics + ([] if self._logs is None else [self._logs.tracker])
+        return super().metrics + ([] if self._logs is None else self._logs.metrics)
 
     @property
     def metrics_names(self) -> list[str]:
@@ -340,37 +317,19 @@ class TrainingModel(keras.Model):
                 logs[metric.name] = value
         return {**logs, **named}
 
-    # At the door -------------------------------------------------------------
-
-    def _at_the_door(self, x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
-        """Arrays become named inputs, checked; streams pass, merged batch by batch."""
-        _compiled(self._logs)
-        data = self._wiring.data
-        merged_already = isinstance(x, Mapping) and data.holds_targets(x)
-        alone = y is None and sample_weight is None
-        if alone and (is_stream(x) or merged_already):
-            return x, None, None
-        if is_stream(x):
-            raise ValueError(
-                "`y` and `sample_weight` must be left out when `x` is a data set, "
-                "generator or loader: let it yield (x, y) or (x, y, sample_weight)."
-            )
-        merged = as_arrays(data.merge(x, y, sample_weight))
-        for layer in self.branch_losses.values():
-            first = layer.looks_at[0]
-            classes = self.output[first].shape[-1] if layer.is_sparse else None
-            check_values(merged, layer, classes)
-        return merged, None, None
+    # Data --------------------------------------------------------------------
 
     def _use_class_weight(self, class_weight: Any) -> None:
-        """Class weights of this call, by branch; if new, the step is traced anew."""
-        checked = class_weights(class_weight, self._wiring.data.target_of)
-        for branch in checked:
-            layer: Any = self.branch_losses[branch]  # a BranchLoss, or there are none
-            layer.check_classes("class_weight")
-        if checked != self._class_weight:
-            self._class_weight = checked
+        """Class weights of this call; if they are new, the step is traced anew."""
+        if self._batches.use_class_weight(class_weight):
             self.train_function = None
+
+    def warn_of_suspects(self) -> None:
+        """Warns of numbers in data sets that arrays are refused for, and forgets them.
+
+        `fit` does so after each epoch, and `evaluate` at its end.
+        """
+        _compiled(self._logs).warn_of_suspects(self._batches.num_classes)
 
     def fit(
         self,
@@ -418,24 +377,16 @@ class TrainingModel(keras.Model):
             ValueError: If arrays are missing or of a wrong shape or value.
             TypeError: If a target doesn't hold numbers.
         """
-        x, y, sample_weight = self._at_the_door(x, y, sample_weight)
+        _compiled(self._logs)
+        x = self._batches.named(x, y, sample_weight)
         if isinstance(validation_data, (list, tuple)):
             some = (*validation_data, None, None)[:3]
-            validation_data = self._at_the_door(*some)[:1]
+            validation_data = (self._batches.named(*some),)
         self._use_class_weight(class_weight)
-        own: list[Any] = [EndOfEpoch(), CollapseWarning()]
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            for callback in own:
-                callback.set_model(self)
-                callbacks.callbacks.append(callback)
-        elif isinstance(callbacks, (list, tuple)):
-            callbacks = [*own, *callbacks]
-        else:
-            callbacks = [*own, *([] if callbacks is None else [callbacks])]
+        callbacks = with_ours(callbacks, self)
         with _compat.keeps_variables(self):
             return super().fit(
                 x,
-                y,
                 batch_size=batch_size,
                 epochs=epochs,
                 verbose=verbose,
@@ -443,7 +394,6 @@ class TrainingModel(keras.Model):
                 validation_split=validation_split,
                 validation_data=validation_data,
                 shuffle=shuffle,
-                sample_weight=sample_weight,
                 **kwargs,
             )
 
@@ -457,11 +407,14 @@ class TrainingModel(keras.Model):
         **kwargs: Any,
     ) -> Any:
         """Loss and metrics on `(x, y, sample_weight)`, as in Keras and as for `fit`."""
-        x, y, sample_weight = self._at_the_door(x, y, sample_weight)
+        _compiled(self._logs)
+        x = self._batches.named(x, y, sample_weight)
         with _compat.keeps_variables(self):
-            return super().evaluate(
-                x, y, batch_size, verbose, sample_weight=sample_weight, **kwargs
+            results = super().evaluate(
+                x, batch_size=batch_size, verbose=verbose, **kwargs
             )
+        self.warn_of_suspects()
+        return results
 
     def train_on_batch(
         self,
@@ -472,7 +425,7 @@ class TrainingModel(keras.Model):
         return_dict: bool = False,
     ) -> Any:
         """One step on one batch, as in Keras and as for `fit`."""
-        x, _, _ = self._at_the_door(x, y, sample_weight)
+        x = self._batches.one(x, y, sample_weight)
         self._use_class_weight(class_weight)
         return super().train_on_batch(x, return_dict=return_dict)
 
@@ -484,7 +437,7 @@ class TrainingModel(keras.Model):
         return_dict: bool = False,
     ) -> Any:
         """Loss and metrics on one batch, as in Keras and as for `fit`."""
-        x, _, _ = self._at_the_door(x, y, sample_weight)
+        x = self._batches.one(x, y, sample_weight)
         return super().test_on_batch(x, return_dict=return_dict)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
@@ -504,15 +457,11 @@ class TrainingModel(keras.Model):
             filepath: Path of a `.keras` file.
             overwrite: As in Keras.
             **kwargs: As in Keras.
+
+        Raises:
+            ValueError: If the file would be one that can't be loaded again.
         """
-        path = pathlib.Path(filepath)
-        if path.suffix != ".keras" or (path.exists() and not overwrite):
-            super().save(filepath, overwrite=overwrite, **kwargs)
-            return
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
-            whole = pathlib.Path(folder) / path.name
-            super().save(whole, **kwargs)
-            os.replace(whole, path)
+        save_whole(super().save, filepath, overwrite, **kwargs)
 
 
 def _compiled(logs: BranchLogs | None) -> BranchLogs:

@@ -91,21 +91,22 @@ def _input_name(model: keras.Model, layers: dict[int, Any], tensor: Any) -> str:
 def named_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
     """The outputs by name, in the model's order.
 
-    A dict's keys are its names. Otherwise a functional model's outputs are
-    named by the layers that made them and a subclassed one's `output_0`,
-    `output_1`, ... A layer that made several has its index added.
+    A dict's keys are its names, with a `/` between those of a dict in a dict.
+    Otherwise a functional model's outputs are named by the layers that made them and a
+    subclassed one's `output_0`, `output_1`, ... A layer that made several has its index
+    added.
 
     Args:
         model: The prediction model.
         outputs: What calling it gave.
 
     Raises:
-        ValueError: If the structure of the outputs is deeper than one level.
+        ValueError: If something else than a tensor or a dict is in a list or dict.
     """
     if isinstance(outputs, Mapping):
         # Keras may sort a dict's keys on the way; the model's own order counts.
         own = model.output if is_functional(model) else outputs
-        named = {str(key): outputs[key] for key in own}
+        named = dict(_named_leaves(own, outputs))
     else:
         flat = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
         names = _layer_names(model, len(flat))
@@ -113,10 +114,20 @@ def named_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
     for name, tensor in named.items():
         if not hasattr(tensor, "shape"):
             raise ValueError(
-                "`pred_model` must return a tensor, or a list, tuple or dict of "
-                f"tensors. Received a {type(tensor).__name__} for the output {name!r}."
+                "`pred_model` must return a tensor, a list or tuple of tensors, or a "
+                "dict of tensors or of such dicts. Received a "
+                f"{type(tensor).__name__} for the output {name!r}."
             )
     return named
+
+
+def _named_leaves(order: Any, outputs: Any, path: str = "") -> Iterator[Any]:
+    """The names and values of a dict, and of the dicts in it, as `data.by_name`."""
+    for key in order:
+        if isinstance(outputs[key], Mapping):
+            yield from _named_leaves(order[key], outputs[key], f"{path}{key}/")
+        else:
+            yield f"{path}{key}", outputs[key]
 
 
 def returns_dict(model: keras.Model, inputs: Any) -> bool:

@@ -9,8 +9,10 @@ from typing import Any
 import keras
 
 from lossweigh.branches import Branch, BranchLoss
-from lossweigh.training.balanced import BalancedModel, Messenger
-from lossweigh.training.data import TrainingInputs, data_names
+from lossweigh.training.balanced import BalancedModel
+from lossweigh.training.data import TrainingInputs
+from lossweigh.training.messenger import Messenger
+from lossweigh.training.names import data_names
 from lossweigh.training.structure import (
     is_functional,
     named_structure,
@@ -98,13 +100,21 @@ def read(model: keras.Model) -> Wiring:
         prediction_model, keras.tree.map_structure(model.input.get, structure)
     )
     inputs = _layers_of(model, keras.layers.InputLayer)
+    optional = frozenset(layer.name for layer in inputs if layer.optional)
     return Wiring(
         prediction_model,
         weighter,
         losses,
-        TrainingInputs(model.input, structure, outputs, targets, ordered=ordered),
+        TrainingInputs(
+            model.input,
+            structure,
+            outputs,
+            targets,
+            ordered=ordered,
+            optional=optional,
+        ),
         measured(losses, outputs),
-        frozenset(layer.name for layer in inputs if layer.optional),
+        optional,
         balanced,
         next(iter(_layers_of(model, Messenger)), None),
         direct=not any(f"{branch}_valid" in model.output for branch in losses),

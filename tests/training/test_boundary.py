@@ -1,5 +1,6 @@
 """Where branches leave what they share: found, overridden, and refused in words."""
 
+import contextlib
 import warnings
 
 import keras
@@ -98,7 +99,7 @@ def test_branches_that_part_inside_a_layer(level):
         training = train(model, y, lw.UPGrad(level=level))
     said = [str(one.message) for one in caught if "No two branches" in str(one.message)]
     assert len(said) == (level != "parameters")
-    assert all("shared tensor: ['tower'] makes" in text for text in said)
+    assert all("shared tensor. ['tower'] makes" in text for text in said)
     assert training.boundary == {"tower": ["z", "b"]}
 
 
@@ -113,12 +114,37 @@ def test_nothing_is_shared():
     assert balancer.branches is None
 
 
-def test_all_that_is_shared_is_frozen():
-    model = plain()
-    for layer in model.layers[:3]:
-        layer.trainable = False
-    with pytest.raises(ValueError, match="all that they share is frozen"):
-        lw.build_training_model(model, {"z": "mse", "b": "mse"}, balancer=lw.MGDA())
+@pytest.mark.smoke
+@pytest.mark.parametrize("level", ["representation", "parameters"])
+def test_all_that_is_shared_is_frozen(level):
+    """The heads train as without a balancer, until something shared is thawed."""
+    moved = []
+    for balancer in (None, lw.UPGrad(level=level)):
+        keras.utils.set_random_seed(0)
+        model = plain()
+        x, y = data(model)
+        for layer in model.layers[:3]:
+            layer.trainable = False
+        told = contextlib.nullcontext()
+        if balancer is not None:
+            told = pytest.warns(UserWarning, match="is frozen, so that the balancer")
+        with told as warned:
+            training = train(model, y, balancer)
+        assert balancer is None or len(warned) == 1
+        training.fit(x, y, shuffle=False, verbose=0)
+        training.compile(keras.optimizers.SGD(0.1))  # says nothing again
+        training.fit(x, y, shuffle=False, verbose=0)
+        moved.append(model.get_weights())
+    for one, other in zip(*moved, strict=True):
+        assert abs(one - other).max() < 2e-6
+    assert training.boundary == {}
+    assert not balancer.has_learned()
+    model.layers[2].trainable = True
+    training.compile(keras.optimizers.SGD(0.1))
+    assert training.boundary == {"last": ["z", "b", "a"]}
+    training.fit(x, y, verbose=0)
+    assert balancer.has_learned()
+    assert abs(model.layers[2].get_weights()[0] - moved[0][2]).max() > 1e-6
 
 
 def test_a_partly_frozen_trunk_is_balanced():
@@ -143,12 +169,91 @@ class Opaque(keras.Model):
         return {"z": self.z(hidden), "b": self.b(hidden)}
 
 
-def test_a_model_that_does_not_show_its_layers():
-    model = Opaque()
+class OpaqueInTraining(Opaque):
+    def call(self, x, training=False):
+        if training:
+            x = 2 * x
+        return super().call(x)
+
+
+class OpaqueWeights(Opaque):
+    def __init__(self):
+        super().__init__()
+        self.scale = self.add_weight(shape=(), name="scale")
+
+    def call(self, x):
+        return super().call(x * self.scale)
+
+
+@pytest.mark.parametrize("level", ["representation", "parameters"])
+def test_a_subclassed_model_shows_its_layers(level):
+    """It is balanced as the functional model of the same layers is."""
+    x, _ = data(plain())
+    moved = []
+    for functional in (True, False):
+        keras.utils.set_random_seed(0)
+        model = Opaque()
+        model(x)
+        prediction = model
+        if functional:
+            inputs = keras.Input((6,))
+            prediction = keras.Model(inputs, model.call(inputs))
+        y = {name: 0.5 * value + 1 for name, value in model.predict(x).items()}
+        losses = {"z": "mse", "b": "mse"}
+        training = lw.build_training_model(
+            prediction, losses, balancer=lw.UPGrad(level=level)
+        )
+        training.compile(keras.optimizers.SGD(0.1))
+        training.fit(x, y, shuffle=False, verbose=0)
+        moved.append(model.get_weights())
+        assert training.boundary == {model.hidden.name: ["z", "b"]}
+    assert training.prediction_model is model
+    for one, other in zip(*moved, strict=True):
+        assert abs(one - other).max() < 2e-6
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (OpaqueInTraining, "takes other steps in training than in inference"),
+        (OpaqueWeights, r"No layer of its `call` shows \['.*scale'\]"),
+    ],
+)
+def test_a_model_that_does_not_show_its_layers(kind, reason):
+    model = kind()
     x, _ = data(plain())
     model(x)
-    with pytest.raises(ValueError, match="as a functional one"):
+    with pytest.raises(ValueError, match=f"{reason}.*as a functional one"):
         lw.build_training_model(model, {"z": "mse", "b": "mse"}, balancer=lw.MGDA())
+
+
+def test_a_subclassed_model_in_a_functional_one():
+    """It is one layer, heads included; the cure that the warning names is run."""
+    model, inputs = Opaque(), keras.Input((6,))
+    losses = {"z": "mse", "b": "mse"}
+    wrapped = keras.Model(inputs, model(inputs))
+    with pytest.warns(UserWarning, match="heads included, as a single layer"):
+        lw.build_training_model(wrapped, losses, balancer=lw.MGDA())
+    for cure in (model, keras.Model(inputs, model.call(inputs))):
+        training = lw.build_training_model(cure, losses, balancer=lw.MGDA())
+        assert training.boundary == {model.hidden.name: ["z", "b"]}
+
+
+@pytest.mark.parametrize("level", ["representation", "parameters"])
+def test_a_layer_thawed_inside_of_a_frozen_one(level):
+    base = keras.Sequential([keras.Input((6,)), dense(5), dense(4)], name="base")
+    x = keras.Input((6,), name="x")
+    hidden = base(x)
+    model = keras.Model(x, {"z": dense(2, "z")(hidden), "b": dense(2, "b")(hidden)})
+    base.trainable = False
+    base.layers[-1].trainable = True
+    x, y = data(model)
+    training = train(model, y, lw.UPGrad(level=level))
+    assert training.boundary == {"base": ["z", "b"]}
+    frozen, thawed = (layer.get_weights()[0] for layer in base.layers)
+    training.train_on_batch(x, y)
+    assert (base.layers[0].get_weights()[0] == frozen).all()
+    assert (base.layers[1].get_weights()[0] != thawed).any()
 
 
 @pytest.mark.parametrize("shared", [[], (), 3, [3], None])
@@ -205,26 +310,26 @@ def test_layers_thawed_after_the_model_is_built(level):
         assert abs(one - other).max() < 2e-6
     for layer in model.layers[:3]:
         layer.trainable = False
-    with pytest.raises(ValueError, match="all that they share is frozen"):
+    with pytest.warns(UserWarning, match="is frozen, so that the balancer"):
         training.compile("sgd")
+    training.train_on_batch(x, y)
 
 
 def test_a_model_that_was_saved_frozen(tmp_path):
-    """It can be loaded, and predicts; what can't be done is to train it so."""
+    """Its balancer rests there too, until a shared layer is thawed."""
     model = plain()
     x, y = data(model)
     training = train(model, y, lw.UPGrad())
     training.fit(x, y, verbose=0)
     model.trainable = False
     training.save(tmp_path / "training.keras")
-    loaded = keras.models.load_model(tmp_path / "training.keras")
+    with pytest.warns(UserWarning, match="is frozen, so that the balancer"):
+        loaded = keras.models.load_model(tmp_path / "training.keras")
     expected, found = model.predict(x, verbose=0), loaded.predict(x, verbose=0)
     for name, values in expected.items():
         assert abs(found[name] - values).max() < 1e-6
     loaded.evaluate(x, y, verbose=0)
-    for what in (lambda: loaded.fit(x, y, verbose=0), lambda: loaded.boundary):
-        with pytest.raises(ValueError, match="all that they share is frozen"):
-            what()
+    assert loaded.boundary == {}
     loaded.prediction_model.trainable = True
     loaded.compile("sgd")
     assert loaded.boundary == {"last": ["z", "b", "a"]}

@@ -1,5 +1,7 @@
 """What `build_training_model` makes, and what it refuses in which words."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -21,6 +23,27 @@ def named(output, input_name="x"):
     x = keras.Input((4,), name=input_name)
     first = layers.Dense(3, name="first")(x)
     return keras.Model(x, {"zeta": first, output: layers.Dense(2)(first)})
+
+
+def named_once(**kwargs):
+    x = keras.Input((4,), name="x")
+    return keras.Model(x, layers.Dense(3, name="zeta")(x), **kwargs)
+
+
+def slashed():
+    x = keras.Input((4,), name="x")
+    return keras.Model(x, {"a/b": layers.Dense(3)(x), "a_b": layers.Dense(3)(x)})
+
+
+class NeedsArguments(keras.losses.Loss):
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+
+class Unsavable:
+    def __call__(self, y_true, y_pred):
+        return ops.mean(ops.square(y_true - y_pred), axis=-1)
 
 
 def nested():
@@ -65,8 +88,8 @@ REFUSED = {
     "nested outputs": (
         lambda: (nested(), {"zeta": "mse"}),
         ValueError,
-        "`pred_model` must return a tensor, or a list, tuple or dict of "
-        "tensors ... a list for the output 'zeta'",
+        "`pred_model` must return a tensor, a list or tuple of tensors, or a dict of "
+        "tensors or of such dicts ... a list for the output 'zeta'",
     ),
     "unknown name": (
         lambda: (two_heads(), {"zeta": "mse", "box": "mse"}),
@@ -84,10 +107,26 @@ REFUSED = {
         ValueError,
         "`losses` must hold one loss for each of the 2 outputs ... Received 3",
     ),
-    "one for two outputs": (
-        lambda: (two_heads(), "mse"),
+    "a layer for two outputs": (
+        lambda: (two_heads(), lw.BranchLoss("mse")),
         TypeError,
-        "`losses` must be a dict by output name or a list ... losses='mse'",
+        "`losses` must be a dict by output name or a list ... losses=<BranchLoss",
+    ),
+    "two losses of one output": (
+        lambda: (named_once(), ["mse", "mae"]),
+        ValueError,
+        "`losses` must hold one loss for each of the 1 outputs ['zeta'] ... "
+        "{'zeta': ..., 'second': BranchLoss(..., of='zeta')}",
+    ),
+    "a model that is named as a target's input": (
+        lambda: (named_once(name="zeta_target"), "mse"),
+        ValueError,
+        "`pred_model` must not be named 'zeta_target'",
+    ),
+    "names that differ in a slash": (
+        lambda: (slashed(), "mse"),
+        ValueError,
+        "`losses` must have names that differ in more than `/` and `_`",
     ),
     "none at all": (
         lambda: (two_heads(), {"zeta": None}),
@@ -110,10 +149,22 @@ REFUSED = {
         TypeError,
         "In `losses['zeta']`: `loss` must be a Keras loss name ... loss=3",
     ),
-    "a class": (
-        lambda: (two_heads(), {"zeta": keras.losses.Huber}),
+    "a class that needs arguments": (
+        lambda: (two_heads(), {"zeta": NeedsArguments}),
         TypeError,
-        "In `losses['zeta']` ... a keras.losses.Loss instance",
+        "In `losses['zeta']`: `loss` must be a loss, not the class of one that needs "
+        "arguments: write `NeedsArguments(...)`",
+    ),
+    "a partial of positions": (
+        lambda: (two_heads(), {"zeta": functools.partial(scalar, 1.0)}),
+        TypeError,
+        "In `losses['zeta']`: `loss` must be a partial of a named function with "
+        "keyword arguments alone",
+    ),
+    "an object that can't be saved": (
+        lambda: (two_heads(), {"zeta": Unsavable()}),
+        TypeError,
+        "In `losses['zeta']` ... saved by its `get_config` and `from_config`",
     ),
     "a scalar loss": (
         lambda: (two_heads(), {"zeta": scalar}),

@@ -91,12 +91,13 @@ REFUSED = {
     "words as targets": (
         of_y(alpha=ALPHA.astype("str")),
         TypeError,
-        "The target of the branch 'alpha' must hold numbers (int32) ... dtype <U",
+        "The input 'alpha_target' must hold numbers ... dtype <U ... "
+        "`np.unique(words, return_inverse=True)[1]`",
     ),
     "objects as targets": (
         of_y(zeta=ZETA.astype(object)),
         TypeError,
-        "The target of the branch 'zeta' must hold numbers (float32) ... dtype object",
+        "The input 'zeta_target' must hold numbers ... dtype object",
     ),
     "nan": (
         of_y(zeta=with_one(ZETA, np.nan)),
@@ -135,6 +136,52 @@ REFUSED = {
         {"sample_weight": {"zeta": ONES[:9]}},
         ValueError,
         "The arrays must have the same length, 10 ... 9 for `zeta_sample_weight`",
+    ),
+    "nan as a weight": (
+        {"sample_weight": {"zeta": with_one(ONES, np.nan)}},
+        ValueError,
+        "`sample_weight` of 'zeta' must hold finite numbers of at least 0. Received 1 "
+        "others, such as nan",
+    ),
+    "infinite weight": (
+        {"sample_weight": with_one(ONES, np.inf)},
+        ValueError,
+        "`sample_weight` of 'zeta' must hold finite numbers ... such as inf",
+    ),
+    "negative weight": (
+        {"sample_weight": {"alpha": -ONES}},
+        ValueError,
+        "`sample_weight` of 'alpha' must hold finite numbers of at least 0 ... -1.0",
+    ),
+    "complex weight": (
+        {"sample_weight": {"alpha": 1j * ONES}},
+        TypeError,
+        "The input 'alpha_sample_weight' must hold numbers ... dtype complex",
+    ),
+    "words as x": (
+        {"x": X.astype("str")},
+        TypeError,
+        "The input 'x' must hold numbers ... dtype <U",
+    ),
+    "dates as x": (
+        {"x": np.array(["2020-01-01"] * ROWS, "datetime64[D]")},
+        TypeError,
+        "The input 'x' must hold numbers ... dtype datetime64",
+    ),
+    "no rows": (
+        {"x": X[:0], "y": {"zeta": ZETA[:0], "alpha": ALPHA[:0]}},
+        ValueError,
+        "The arrays must have at least one row. Received x, zeta_target, alpha_target",
+    ),
+    "a number as a target": (
+        of_y(alpha=np.array(1)),
+        ValueError,
+        "The arrays must have the same length, 10. Received 1 for `alpha_target`",
+    ),
+    "length of x": (
+        {"x": X[:9]},
+        ValueError,
+        "The arrays must have the same length, 9. Received 10 for `zeta_target`",
     ),
     "unknown class weight": (
         {"class_weight": {"box": {0: 1.0}}},

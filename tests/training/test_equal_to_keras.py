@@ -410,3 +410,28 @@ def test_what_a_model_does_in_its_own_fit_is_said(model, words):
     prediction = model(x, layers.Dense(1, name="price")(x))
     with pytest.warns(UserWarning, match=f"is left out here: {words}"):
         lw.build_training_model(prediction, "mse")
+
+
+@pytest.mark.parametrize(
+    ("loss", "size", "index"),
+    [
+        ("sparse_categorical_crossentropy", 3, 3),
+        ("categorical_crossentropy", 3, 10**8),
+        ("binary_crossentropy", 3, 2),
+    ],
+)
+def test_class_weights_of_classes_that_there_are_not(loss, size, index):
+    x = keras.Input((4,), name="x")
+    model = keras.Model(x, layers.Dense(size, activation="sigmoid", name="kind")(x))
+    y = KINDS if "sparse" in loss else np.eye(3)[KINDS]
+    training = lw.build_training_model(model, loss)
+    training.compile("sgd")
+    words = (
+        rf"must have class indices from 0 to {index - 1 if index < 9 else 2} as keys"
+    )
+    with pytest.raises(ValueError, match=rf"`class_weight\['kind'\]`.* {words}"):
+        training.fit(X, y, class_weight={"kind": {index: 2.0}}, verbose=0)
+    with pytest.raises(
+        ValueError, match=rf"`class_weight` of the branch 'kind' {words}"
+    ):
+        lw.build_training_model(model, lw.BranchLoss(loss, class_weight={index: 2.0}))

@@ -1,0 +1,49 @@
+"""The shape and dtype of a branch's targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from lossweigh.branches.protocols import OwnTarget
+
+
+def target_spec(
+    prediction: Any,
+    loss: Any,
+    *,
+    is_sparse: bool,
+    target_shape: tuple[int | None, ...] | None,
+    target_dtype: str | None,
+    may_be_nan: bool,
+) -> tuple[tuple[int | None, ...], str]:
+    """Shape, batch axis included, and dtype of the targets that a loss takes.
+
+    Args:
+        prediction: What the loss is of: a tensor, or a list of several.
+        loss: The loss.
+        is_sparse: Whether targets are class indices.
+        target_shape: A sample's, if it is known.
+        target_dtype: Likewise.
+        may_be_nan: Whether nan marks a missing label, which no whole number can be.
+    """
+    several = isinstance(prediction, (list, tuple))
+    first = prediction[0] if several else prediction
+    shape, dtype = tuple(first.shape), "float32"
+    if target_shape is not None:
+        shape = (shape[0], *target_shape)
+    elif isinstance(loss, OwnTarget):
+        shapes = keras.tree.map_structure(lambda t: list(t.shape), prediction)
+        shape, dtype = loss.target_spec(shapes)
+    elif several:
+        # As the outputs, where each of them is a column: a vector would be
+        # broadcast against it, to (batch, batch).
+        columns = all(tuple(t.shape)[1:] == (1,) for t in prediction)
+        shape = shape if columns else shape[:1]
+    elif is_sparse:
+        shape = shape[:-1]
+    if target_dtype is not None:
+        return shape, target_dtype
+    dtype = "int32" if is_sparse else dtype
+    return shape, "float32" if may_be_nan else dtype

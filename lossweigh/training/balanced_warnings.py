@@ -1,0 +1,53 @@
+"""What a balancer can't do with a model or an optimizer."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+
+from lossweigh.training.boundary import Cut
+from lossweigh.training.structure import is_functional
+
+
+def warn_of_right_angles(parts: Cut, model: keras.Model) -> None:
+    """Where no two branches take one tensor, their gradients can't conflict there."""
+    taking = [branch for who in parts.owners for branch in who]
+    if not (1 < len(taking) == len(parts.owners) and len(set(taking)) > 1):
+        return
+    layers = {layer.name: layer for layer in model.layers}
+    whole = [layers.get(place) for place in set(parts.places)]
+    if isinstance(whole[0], keras.Model) and not is_functional(whole[0]):
+        name = whole[0].name
+        why = (
+            f"The model {name!r} (a {type(whole[0]).__name__}) makes one for each, "
+            "heads included, as a single layer."
+        )
+        cure = (
+            f"Give `build_training_model` the model {name!r} itself, or "
+            f"`keras.Model(x, {name}.call(x))`, which shows its layers."
+        )
+    else:
+        why = f"{sorted(set(parts.places))} makes one for each."
+        cure = 'Give it level="parameters", or let one layer make one tensor.'
+    warnings.warn(
+        f"No two branches take the same shared tensor. {why} So the balancer sees how "
+        "long their gradients at the representation are, but never a conflict. "
+        f"{cure}",
+        stacklevel=2,
+    )
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Refuses what Keras can't do with the variables of a balancer.
+
+    Raises:
+        ValueError: If the optimizer keeps moving averages.
+    """
+    if getattr(optimizer, "inner_optimizer", optimizer).use_ema:
+        raise ValueError(
+            "`optimizer` must not have `use_ema=True` with a balancer: Keras fails to "
+            "average the variables that carry the balancer's weights. Leave `use_ema` "
+            f"out, or the balancer. Received: optimizer={optimizer!r}."
+        )

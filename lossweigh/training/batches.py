@@ -1,0 +1,133 @@
+"""From what `fit` is given to what a step gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from lossweigh.branches import BranchLoss, split_labels
+from lossweigh.training.class_weights import class_weights
+from lossweigh.training.data import is_stream
+from lossweigh.training.data_values import as_arrays, check_arrays, suspects
+from lossweigh.training.logs import SUSPECTS
+from lossweigh.training.names import sample_weight_name, target_name
+from lossweigh.training.wiring import Wiring
+
+
+class Batches:
+    """The road of the data: named and checked before `fit`, merged batch by batch.
+
+    Args:
+        wiring: The training model's.
+        inputs: The training model's inputs, KerasTensors by name.
+        outputs: Likewise.
+
+    Attributes:
+        num_classes: For branches whose targets are class indices, how many classes
+            there are.
+        looks: Whether the next single batch of tensors is looked at: the first is.
+    """
+
+    def __init__(
+        self, wiring: Wiring, inputs: Mapping[str, Any], outputs: Mapping[str, Any]
+    ) -> None:
+        self.wiring = wiring
+        self.inputs = dict(inputs)
+        self.class_weight: dict[str, dict[int, float]] = {}
+        self.num_classes = {
+            branch: outputs[layer.looks_at[0]].shape[-1]
+            for branch, layer in wiring.losses.items()
+            if layer.is_sparse
+        }
+        self.looks = True
+
+    def named(
+        self, x: Any, y: Any = None, sample_weight: Any = None, tensors: bool = True
+    ) -> Any:
+        """Arrays as named inputs, checked; a data set as it is.
+
+        Args:
+            x: As for `fit`.
+            y: As for `fit`.
+            sample_weight: As for `fit`.
+            tensors: Whether tensors are looked at, which are copied for that.
+        """
+        if is_stream(x):
+            if y is not None or sample_weight is not None:
+                raise ValueError(
+                    "`y` and `sample_weight` must be left out when `x` is a data set, "
+                    "generator or loader: let it yield (x, y) or (x, y, sample_weight)."
+                )
+            return x
+        merged = as_arrays(self.wiring.data.merge(x, y, sample_weight))
+        check_arrays(
+            merged,
+            self.wiring.losses.values(),
+            self.num_classes,
+            {name: tensor.dtype for name, tensor in self.inputs.items()},
+            tensors=tensors,
+        )
+        return merged
+
+    def one(self, x: Any, y: Any, sample_weight: Any) -> Any:
+        """As `named`, of a single batch: of tensors only the first is looked at."""
+        merged = self.named(x, y, sample_weight, tensors=self.looks)
+        self.looks = False
+        return merged
+
+    def step(self, data: Any, training: bool) -> Any:
+        """A batch from any source as named inputs, and what is for the logs alone."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        merged = self.wiring.data.merge(x, y, sample_weight)
+        for name, value in merged.items():  # not traced, a batch may be NumPy's
+            if isinstance(value, np.ndarray):
+                merged[name] = ops.convert_to_tensor(value)
+        also: dict[str, Any] = {}
+        if y is not None:  # a batch of a data set: arrays were looked at before
+            layers = self.wiring.losses.values()
+            also[SUSPECTS] = suspects(merged, layers, self.num_classes)
+        for branch in self.wiring.losses:
+            name = sample_weight_name(branch)
+            weight = merged.get(name)
+            if training and branch in self.class_weight:
+                factor = self._weights_of_classes(branch, merged)
+                if weight is not None:
+                    factor = factor * ops.convert_to_tensor(weight, dtype="float32")
+                weight = factor
+            if weight is None and name not in self.wiring.optional:
+                weight = ops.ones([1] * len(self.inputs[name].shape))
+            merged[name] = weight
+        for name in map(target_name, self.wiring.data.metric_targets):
+            also[name] = merged.pop(name)
+        return merged, also or None, None
+
+    def use_class_weight(self, class_weight: Any) -> bool:
+        """Puts class weights in force; whether they are others than before.
+
+        Raises:
+            ValueError: If a branch has no classes, or not as many.
+        """
+        checked = class_weights(class_weight, self.wiring.data.target_of)
+        for branch, weights in checked.items():
+            layer: Any = self.wiring.losses[branch]  # a BranchLoss, or there are none
+            layer.check_classes(f"class_weight[{branch!r}]", weights)
+        new = checked != self.class_weight
+        self.class_weight = checked
+        return new
+
+    def _weights_of_classes(self, branch: str, merged: Mapping[str, Any]) -> Any:
+        layer = self.wiring.losses[branch]
+        assert isinstance(layer, BranchLoss)  # or there are no class weights
+        target = merged[target_name(layer.target)]
+        rank = len(self.inputs[sample_weight_name(branch)].shape)
+        weight = layer.weight_of_class(
+            split_labels(ops.convert_to_tensor(target), layer.missing)[1],
+            self.class_weight[branch],
+        )
+        for _ in range(rank - len(weight.shape)):
+            weight = ops.expand_dims(weight, -1)
+        return weight

@@ -1,0 +1,48 @@
+"""Names of the training model's inputs, and values by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def target_name(target: str) -> str:
+    """The name of the input that takes a target; most are named as their output."""
+    return layer_name(f"{target}_target")
+
+
+def sample_weight_name(branch: str) -> str:
+    """The name of the optional input that takes a branch's sample weights."""
+    return layer_name(f"{branch}_sample_weight")
+
+
+def layer_name(name: str) -> str:
+    """A name as a layer may have it: an output's may have a `/`, and a layer's not."""
+    return name.replace("/", "_")
+
+
+def by_name(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """The values of a dict, and of the dicts in it, by the name that an output has.
+
+    Examples:
+        >>> by_name({"a": 1, 2: {"b": 3}})
+        {'a': 1, '2/b': 3}
+    """
+    named: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            named.update({f"{key}/{name}": v for name, v in by_name(value).items()})
+        else:
+            named[str(key)] = value
+    return named
+
+
+def data_names(inputs: Iterable[str], names: Iterable[str]) -> list[str]:
+    """The names of a training model's inputs that are the prediction model's.
+
+    Args:
+        inputs: The names of all inputs.
+        names: The names of the branches and of the targets.
+    """
+    taken = {f(name) for name in names for f in (target_name, sample_weight_name)}
+    return [name for name in inputs if name not in taken]

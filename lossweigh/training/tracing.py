@@ -1,0 +1,65 @@
+"""A subclassed model as a functional one over the same layers."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import keras
+
+from lossweigh import _compat
+from lossweigh.training.structure import is_functional, symbolic_inputs
+
+
+def functional(model: keras.Model) -> keras.Model:
+    """The model itself if it is functional, else what calling its `call` shows of it.
+
+    Args:
+        model: A prediction model that is built.
+
+    Raises:
+        ValueError: If `call` can't be traced, does something else in training than in
+            inference, or doesn't show all weights.
+    """
+    if is_functional(model):
+        return model
+    takes_training = "training" in inspect.signature(model.call).parameters
+    inputs = symbolic_inputs(model)
+    try:
+        traced = keras.Model(inputs, model.call(inputs), name=model.name)
+        if takes_training:
+            either = [
+                _steps(keras.Model(inputs, model.call(inputs, training=training)))
+                for training in (True, False)
+            ]
+    except Exception as error:
+        reason = f"Its `call` can't be traced: {_compat.unworded(error)}"
+        raise ValueError(_opaque(model, reason)) from None
+    if takes_training and either[0] != either[1]:
+        raise ValueError(
+            _opaque(model, "Its `call` takes other steps in training than in inference")
+        )
+    shown = {id(variable) for variable in traced.weights}
+    hidden = [v.path for v in model.weights if id(v) not in shown]
+    if hidden:
+        raise ValueError(_opaque(model, f"No layer of its `call` shows {hidden}"))
+    return traced
+
+
+def _steps(model: keras.Model) -> list[Any]:
+    """The layers that a functional model calls, and the classes of its operations."""
+    return [
+        id(step) if isinstance(step, keras.layers.Layer) else type(step)
+        for step in model.operations
+        if not isinstance(step, keras.layers.InputLayer)
+    ]
+
+
+def _opaque(model: keras.Model, reason: str) -> str:
+    return (
+        "`balancer` must know which layers the branches share, and the model "
+        f"{model.name!r} (a {type(model).__name__}) doesn't show them as "
+        f"`keras.Model(x, {model.name}.call(x))`. {reason.rstrip('.')}. Build the "
+        "prediction model as a functional one, `keras.Model(inputs, outputs)` (its "
+        "layers may be subclassed), or leave `balancer` out."
+    )

@@ -1,0 +1,86 @@
+"""Numbers that don't fit: refused in arrays and tensors, told of data sets."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from nets import LOSSES, ROWS, arrays, fixed, two_heads
+
+import lossweigh as lw
+
+X, Y = arrays()
+ONES = np.ones(ROWS, "float32")
+
+
+def with_one(array, value):
+    changed = array.astype("float32")
+    changed.flat[3] = value
+    return changed
+
+
+HALF = {**Y, "alpha": with_one(Y["alpha"], 0.5)}
+CLASSES = r"'alpha' must hold class indices, whole numbers from 0 to 3"
+# y, sample weights, words
+WRONG = {
+    "half a class": (HALF, None, CLASSES),
+    "a class too high": ({**Y, "alpha": with_one(Y["alpha"], 4)}, None, CLASSES),
+    "a class below 0": ({**Y, "alpha": with_one(Y["alpha"], -1)}, None, CLASSES),
+    "nan": (Y, {"zeta": with_one(ONES, np.nan)}, "'zeta' must hold finite numbers"),
+    "negative": (Y, {"zeta": with_one(ONES, -1)}, "'zeta' must hold finite numbers"),
+}
+
+
+def data_set(*data):
+    """A data set of one batch, again and again."""
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return tuple(part for part in data if part is not None)
+
+    return Batches()
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("case", WRONG)
+def test_tensors_are_refused(case):
+    y, weights, words = WRONG[case]
+    training = fixed(two_heads())
+    before = training.get_weights()
+    data = keras.tree.map_structure(ops.convert_to_tensor, (X, y, weights or {}))
+    for call in (training.fit, training.evaluate):
+        with pytest.raises(ValueError, match=words):
+            call(data[0], data[1], sample_weight=data[2], verbose=0)
+    with pytest.raises(ValueError, match=words):
+        training.train_on_batch(*data)
+    for one, other in zip(before, training.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.compiled
+@pytest.mark.filterwarnings("ignore:The loss of the branch")
+@pytest.mark.parametrize("case", ["half a class", "nan", "negative"])
+def test_a_data_set_is_told_of(case):
+    """After each epoch, and the training goes on."""
+    y, weights, words = WRONG[case]
+    training = fixed(two_heads())
+    with pytest.warns(UserWarning, match=words) as told:
+        training.fit(data_set(X, y, weights), epochs=2, verbose=0)
+    told = [str(one.message) for one in told if "must hold" in str(one.message)]
+    assert len(told) == 2
+    assert "The data set gave 2 others" in told[0]
+    with pytest.warns(UserWarning, match=words):
+        training.evaluate(data_set(X, y, weights), verbose=0)
+    fixed(two_heads()).fit(data_set(X, Y), verbose=0)  # and says nothing
+
+
+@pytest.mark.compiled
+def test_what_is_missing_is_not_told_of():
+    y = {"zeta": with_one(Y["zeta"], np.nan), "alpha": with_one(Y["alpha"], np.nan)}
+    weights = {"zeta": np.ones(ROWS), "alpha": np.arange(ROWS) % 2}
+    losses = {name: lw.BranchLoss(loss, missing="nan") for name, loss in LOSSES.items()}
+    training = lw.build_training_model(two_heads(), losses)
+    training.compile("sgd")
+    training.fit(data_set(X, y, weights), verbose=0)
