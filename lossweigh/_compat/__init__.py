@@ -1,6 +1,11 @@
 """The one folder that touches private names of Keras, each with its reason."""
 
-from lossweigh._compat.layers import keras_mask, layers_at_any_depth, unworded
+from lossweigh._compat.layers import (
+    in_inference,
+    keras_mask,
+    layers_at_any_depth,
+    unworded,
+)
 from lossweigh._compat.metrics import (
     build_metrics,
     metric_directions,
@@ -19,6 +24,7 @@ __all__ = [
     "Assignments",
     "build_metrics",
     "exclude_from_weight_decay",
+    "in_inference",
     "keeps_variables",
     "keras_mask",
     "layers_at_any_depth",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -14,6 +16,22 @@ def layers_at_any_depth(model: keras.Model) -> list[keras.layers.Layer]:
     what Keras itself walks through them with.
     """
     return list(model._flatten_layers(include_self=False))
+
+
+@contextlib.contextmanager
+def in_inference(layer: keras.layers.Layer) -> Iterator[None]:
+    """Layers that are called in here, inside of another one's `call`, don't train.
+
+    A layer that isn't told asks the call that it is part of, whose `CallContext` has
+    the attribute `training`. Keras calls loss functions outside of any.
+    """
+    context = layer._get_call_context()
+    before = context.get_value("training")
+    context.training = False
+    try:
+        yield
+    finally:
+        context.training = before
 
 
 _REWORDED = ("Could not automatically infer", "Exception encountered when calling")

@@ -12,7 +12,13 @@ from keras import ops
 
 from lossweigh import _check, _compat
 from lossweigh.branches.elements import steps_mask
-from lossweigh.branches.functions import as_loss, kind_of, loss_function, loss_name
+from lossweigh.branches.functions import (
+    as_loss,
+    is_of_batches,
+    kind_of,
+    loss_function,
+    loss_name,
+)
 from lossweigh.branches.protocols import MaskedLoss
 
 NORMALIZATIONS = ("valid", "keras2")
@@ -64,7 +70,7 @@ class Branch(keras.layers.Layer, abc.ABC):
         self.lost_mask = False
         self.mask_started = False
         self.kind = loss.kind if isinstance(loss, MaskedLoss) else kind_of(loss)
-        self._outlining = False
+        self._rows: int | None = None
 
     @property
     @abc.abstractmethod
@@ -104,7 +110,7 @@ class Branch(keras.layers.Layer, abc.ABC):
             return steps_mask(steps, ops.shape(prediction)[1])
         if self.steps is False:
             return None
-        if mask is None and self.lost_mask and not self._outlining:
+        if mask is None and self.lost_mask and self._rows is None:
             raise ValueError(
                 f"The mask{self._of_branch()} was lost: the prediction model starts "
                 "one and a layer on the way doesn't pass it on, so the loss "
@@ -118,7 +124,7 @@ class Branch(keras.layers.Layer, abc.ABC):
         return mask
 
     def _warn_of_lost_mask(self) -> None:
-        if self._outlining or self.steps is not None:
+        if self._rows is not None or self.steps is not None:
             return
         self.mask_started = False  # once
         warnings.warn(
@@ -131,14 +137,31 @@ class Branch(keras.layers.Layer, abc.ABC):
         )
 
     def outline(self, inputs: Any, mask: Any, **kwargs: Any) -> Any:
-        """The symbolic output, with the errors of `call` as they were raised."""
-        self._outlining = True
+        """The symbolic output, with the errors of `call` as they were raised.
+
+        The batch gets a size that many numbers divide, so that a loss may regroup its
+        rows, and that no other axis has, so that rows are known by it.
+        """
+        given = [t for t in keras.tree.flatten((inputs, kwargs)) if _is_symbolic(t)]
+        sizes = {size for tensor in given for size in tensor.shape}
+        rows = given[0].shape[0] or next(
+            size for size in range(840, 10**6, 840) if size not in sizes
+        )
+
+        def sized(tensor: Any) -> Any:
+            if not _is_symbolic(tensor) or tensor.shape[0] is not None:
+                return tensor
+            return keras.KerasTensor((rows, *tensor.shape[1:]), tensor.dtype)
+
+        inputs, mask, kwargs = keras.tree.map_structure(sized, (inputs, mask, kwargs))
+        self._rows = rows
         try:
-            return super().compute_output_spec(inputs, mask=mask, **kwargs)
+            super().compute_output_spec(inputs, mask=mask, **kwargs)
         except Exception as error:
             raise _compat.unworded(error) from None
         finally:
-            self._outlining = False
+            self._rows = None
+        return keras.KerasTensor(given[0].shape[:1], "float32")
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         return None
@@ -164,16 +187,60 @@ class Branch(keras.layers.Layer, abc.ABC):
         return cls(**config)
 
     def check_values(self, values: Any) -> Any:
-        """The loss's values as float32; a scalar is an error."""
-        if len(values.shape) == 0:
+        """The loss's values as float32; one for each sample, or more, or an error."""
+        shape = tuple(values.shape)
+        what = f"The loss {loss_name(self.loss)!r}{self._of_branch()} returned"
+        if not shape and is_of_batches(self.loss):
+            kind = loss_name(self.loss).capitalize()
             raise ValueError(
-                f"The loss {loss_name(self.loss)!r}{self._of_branch()} returned a "
-                "scalar: one number for the whole batch. Expected one a sample, "
-                "(batch,), or a tensor of them, (batch, ...). Leave out the mean "
-                "over the batch: write `ops.mean(..., axis=-1)`, not "
+                f"{what} a scalar: one number for the whole batch. Give it the axes of "
+                "a sample: for a prediction of shape (batch, height, width, classes) "
+                f"write `keras.losses.{kind}(axis=(1, 2, 3))`."
+            )
+        if not shape:
+            raise ValueError(
+                f"{what} a scalar: one number for the whole batch. Expected one a "
+                "sample, (batch,), or a tensor of them, (batch, ...). Leave out the "
+                "mean over the batch: write `ops.mean(..., axis=-1)`, not "
                 "`ops.mean(...)`."
             )
+        if self._rows is not None and shape[0] != self._rows:
+            raise ValueError(
+                f"{what} {shape[0]} values for a batch of {self._rows}. Expected one a "
+                "sample, (batch,), or a tensor of them, (batch, ...). A loss of groups "
+                "of samples gives each of them its group's value: "
+                "`ops.repeat(values, size_of_group, axis=0)`."
+            )
+        if self._rows is not None and self._rows in shape[1:]:
+            raise ValueError(
+                f"{what} a value for each pair of samples, (batch, batch): the target "
+                "and the prediction were broadcast against each other. Give the target "
+                "the prediction's shape: `BranchLoss(..., target_shape=(1,))` for a "
+                "prediction (batch, 1)."
+            )
         return ops.cast(values, "float32")
+
+    def evaluate(self, *tensors: Any) -> Any:
+        """What a function gives for some tensors.
+
+        A network that it calls is one of inference, as in Keras's own `fit`.
+        """
+        try:
+            with _compat.in_inference(self):
+                return self.function(*tensors)
+        except Exception as error:
+            if self._rows is None:
+                raise
+            shapes = ", ".join(
+                str(("batch", *t.shape[1:])).replace("'", "")
+                for t in keras.tree.flatten(tensors)
+            )
+            raise ValueError(
+                f"The loss {loss_name(self.loss)!r}{self._of_branch()} failed on "
+                f"tensors of the shapes {shapes}: {str(error).rstrip('. ')}. If its "
+                "target has another shape than the prediction, say so: "
+                "`BranchLoss(..., target_shape=..., target_dtype=...)`."
+            ) from error
 
     def check_weights(self, prediction: Any, **tensors: Any) -> None:
         """Masks and weights are `(batch,)` or a leading part of the prediction."""
@@ -197,6 +264,18 @@ class Branch(keras.layers.Layer, abc.ABC):
         return "" if self.branch is None else f" of the branch {self.branch!r}"
 
 
+def _is_symbolic(value: Any) -> bool:
+    return isinstance(value, keras.KerasTensor)
+
+
+def in_float32(tensor: Any) -> Any:
+    """A tensor of floats in float32; whole numbers, such as ids, as they are."""
+    tensor = ops.convert_to_tensor(tensor)
+    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)):
+        return ops.cast(tensor, "float32")
+    return tensor
+
+
 def replace_invalid(tensor: Any, valid: Any) -> Any:
     """Predictions with 0.5 where they don't count.
 
@@ -204,6 +283,8 @@ def replace_invalid(tensor: Any, valid: Any) -> Any:
     """
     for _ in range(len(tensor.shape) - len(valid.shape)):
         valid = ops.expand_dims(valid, -1)
+    if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)):
+        return tensor  # whole numbers have no nan, and no gradient
     return ops.where(valid, tensor, ops.full_like(tensor, 0.5))
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh.branches.base import Branch, replace_invalid
+from lossweigh import _compat
+from lossweigh.branches.base import Branch, in_float32, replace_invalid
 from lossweigh.branches.elements import (
     all_of,
     both,
@@ -20,14 +21,16 @@ from lossweigh.branches.elements import (
     weighs_elements,
 )
 from lossweigh.branches.functions import (
+    axis_of,
     has_no_classes,
     ignored_class,
     is_binary,
     is_elementwise,
-    is_of_sequences,
     is_sparse,
     loss_name,
+    may_mask_values,
     num_classes,
+    other_target_shape,
 )
 from lossweigh.branches.labels import (
     check_class_range,
@@ -37,7 +40,7 @@ from lossweigh.branches.labels import (
     weight_of_class,
 )
 from lossweigh.branches.protocols import MaskedLoss, OwnTarget, shares_of_samples
-from lossweigh.branches.target_specs import target_spec
+from lossweigh.branches.target_specs import target_spec, without
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -151,11 +154,10 @@ class BranchLoss(Branch):
         self.target_name = target
         self.missing = check_missing(missing)
         self.class_weight = check_class_weight("class_weight", class_weight)
-        if is_of_sequences(loss):
-            target_shape, target_dtype = (
-                target_shape or (None,),
-                target_dtype or "int32",
-            )
+        own_shape = other_target_shape(loss)
+        if own_shape is not None:
+            target_shape = own_shape if target_shape is None else target_shape
+            target_dtype = target_dtype or "int32"
         self.target_shape = None if target_shape is None else tuple(target_shape)
         self.target_dtype = target_dtype
 
@@ -163,6 +165,7 @@ class BranchLoss(Branch):
         self._is_keras = is_sparse(loss) or self._is_elementwise
         self.is_sparse = is_sparse(loss) or getattr(loss, "is_sparse", False)
         self._is_binary = is_binary(loss)
+        self.class_axis = axis_of(loss) if isinstance(axis_of(loss), int) else -1
         self.ignored_class = ignored_class(loss)
         self.num_classes = num_classes(loss, None)
         if self.class_weight:
@@ -179,9 +182,9 @@ class BranchLoss(Branch):
         return [target, prediction, sample_weight]
 
     def build(self, input_shape: Any) -> None:
-        last = input_shape[1][-1]  # a shape, of the last of several outputs
-        if not isinstance(last, (list, tuple)):
-            self.num_classes = num_classes(self.loss, last)
+        first = (*input_shape, ())[1]  # several outputs have several shapes
+        if first and not any(isinstance(size, (list, tuple)) for size in first):
+            self.num_classes = num_classes(self.loss, first[self.class_axis])
         if self.class_weight:
             self.check_classes("class_weight", self.class_weight)
         if isinstance(self.loss, keras.layers.Layer) and not self.loss.built:
@@ -223,14 +226,17 @@ class BranchLoss(Branch):
         valid = both(mask, labelled, rank=len(y_pred.shape) - 1)
         if valid is not None:
             y_pred = replace_invalid(y_pred, valid)
-        values = self.check_values(self._of(y_true, y_pred, valid))
+        values = self._of(y_true, y_pred, valid)
+        if may_mask_values(self.loss):
+            valid = all_of(valid, _compat.keras_mask(values))
+        values = self.check_values(values)
         return per_sample(values, valid, [sample_weight, class_weight], self.normalize)
 
     def _several(
         self, y_true: Any, y_preds: list[Any], sample_weight: Any, mask: Any
     ) -> Any:
         """For a loss of several outputs, or one that knows its targets and masks."""
-        y_preds = [ops.cast(tensor, "float32") for tensor in y_preds]
+        y_preds = [in_float32(tensor) for tensor in y_preds]
         self.check_weights(y_preds[0], mask=mask, sample_weight=sample_weight)
         expected, _ = self.target_spec(y_preds if len(y_preds) > 1 else y_preds[0])
         if len(y_true.shape) == len(expected) + 1 and y_true.shape[-1] == 1:
@@ -260,7 +266,7 @@ class BranchLoss(Branch):
     def _of(self, y_true: Any, y_pred: Any, valid: Any) -> Any:
         if isinstance(self.loss, keras.layers.Layer):
             return self.loss(y_true, y_pred, valid)
-        return self.function(y_true, y_pred)
+        return self.evaluate(y_true, y_pred)
 
     def check_classes(self, argument: str, weights: Mapping[int, float]) -> None:
         """Refuses class weights of classes that there aren't.
@@ -301,7 +307,8 @@ class BranchLoss(Branch):
         Returns:
             A float32 tensor with one weight a label.
         """
-        return weight_of_class(y_true, class_weight, self.is_sparse, self._is_binary)
+        axis = None if self.is_sparse or self._is_binary else self.class_axis
+        return weight_of_class(y_true, class_weight, axis)
 
     def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
         """Shape, batch axis included, and dtype of this branch's targets.
@@ -313,6 +320,7 @@ class BranchLoss(Branch):
             prediction,
             self.loss,
             is_sparse=self.is_sparse,
+            class_axis=self.class_axis,
             target_shape=self.target_shape,
             target_dtype=self.target_dtype,
             may_be_nan=self.missing == "nan",
@@ -362,7 +370,7 @@ class BranchLoss(Branch):
         if self.target_shape is not None:
             return y_true
         shape = tuple(y_pred.shape)
-        expected = shape[:-1] if self.is_sparse else shape
+        expected = without(shape, self.class_axis) if self.is_sparse else shape
         aligned = of_rank(y_true, len(expected), column=shape[-1] == 1)
         if self._is_keras and not fits(tuple(aligned.shape), expected):
             raise self._wrong_target(expected, y_true, f" and a prediction of {shape}")

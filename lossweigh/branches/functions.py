@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from lossweigh import _compat
+
 _losses = keras.losses
 
 # All of these are known by identity, not by name: a user's own loss may have the name
@@ -41,8 +43,19 @@ _ELEMENTWISE = {
     **_ELEMENTWISE_REGRESSION,
 }
 _SPARSE = {
-    _losses.SparseCategoricalCrossentropy: _losses.sparse_categorical_crossentropy
+    _losses.SparseCategoricalCrossentropy: _losses.sparse_categorical_crossentropy,
+    _losses.CategoricalGeneralizedCrossEntropy: (
+        _losses.categorical_generalized_cross_entropy
+    ),
 }
+# Keras losses whose target isn't shaped as the prediction, and a sample's shape: that
+# of `CTC` is a sequence of another length, that of `Circle` a whole sample's class.
+_OTHER_TARGETS = (
+    ({_losses.CTC: _losses.ctc}, (None,)),
+    ({_losses.Circle: _losses.circle}, ()),
+)
+# Keras losses that are one number for the whole batch unless they have axes.
+_OF_BATCHES = {_losses.Dice: _losses.dice, _losses.Tversky: _losses.tversky}
 # Keras losses that go below 0 where the prediction is good.
 _BELOW_ZERO = {
     _losses.CosineSimilarity: _losses.cosine_similarity,
@@ -52,9 +65,6 @@ _BELOW_ZERO = {
 _CATEGORICAL = {
     _losses.CategoricalCrossentropy: _losses.categorical_crossentropy,
     _losses.CategoricalFocalCrossentropy: _losses.categorical_focal_crossentropy,
-    _losses.CategoricalGeneralizedCrossEntropy: (
-        _losses.categorical_generalized_cross_entropy
-    ),
     _losses.CategoricalHinge: _losses.categorical_hinge,
     _losses.KLDivergence: _losses.kl_divergence,
     **_SPARSE,
@@ -170,7 +180,10 @@ def loss_function(loss: Any) -> Callable[..., Any]:
                 "rule (`normalize`). Received a loss with "
                 f"reduction={loss.reduction!r}. Leave the argument out."
             )
-        return loss.call
+        called = next(c for c in type(loss).__mro__ if "__call__" in vars(c))
+        if called.__module__.split(".")[0] in ("keras", "lossweigh"):
+            return loss.call
+        return loss  # its own `__call__` is what the user means
     if isinstance(loss, keras.layers.Layer):
         return loss
     if getattr(loss, "__name__", None) == "<lambda>":
@@ -202,9 +215,30 @@ def is_binary(loss: Any) -> bool:
     return _is_one_of(loss, _BINARY)
 
 
-def is_of_sequences(loss: Any) -> bool:
-    """Whether a Keras loss's target is a sequence of another length: `CTC`."""
-    return _is_one_of(loss, {_losses.CTC: _losses.ctc})
+def other_target_shape(loss: Any) -> tuple[int | None, ...] | None:
+    """The shape of a sample's target, whole numbers, where a Keras loss has its own."""
+    for losses, shape in _OTHER_TARGETS:
+        if _is_one_of(loss, losses):
+            return shape
+    return None
+
+
+def axis_of(loss: Any) -> Any:
+    """The axis that a Keras loss works along; -1 unless it was given."""
+    if type(loss).__module__.split(".")[0] != "keras":
+        return -1
+    axis = _compat.serialize_loss(loss)["config"].get("axis", -1)
+    return -1 if axis is None else axis
+
+
+def is_of_batches(loss: Any) -> bool:
+    """Whether a Keras loss is one number for a whole batch, as it was given."""
+    return _is_one_of(loss, _OF_BATCHES) and axis_of(loss) == -1
+
+
+def may_mask_values(loss: Any) -> bool:
+    """Whether a Keras loss says by a mask which of its values don't count."""
+    return _is_one_of(loss, {_losses.Circle: _losses.circle})
 
 
 def num_classes(loss: Any, features: int | None) -> int | None:

@@ -41,16 +41,15 @@ def split_labels(y_true: Any, missing: str | float | None) -> tuple[Any, Any]:
 def weight_of_class(
     y_true: Any,
     class_weight: Mapping[int, float] | None,
-    is_sparse: bool,
-    is_binary: bool = False,
+    axis: int | None,
 ) -> Any:
     """The weight of each label's class, or `None` without class weights.
 
     Args:
         y_true: Targets without missing labels.
         class_weight: Dict from class index to weight, or `None`.
-        is_sparse: Whether targets are class indices, not vectors of classes.
-        is_binary: Whether each element of a vector is a class of its own, 0 or 1.
+        axis: Along which targets are vectors of classes; `None` where each number is a
+            class: an index, or 0 or 1.
 
     Returns:
         A float32 tensor with one weight a label.
@@ -61,8 +60,8 @@ def weight_of_class(
     if len(y_true.shape) > 1:
         if y_true.shape[-1] == 1:
             y_true = ops.squeeze(y_true, -1)
-        elif not (is_sparse or is_binary):
-            y_true = ops.argmax(y_true, axis=-1)
+        elif axis is not None:
+            y_true = ops.argmax(y_true, axis=axis)
     if keras.backend.is_float_dtype(y_true.dtype):
         y_true = ops.round(ops.where(ops.isnan(y_true), 0.0, y_true))
     size = max(class_weight) + 2  # the last entry is every unnamed class's

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-from keras import ops
 
-from lossweigh.branches.base import Branch, replace_invalid
+from lossweigh.branches.base import Branch, in_float32, replace_invalid
 from lossweigh.branches.elements import both, per_sample
 from lossweigh.branches.protocols import MaskedLoss, shares_of_samples
 
@@ -83,7 +82,7 @@ class TargetFreeLoss(Branch):
         tensors, sample_weight = self._unpack(inputs)
         mask = next(iter(mask[0] or [None])) if isinstance(mask, list) else None
         mask = self.find_mask(mask, steps, tensors[0])
-        tensors = [ops.convert_to_tensor(t, dtype="float32") for t in tensors]
+        tensors = [in_float32(tensor) for tensor in tensors]
         self.check_weights(tensors[0], mask=mask, sample_weight=sample_weight)
         if isinstance(self.loss, MaskedLoss):
             values = self.loss.sample_values(*tensors, valid=mask, weight=sample_weight)
@@ -100,7 +99,7 @@ class TargetFreeLoss(Branch):
         if isinstance(self.loss, keras.layers.Layer):
             values = self.loss(*tensors, valid)
         else:
-            values = self.function(*tensors)
+            values = self.evaluate(*tensors)
         values = self.check_values(values)
         return per_sample(values, valid, [sample_weight], self.normalize)
 

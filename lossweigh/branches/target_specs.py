@@ -14,6 +14,7 @@ def target_spec(
     loss: Any,
     *,
     is_sparse: bool,
+    class_axis: int,
     target_shape: tuple[int | None, ...] | None,
     target_dtype: str | None,
     may_be_nan: bool,
@@ -24,6 +25,7 @@ def target_spec(
         prediction: What the loss is of: a tensor, or a list of several.
         loss: The loss.
         is_sparse: Whether targets are class indices.
+        class_axis: The axis of the prediction that has a number for each class.
         target_shape: A sample's, if it is known.
         target_dtype: Likewise.
         may_be_nan: Whether nan marks a missing label, which no whole number can be.
@@ -42,8 +44,14 @@ def target_spec(
         columns = all(tuple(t.shape)[1:] == (1,) for t in prediction)
         shape = shape if columns else shape[:1]
     elif is_sparse:
-        shape = shape[:-1]
+        shape = without(shape, class_axis)
     if target_dtype is not None:
         return shape, target_dtype
     dtype = "int32" if is_sparse else dtype
     return shape, "float32" if may_be_nan else dtype
+
+
+def without(shape: tuple[Any, ...], axis: int) -> tuple[Any, ...]:
+    """A shape without one of its axes."""
+    axis = axis % len(shape)
+    return shape[:axis] + shape[axis + 1 :]

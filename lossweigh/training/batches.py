@@ -39,7 +39,7 @@ class Batches:
         self.inputs = dict(inputs)
         self.class_weight: dict[str, dict[int, float]] = {}
         self.num_classes = {
-            branch: outputs[layer.looks_at[0]].shape[-1]
+            branch: outputs[layer.looks_at[0]].shape[layer.class_axis]
             for branch, layer in wiring.losses.items()
             if layer.is_sparse
         }

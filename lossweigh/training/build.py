@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from lossweigh import _compat
 from lossweigh.balancing.base import Balancer
 from lossweigh.branches import Branch, BranchLoss, ValidElements
 from lossweigh.training.balanced import BalancedModel
@@ -170,13 +171,13 @@ def build_training_model(
             outputs = dict(zip(outputs, made, strict=False))
         masked = may_mask(pred_model)
         tensors = _wire(inputs, outputs, own, layers, weighter, masked, message, taken)
-    except Exception:  # leave what the user passed as it was
+    except Exception as error:  # leave what the user passed as it was
         for layer, before in given:
             layer.branch = before
         weighter.branches, weighter.kinds = bound
         if balancer is not None:
             balancer.branches = balanced
-        raise
+        raise _compat.unworded(error) from None
     return TrainingModel(*tensors, name=name or f"{pred_model.name}_training")
 
 

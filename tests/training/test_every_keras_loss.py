@@ -1,0 +1,188 @@
+"""Each loss of `keras.losses` gives what it gives there, or is refused with a cure."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import lossweigh as lw
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(6, 4)).astype("float32")
+WEIGHTS = RNG.uniform(size=6).astype("float32")
+CLASSES = [(3,), (5, 3), (4, 4, 3)]
+SHAPES = [*CLASSES, (1,)]
+
+
+def target(kind, shape):
+    """Targets of six samples."""
+    size = (6, *shape)
+    return {
+        "numbers": lambda: RNG.normal(size=size),
+        "positive": lambda: RNG.uniform(0.1, 1, size),
+        "binary": lambda: RNG.integers(0, 2, size),
+        "sign": lambda: 2 * RNG.integers(0, 2, size) - 1,
+        "one-hot": lambda: np.eye(shape[-1])[RNG.integers(0, shape[-1], size[:-1])],
+        "indices": lambda: RNG.integers(0, shape[-1], size[:-1]),
+        "a row": lambda: RNG.integers(0, shape[-1], 6),
+    }[kind]().astype("int32" if kind in ("indices", "a row") else "float32")
+
+
+# class: kind of target, activation, shapes of the prediction
+LOSSES = {
+    "MeanSquaredError": ("numbers", "linear", SHAPES),
+    "MeanAbsoluteError": ("numbers", "linear", SHAPES),
+    "MeanAbsolutePercentageError": ("positive", "linear", SHAPES),
+    "MeanSquaredLogarithmicError": ("positive", "sigmoid", SHAPES),
+    "Huber": ("numbers", "linear", SHAPES),
+    "LogCosh": ("numbers", "linear", SHAPES),
+    "CosineSimilarity": ("numbers", "linear", SHAPES),
+    "Poisson": ("positive", "sigmoid", SHAPES),
+    "KLDivergence": ("one-hot", "softmax", CLASSES),
+    "BinaryCrossentropy": ("binary", "sigmoid", SHAPES),
+    "BinaryFocalCrossentropy": ("binary", "sigmoid", SHAPES),
+    "CategoricalCrossentropy": ("one-hot", "softmax", CLASSES),
+    "CategoricalFocalCrossentropy": ("one-hot", "softmax", CLASSES),
+    "SparseCategoricalCrossentropy": ("indices", "softmax", CLASSES),
+    "Hinge": ("sign", "linear", SHAPES),
+    "SquaredHinge": ("sign", "linear", SHAPES),
+    "CategoricalHinge": ("one-hot", "linear", SHAPES),
+    "Circle": ("a row", "linear", [(3,)]),
+    "CategoricalGeneralizedCrossEntropy": ("a row", "softmax", [(3,)]),
+}
+# What changes a shape or a number: class, arguments, kind, activation, shape
+ARGUMENTS = {
+    "Dice": ("Dice", {"axis": (1, 2, 3)}, "binary", "sigmoid", (4, 4, 3)),
+    "Dice of channels": ("Dice", {"axis": (1, 2)}, "binary", "sigmoid", (4, 4, 3)),
+    "Tversky": ("Tversky", {"axis": (1, 2, 3)}, "binary", "sigmoid", (4, 4, 3)),
+    "Huber": ("Huber", {"delta": 0.3}, "numbers", "linear", (5, 3)),
+    "cosine": ("CosineSimilarity", {"axis": 1}, "numbers", "linear", (5, 3)),
+    "binary": ("BinaryCrossentropy", {"axis": 1}, "binary", "sigmoid", (5, 3)),
+    "focal": (
+        "BinaryFocalCrossentropy",
+        {"axis": 1, "apply_class_balancing": True},
+        "binary",
+        "sigmoid",
+        (5, 3),
+    ),
+    "one-hot": ("CategoricalCrossentropy", {"axis": 1}, "one-hot", "softmax", (5, 3)),
+    "smooth": (
+        "CategoricalCrossentropy",
+        {"label_smoothing": 0.2, "from_logits": True},
+        "one-hot",
+        "linear",
+        (5, 3),
+    ),
+    "indices": (
+        "SparseCategoricalCrossentropy",
+        {"axis": 1},
+        "other axis",
+        "softmax",
+        (5, 3),
+    ),
+}
+
+
+def both(loss, activation, shape):
+    """A model with the loss, and its training model."""
+    x = keras.Input((4,))
+    hidden = layers.Reshape(shape)(layers.Dense(int(np.prod(shape)))(x))
+    model = keras.Model(x, layers.Activation(activation, name="out")(hidden))
+    model.compile("sgd", loss=loss)
+    training = lw.build_training_model(model, loss, lw.FixedWeights())
+    training.compile("sgd")
+    return model, training
+
+
+def same(loss, y, activation, shape):
+    """In training models; with weights where Keras can apply one a sample."""
+    model, training = both(loss, activation, shape)
+    for weights in (None, WEIGHTS) if len(shape) == 1 else (None,):
+        native, ours = (
+            float(np.ravel(m.test_on_batch(X, y, sample_weight=weights))[0])
+            for m in (model, training)
+        )
+        assert ours == pytest.approx(native, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_same_number(name):
+    kind, activation, shapes = LOSSES[name]
+    same(getattr(keras.losses, name)(), target(kind, shapes[0]), activation, shapes[0])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_same_number_of_a_layer(name):
+    """As a class, by its name, and for predictions of other shapes."""
+    kind, activation, shapes = LOSSES[name]
+    loss = getattr(keras.losses, name)
+    for shape in shapes:
+        y = ops.convert_to_tensor(target(kind, shape))
+        prediction = RNG.normal(size=(6, *shape)).astype("float32")
+        prediction = keras.activations.get(activation)(
+            ops.convert_to_tensor(prediction)
+        )
+        expected = float(loss()(y, prediction))
+        forms = [loss, loss()]
+        if name != "CategoricalGeneralizedCrossEntropy":  # not one of Keras's names
+            forms.append(name)
+        for form in forms:
+            values = lw.BranchLoss(form)([y, prediction])
+            assert float(ops.mean(values)) == pytest.approx(expected, 1e-5, 1e-6)
+
+
+@pytest.mark.parametrize("case", ARGUMENTS)
+def test_the_same_number_with_arguments(case):
+    name, arguments, kind, activation, shape = ARGUMENTS[case]
+    if kind == "other axis":
+        y = RNG.integers(0, shape[0], (6, shape[1]))
+        if keras.backend.backend() != "torch":  # which alone has it in Keras
+            with pytest.raises(ValueError, match="failed on tensors of the shapes"):
+                both(getattr(keras.losses, name)(**arguments), activation, shape)
+            return
+    else:
+        y = target(kind, shape)
+    same(getattr(keras.losses, name)(**arguments), y, activation, shape)
+
+
+@pytest.mark.parametrize("name", ["Dice", "Tversky", "dice", "tversky"])
+def test_what_is_one_number_a_batch(name):
+    """The cure that the message names is run above."""
+    shape = (4, 4, 3)
+    cure = rf"`keras.losses.{name.capitalize()}\(axis=\(1, 2, 3\)\)`"
+    with pytest.raises(ValueError, match=cure):
+        both(getattr(keras.losses, name), "sigmoid", shape)
+
+
+def test_no_loss_is_left_out():
+    losses = {
+        name
+        for name, loss in vars(keras.losses).items()
+        if inspect.isclass(loss) and loss is not keras.losses.Loss
+    }
+    assert losses == {*LOSSES, "Dice", "Tversky", "CTC"}  # CTC among Keras's forms
+
+
+def test_class_weights_along_the_axis_of_the_loss():
+    """Each position's class is found along the axis that the loss works along."""
+    shape, classes = (3, 5), RNG.integers(0, 3, (6, 5))
+    y = np.moveaxis(np.eye(3, dtype="float32")[classes], -1, 1)
+    weight = {0: 1.0, 1: 5.0, 2: 0.5}
+    per_label = np.vectorize(weight.get)(classes)
+    sparse = keras.losses.SparseCategoricalCrossentropy(axis=1, from_logits=True)
+    cases = [(keras.losses.CategoricalCrossentropy(axis=1, from_logits=True), y)]
+    if keras.backend.backend() == "torch":
+        cases.append((sparse, classes))
+    for loss, true in cases:
+        branch = lw.BranchLoss(loss, class_weight=weight)
+        model, _ = both(loss, "linear", shape)
+        training = lw.build_training_model(model, branch, lw.FixedWeights())
+        training.compile("sgd")
+        prediction = np.exp(model.predict(X, verbose=0))
+        values = -np.log(prediction / prediction.sum(1, keepdims=True))
+        values = (values * y).sum(1)
+        expected = (values * per_label).mean()
+        logs = training.test_on_batch(X, true, return_dict=True)
+        assert logs["loss"] == pytest.approx(expected, rel=1e-4)
