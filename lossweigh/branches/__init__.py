@@ -2,7 +2,7 @@
 
 from lossweigh.branches.base import Branch
 from lossweigh.branches.branch_loss import BranchLoss
-from lossweigh.branches.functions import goes_below_zero
+from lossweigh.branches.keras_losses import goes_below_zero
 from lossweigh.branches.labels import check_class_weight, split_labels
 from lossweigh.branches.protocols import MaskedLoss, OwnTarget
 from lossweigh.branches.target_free_loss import TargetFreeLoss

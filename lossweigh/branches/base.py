@@ -12,14 +12,10 @@ from keras import ops
 
 from lossweigh import _check, _compat
 from lossweigh.branches.elements import steps_mask
-from lossweigh.branches.functions import (
-    as_loss,
-    is_of_batches,
-    kind_of,
-    loss_function,
-    loss_name,
-)
+from lossweigh.branches.functions import as_loss, loss_function, loss_name
+from lossweigh.branches.keras_losses import kind_of
 from lossweigh.branches.protocols import MaskedLoss
+from lossweigh.branches.results import check_result, failure, tell_tale_size
 
 NORMALIZATIONS = ("valid", "keras2")
 
@@ -119,13 +115,12 @@ class Branch(keras.layers.Layer, abc.ABC):
                 "time) or the lengths (batch,), as in `BranchLoss(loss, "
                 'mask="lengths")`, or say `mask=False` if every step is real.'
             )
-        if mask is None and self.mask_started and len(prediction.shape) > 2:
+        has_steps = len(prediction.shape) > 2
+        if mask is None and self.mask_started and has_steps and self._rows is None:
             self._warn_of_lost_mask()
         return mask
 
     def _warn_of_lost_mask(self) -> None:
-        if self._rows is not None or self.steps is not None:
-            return
         self.mask_started = False  # once
         warnings.warn(
             f"No mask arrives at the loss {loss_name(self.loss)!r}{self._of_branch()}, "
@@ -143,10 +138,7 @@ class Branch(keras.layers.Layer, abc.ABC):
         rows, and that no other axis has, so that rows are known by it.
         """
         given = [t for t in keras.tree.flatten((inputs, kwargs)) if _is_symbolic(t)]
-        sizes = {size for tensor in given for size in tensor.shape}
-        rows = given[0].shape[0] or next(
-            size for size in range(840, 10**6, 840) if size not in sizes
-        )
+        rows = given[0].shape[0] or tell_tale_size(given)
 
         def sized(tensor: Any) -> Any:
             if not _is_symbolic(tensor) or tensor.shape[0] is not None:
@@ -188,36 +180,7 @@ class Branch(keras.layers.Layer, abc.ABC):
 
     def check_values(self, values: Any) -> Any:
         """The loss's values as float32; one for each sample, or more, or an error."""
-        shape = tuple(values.shape)
-        what = f"The loss {loss_name(self.loss)!r}{self._of_branch()} returned"
-        if not shape and is_of_batches(self.loss):
-            kind = loss_name(self.loss).capitalize()
-            raise ValueError(
-                f"{what} a scalar: one number for the whole batch. Give it the axes of "
-                "a sample: for a prediction of shape (batch, height, width, classes) "
-                f"write `keras.losses.{kind}(axis=(1, 2, 3))`."
-            )
-        if not shape:
-            raise ValueError(
-                f"{what} a scalar: one number for the whole batch. Expected one a "
-                "sample, (batch,), or a tensor of them, (batch, ...). Leave out the "
-                "mean over the batch: write `ops.mean(..., axis=-1)`, not "
-                "`ops.mean(...)`."
-            )
-        if self._rows is not None and shape[0] != self._rows:
-            raise ValueError(
-                f"{what} {shape[0]} values for a batch of {self._rows}. Expected one a "
-                "sample, (batch,), or a tensor of them, (batch, ...). A loss of groups "
-                "of samples gives each of them its group's value: "
-                "`ops.repeat(values, size_of_group, axis=0)`."
-            )
-        if self._rows is not None and self._rows in shape[1:]:
-            raise ValueError(
-                f"{what} a value for each pair of samples, (batch, batch): the target "
-                "and the prediction were broadcast against each other. Give the target "
-                "the prediction's shape: `BranchLoss(..., target_shape=(1,))` for a "
-                "prediction (batch, 1)."
-            )
+        check_result(self._what(), self.loss, tuple(values.shape), self._rows)
         return ops.cast(values, "float32")
 
     def evaluate(self, *tensors: Any) -> Any:
@@ -231,16 +194,7 @@ class Branch(keras.layers.Layer, abc.ABC):
         except Exception as error:
             if self._rows is None:
                 raise
-            shapes = ", ".join(
-                str(("batch", *t.shape[1:])).replace("'", "")
-                for t in keras.tree.flatten(tensors)
-            )
-            raise ValueError(
-                f"The loss {loss_name(self.loss)!r}{self._of_branch()} failed on "
-                f"tensors of the shapes {shapes}: {str(error).rstrip('. ')}. If its "
-                "target has another shape than the prediction, say so: "
-                "`BranchLoss(..., target_shape=..., target_dtype=...)`."
-            ) from error
+            raise ValueError(failure(self._what(), tensors, error)) from error
 
     def check_weights(self, prediction: Any, **tensors: Any) -> None:
         """Masks and weights are `(batch,)` or a leading part of the prediction."""
@@ -260,32 +214,15 @@ class Branch(keras.layers.Layer, abc.ABC):
                     f"Received: {name} of shape {received}."
                 )
 
+    def _what(self) -> str:
+        return f"The loss {loss_name(self.loss)!r}{self._of_branch()}"
+
     def _of_branch(self) -> str:
         return "" if self.branch is None else f" of the branch {self.branch!r}"
 
 
 def _is_symbolic(value: Any) -> bool:
     return isinstance(value, keras.KerasTensor)
-
-
-def in_float32(tensor: Any) -> Any:
-    """A tensor of floats in float32; whole numbers, such as ids, as they are."""
-    tensor = ops.convert_to_tensor(tensor)
-    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)):
-        return ops.cast(tensor, "float32")
-    return tensor
-
-
-def replace_invalid(tensor: Any, valid: Any) -> Any:
-    """Predictions with 0.5 where they don't count.
-
-    A nan there would come back in the gradient, even times 0.
-    """
-    for _ in range(len(tensor.shape) - len(valid.shape)):
-        valid = ops.expand_dims(valid, -1)
-    if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)):
-        return tensor  # whole numbers have no nan, and no gradient
-    return ops.where(valid, tensor, ops.full_like(tensor, 0.5))
 
 
 def _names(of: Any) -> list[str] | None:

@@ -9,25 +9,26 @@ import keras
 from keras import ops
 
 from lossweigh import _compat
-from lossweigh.branches.base import Branch, in_float32, replace_invalid
+from lossweigh.branches.base import Branch
 from lossweigh.branches.elements import (
     all_of,
     both,
     fits,
+    in_float32,
     of_rank,
     per_sample,
     product,
+    replace_invalid,
     to_rank,
     weighs_elements,
 )
-from lossweigh.branches.functions import (
+from lossweigh.branches.functions import loss_name
+from lossweigh.branches.keras_losses import (
     axis_of,
-    has_no_classes,
     ignored_class,
     is_binary,
     is_elementwise,
     is_sparse,
-    loss_name,
     may_mask_values,
     num_classes,
     other_target_shape,
@@ -276,13 +277,7 @@ class BranchLoss(Branch):
             weights: From class index to weight.
         """
         argument = f"`{argument}`{self._of_branch()}"
-        if has_no_classes(self.loss):
-            raise ValueError(
-                f"{argument} must be left out: the loss {loss_name(self.loss)!r} has "
-                "no classes. Give samples weights with `fit(..., "
-                "sample_weight={branch: weights})`."
-            )
-        check_class_range(argument, weights, self.num_classes)
+        check_class_range(argument, self.loss, weights, self.num_classes)
 
     def _labels(self, y_true: Any) -> tuple[Any, Any]:
         labelled, y_true = split_labels(y_true, self.missing)

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import keras
 from keras import ops
 
 
@@ -137,3 +138,23 @@ def product(*weights: Any) -> Any:
     given = _same_rank(list(weights))
     given = [ops.cast(weight, "float32") for weight in given]
     return functools.reduce(ops.multiply, given) if given else None
+
+
+def in_float32(tensor: Any) -> Any:
+    """A tensor of floats in float32; whole numbers, such as ids, as they are."""
+    tensor = ops.convert_to_tensor(tensor)
+    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)):
+        return ops.cast(tensor, "float32")
+    return tensor
+
+
+def replace_invalid(tensor: Any, valid: Any) -> Any:
+    """Predictions with 0.5 where they don't count.
+
+    A nan there would come back in the gradient, even times 0.
+    """
+    for _ in range(len(tensor.shape) - len(valid.shape)):
+        valid = ops.expand_dims(valid, -1)
+    if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)):
+        return tensor  # whole numbers have no nan, and no gradient
+    return ops.where(valid, tensor, ops.full_like(tensor, 0.5))

@@ -10,6 +10,8 @@ import numpy as np
 from keras import ops
 
 from lossweigh import _check
+from lossweigh.branches.functions import loss_name
+from lossweigh.branches.keras_losses import has_no_classes
 
 MOST_CLASSES = 10**6  # where a loss doesn't say how many: the weights are a table
 
@@ -96,15 +98,24 @@ def check_class_weight(
 
 
 def check_class_range(
-    what: str, class_weight: Mapping[int, float], num_classes: int | None
+    what: str,
+    loss: Any,
+    class_weight: Mapping[int, float],
+    num_classes: int | None,
 ) -> None:
-    """Refuses class indices that are too high.
+    """Refuses class weights of classes that there aren't.
 
     Args:
         what: What is refused, for the message.
+        loss: The loss.
         class_weight: From class index to weight.
         num_classes: How many classes there are, `None` if that isn't known.
     """
+    if has_no_classes(loss):
+        raise ValueError(
+            f"{what} must be left out: the loss {loss_name(loss)!r} has no classes. "
+            "Give samples weights with `fit(..., sample_weight={branch: weights})`."
+        )
     number = MOST_CLASSES if num_classes is None else num_classes
     unknown = [index for index in class_weight if index >= number]
     if unknown:

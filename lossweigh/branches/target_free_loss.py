@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 
-from lossweigh.branches.base import Branch, in_float32, replace_invalid
-from lossweigh.branches.elements import both, per_sample
+from lossweigh.branches.base import Branch
+from lossweigh.branches.elements import both, in_float32, per_sample, replace_invalid
 from lossweigh.branches.protocols import MaskedLoss, shares_of_samples
 
 

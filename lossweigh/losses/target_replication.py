@@ -11,12 +11,8 @@ from keras import ops
 from lossweigh import _check, _compat
 from lossweigh.branches import MaskedLoss, OwnTarget
 from lossweigh.branches.elements import divide, to_rank
-from lossweigh.branches.functions import (
-    is_sparse,
-    kind_of,
-    loss_function,
-    loss_name,
-)
+from lossweigh.branches.functions import loss_function, loss_name
+from lossweigh.branches.keras_losses import is_sparse, kind_of
 from lossweigh.losses import _steps
 
 

@@ -68,7 +68,8 @@ def test_a_network_in_a_loss_is_one_of_inference():
 
     before = judge.get_weights()
     model = model_of(2)
-    expected = float(ops.mean(judged(Y, model.predict(X, verbose=0))))
+    expected = ops.mean(judged(Y, model.predict(X, verbose=0)))
+    expected = float(ops.convert_to_numpy(expected))
     training = lw.build_training_model(model, judged, lw.FixedWeights())
     training.compile(keras.optimizers.SGD(0.0))
     history = training.fit(X, Y, batch_size=4, epochs=2, verbose=0).history

@@ -1,0 +1,83 @@
+"""What a loss must give: one value for each sample, or more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+from lossweigh.branches.functions import loss_name
+from lossweigh.branches.keras_losses import is_of_batches
+
+
+def tell_tale_size(tensors: Iterable[Any]) -> int:
+    """A size for a batch that many numbers divide, and that no other axis has.
+
+    Args:
+        tensors: KerasTensors.
+    """
+    sizes = {size for tensor in tensors for size in tensor.shape}
+    return next(size for size in range(840, 10**6, 840) if size not in sizes)
+
+
+def check_result(
+    what: str, loss: Any, shape: tuple[int | None, ...], rows: int | None
+) -> None:
+    """Refuses what isn't `(batch,)` or `(batch, ...)`.
+
+    Args:
+        what: The loss and its branch, for the message.
+        loss: The loss.
+        shape: The shape of what it gave.
+        rows: A size of the batch that only the batch's axis has; `None` if it may be
+            another one's too.
+    """
+    what = f"{what} returned"
+    if not shape and is_of_batches(loss):
+        kind = loss_name(loss).capitalize()
+        raise ValueError(
+            f"{what} a scalar: one number for the whole batch. Give it the axes of a "
+            "sample: for a prediction of shape (batch, height, width, classes) write "
+            f"`keras.losses.{kind}(axis=(1, 2, 3))`."
+        )
+    if not shape:
+        raise ValueError(
+            f"{what} a scalar: one number for the whole batch. Expected one a sample, "
+            "(batch,), or a tensor of them, (batch, ...). Leave out the mean over the "
+            "batch: write `ops.mean(..., axis=-1)`, not `ops.mean(...)`."
+        )
+    if rows is not None and shape[0] != rows:
+        raise ValueError(
+            f"{what} {shape[0]} values for a batch of {rows}. Expected one a sample, "
+            "(batch,), or a tensor of them, (batch, ...). A loss of groups of samples "
+            "gives each of them its group's value: `ops.repeat(values, "
+            "size_of_group, axis=0)`."
+        )
+    if rows is not None and rows in shape[1:]:
+        raise ValueError(
+            f"{what} a value for each pair of samples, (batch, batch): the target and "
+            "the prediction were broadcast against each other. Give the target the "
+            "prediction's shape: `BranchLoss(..., target_shape=(1,))` for a prediction "
+            "(batch, 1)."
+        )
+
+
+def failure(what: str, tensors: Any, error: Exception) -> str:
+    """What to say of a loss that fails where the training model is built.
+
+    Args:
+        what: The loss and its branch.
+        tensors: What it was called on.
+        error: What it raised.
+    """
+    shapes = ", ".join(
+        str(("batch", *tensor.shape[1:])).replace("'", "")
+        for tensor in keras.tree.flatten(tensors)
+    )
+    reason = str(error).rstrip(". ")
+    return (
+        f"{what} failed on tensors of the shapes {shapes}: {reason}. If its target has "
+        "another shape than the prediction, say so: `BranchLoss(..., "
+        "target_shape=..., target_dtype=...)`."
+    )
