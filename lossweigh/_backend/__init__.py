@@ -1,4 +1,4 @@
-"""What `keras.ops` has no word for: eleven functions, in one small file a backend.
+"""What `keras.ops` has no word for: twelve functions, in one small file a backend.
 
 custom_gradient(function, tensors) -> tuple of tensors
     `function(*tensors)` gives a tuple of outputs and a function from their
@@ -34,6 +34,10 @@ thin_product(a, b) -> tensor
     longer, at worst, for `a' b` on processors than for `b' a`, and XLA turns the one
     into the other unless it is kept from it.
 
+raise_unless(condition, message)
+    A `ValueError` with the message unless the condition, a scalar, is true. Inside of
+    what is compiled it comes as the backend's own kind of error, when it runs.
+
 squared_norm(tensor) -> scalar
     The sum of the squares, in float32, by what reads a tensor once and writes nothing.
 
@@ -65,6 +69,7 @@ ensure_shape = _functions.ensure_shape
 elementwise = _functions.elementwise
 float32_product = _functions.float32_product
 thin_product = _functions.thin_product
+raise_unless = _functions.raise_unless
 squared_norm = _functions.squared_norm
 stack = _functions.stack
 uniform = _functions.uniform
@@ -76,6 +81,7 @@ __all__ = [
     "ensure_shape",
     "float32_product",
     "not_compiled",
+    "raise_unless",
     "squared_norm",
     "stack",
     "thin_product",

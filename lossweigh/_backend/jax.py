@@ -60,6 +60,19 @@ def thin_product(a: Any, b: Any) -> Any:
     return kept(jax.numpy.matmul(kept(b.T), a)).T
 
 
+def raise_unless(condition: Any, message: str) -> None:
+    """See `lossweigh._backend`."""
+
+    def check(condition: Any) -> None:
+        if not condition:
+            raise ValueError(message)
+
+    if isinstance(condition, jax.core.Tracer):
+        jax.debug.callback(check, condition)
+    else:
+        check(condition)
+
+
 def squared_norm(tensor: Any) -> Any:
     """See `lossweigh._backend`."""
     return jax.numpy.sum(jax.numpy.square(tensor.astype(jax.numpy.float32)))

@@ -90,6 +90,15 @@ def thin_product(a: Any, b: Any) -> Any:
     return tf.matmul(a, b, transpose_a=True)
 
 
+def raise_unless(condition: Any, message: str) -> None:
+    """See `lossweigh._backend`."""
+    if tf.executing_eagerly():
+        if not bool(condition):
+            raise ValueError(message)
+    else:
+        tf.debugging.Assert(condition, [message])
+
+
 def squared_norm(tensor: Any) -> Any:
     """See `lossweigh._backend`."""
     return 2.0 * tf.nn.l2_loss(tf.cast(tensor, tf.float32))

@@ -100,6 +100,12 @@ def thin_product(a: Any, b: Any) -> Any:
     return (b.T @ a).T
 
 
+def raise_unless(condition: Any, message: str) -> None:
+    """See `lossweigh._backend`."""
+    if not torch.compiler.is_compiling() and not bool(condition):
+        raise ValueError(message)
+
+
 def squared_norm(tensor: Any) -> Any:
     """See `lossweigh._backend`."""
     vector = tensor.float().reshape(-1)

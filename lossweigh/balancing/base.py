@@ -89,6 +89,7 @@ class Balancer(keras.layers.Layer, abc.ABC):
     needs_draws = False
     per_branch: tuple[str, ...] = ()
     usual = ("representation", 1)
+    in_own_step = False
     refreshes: bool | None = None
 
     def __init__(
@@ -203,9 +204,18 @@ class Balancer(keras.layers.Layer, abc.ABC):
         if self.level != "representation":
             kept += [0.0]  # steps since the last exact pass
         self.state = self._add_state("state", kept) if kept else None
+        # Each step overwrites it with 1; what descends on it changes it.
+        self.canary = self._add_state("canary", [1.0])
         if self.needs_draws:
             self.generator = keras.random.SeedGenerator(self.seed)
         self.built = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Not for a balancer, which is no layer that is called."""
+        raise TypeError(
+            "A balancer isn't called. Give it to `build_training_model(pred_model, "
+            f"losses, balancer={type(self).__name__}())`."
+        )
 
     def _add_state(self, name: str, initial: Sequence[float]) -> Any:
         return self.add_weight(

@@ -150,7 +150,7 @@ def fan_out(
 
     def function(*given: Any) -> Any:
         shared, kernels = given[:number], given[number : number + len(dense)]
-        before = list(given[number + len(dense) :])
+        *before, canary = given[number + len(dense) :]
 
         @in_float32()
         def gradient(*upstream: Any) -> tuple[Any, ...]:
@@ -162,7 +162,7 @@ def fan_out(
             for place in dense:
                 mixed[place] = ops.cast(mixed[place], shared[place].dtype)
             own = exits.of_the_kernels(arrived, shared)
-            return (*mixed, *own, weights, *state)
+            return (*mixed, *own, weights, *state, ops.ones_like(canary))
 
         return (*exits.give_out(shared, kernels), messenger(balancer)), gradient
 
@@ -225,7 +225,7 @@ def through(
 
     def function(*given: Any) -> Any:
         kernels = given[number : number + len(dense)]
-        before = list(given[number + len(dense) :])
+        *before, canary = given[number + len(dense) :]
         made, (after, masks), pull_back = _backend.vector_jacobian(call, given[:number])
         masked[:] = [i for i, mask in enumerate(masks) if mask is not None]
         tensors, plain, losses = made[:shared], made[shared:ends], made[ends:]
@@ -248,7 +248,7 @@ def through(
                 balancer, arrived, tensors, pull, before, bool(losses)
             )
             own = exits.of_the_kernels(arrived, tensors)
-            return (*found, *own, weights, *state)
+            return (*found, *own, weights, *state, ops.ones_like(canary))
 
         return (
             *exits.give_out(tensors, kernels),
@@ -290,9 +290,8 @@ def _check_assigned(balancer: Balancer, moved: Sequence[Any]) -> None:
 
 
 def _variables(balancer: Balancer) -> list[Any]:
-    variables = [balancer.weights_now] + (
-        [] if balancer.state is None else [balancer.state]
-    )
+    kept = [] if balancer.state is None else [balancer.state]
+    variables = [balancer.weights_now, *kept, balancer.canary]
     return [ops.convert_to_tensor(variable) for variable in variables]
 
 

@@ -12,12 +12,20 @@ from keras import ops
 
 from lossweigh import _check, _compat
 from lossweigh.branches.elements import steps_mask
-from lossweigh.branches.functions import as_loss, loss_function, loss_name
+from lossweigh.branches.functions import (
+    as_loss,
+    is_of_the_user,
+    loss_function,
+    loss_name,
+)
 from lossweigh.branches.keras_losses import kind_of
 from lossweigh.branches.protocols import MaskedLoss
-from lossweigh.branches.results import check_result, failure, tell_tale_size
-
-NORMALIZATIONS = ("valid", "keras2")
+from lossweigh.branches.results import (
+    check_result,
+    check_weight_shapes,
+    failure,
+    tell_tale_size,
+)
 
 
 class Branch(keras.layers.Layer, abc.ABC):
@@ -60,13 +68,14 @@ class Branch(keras.layers.Layer, abc.ABC):
         self.function: Callable[..., Any] = loss_function(loss)
         self.of = _names(of)
         self.steps = _check_steps(mask)
-        self.normalize = _check.one_of("normalize", normalize, NORMALIZATIONS)
+        self.normalize = _check.one_of("normalize", normalize, ("valid", "keras2"))
         self.branch = branch
         self.supports_masking = True
         self.lost_mask = False
         self.mask_started = False
         self.kind = loss.kind if isinstance(loss, MaskedLoss) else kind_of(loss)
         self._rows: int | None = None
+        self._is_of_the_user = is_of_the_user(self.function)
 
     @property
     @abc.abstractmethod
@@ -188,6 +197,8 @@ class Branch(keras.layers.Layer, abc.ABC):
 
         A network that it calls is one of inference, as in Keras's own `fit`.
         """
+        if not self._is_of_the_user:
+            return self.function(*tensors)
         try:
             with _compat.in_inference(self):
                 return self.function(*tensors)
@@ -198,21 +209,7 @@ class Branch(keras.layers.Layer, abc.ABC):
 
     def check_weights(self, prediction: Any, **tensors: Any) -> None:
         """Masks and weights are `(batch,)` or a leading part of the prediction."""
-        shape = tuple(prediction.shape)
-        for name, tensor in tensors.items():
-            if tensor is None:
-                continue
-            received = tuple(tensor.shape)
-            ok = 1 <= len(received) <= len(shape) and all(
-                a is None or b is None or a == b or (name != "mask" and a == 1)
-                for a, b in zip(received, shape, strict=False)
-            )
-            if not ok:
-                raise ValueError(
-                    f"`{name}`{self._of_branch()} must have the shape (batch,) or a "
-                    f"leading part of the prediction's shape, {shape}. "
-                    f"Received: {name} of shape {received}."
-                )
+        check_weight_shapes(self._of_branch(), tuple(prediction.shape), tensors)
 
     def _what(self) -> str:
         return f"The loss {loss_name(self.loss)!r}{self._of_branch()}"

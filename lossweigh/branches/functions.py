@@ -114,6 +114,13 @@ def loss_function(loss: Any) -> Callable[..., Any]:
     return loss
 
 
+def is_of_the_user(function: Callable[..., Any]) -> bool:
+    """Whether neither Keras nor lossweigh defines a function, or a method's class."""
+    defined = getattr(function, "__self__", function)
+    defined = defined if hasattr(defined, "__name__") else type(defined)
+    return str(defined.__module__).split(".")[0] not in ("keras", "lossweigh")
+
+
 def loss_name(loss: Any) -> str:
     """The name of a loss's function or class."""
     if isinstance(loss, str):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -61,6 +61,32 @@ def check_result(
             "prediction's shape: `BranchLoss(..., target_shape=(1,))` for a prediction "
             "(batch, 1)."
         )
+
+
+def check_weight_shapes(
+    of_branch: str, shape: tuple[int | None, ...], tensors: Mapping[str, Any]
+) -> None:
+    """Refuses masks and weights that aren't a leading part of the prediction's shape.
+
+    Args:
+        of_branch: The branch, for the message.
+        shape: The prediction's.
+        tensors: `mask` and `sample_weight`, or `None`, by name.
+    """
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        received = tuple(tensor.shape)
+        ok = 1 <= len(received) <= len(shape) and all(
+            a is None or b is None or a == b or (name != "mask" and a == 1)
+            for a, b in zip(received, shape, strict=False)
+        )
+        if not ok:
+            raise ValueError(
+                f"`{name}`{of_branch} must have the shape (batch,) or a leading part "
+                f"of the prediction's shape, {shape}. "
+                f"Received: {name} of shape {received}."
+            )
 
 
 def failure(what: str, tensors: Any, error: Exception) -> str:

@@ -11,6 +11,7 @@ import keras
 
 from lossweigh import _compat
 from lossweigh.balancing import passes
+from lossweigh.balancing._canary import check_canary
 from lossweigh.balancing.base import Balancer
 from lossweigh.training.balanced_warnings import warn_of_right_angles
 from lossweigh.training.boundary import Cut, cut
@@ -155,6 +156,8 @@ class BalancedModel(keras.layers.Layer):
             own = [index for some in self._of_branches for index in some]
             outputs = [outputs[index] for index in (*order, *own)]
             return [*outputs, passes.messenger(self.balancer)]
+        if not self.balancer.in_own_step:
+            check_canary(self.balancer)
         parts = self.cut
         owners = parts.owners
         if self.balancer.level == "representation":

@@ -33,13 +33,17 @@ class _Keep(NamedTuple):
 @contextlib.contextmanager
 def unwrapped(balancer: Balancer | None, data: Any) -> Iterator[Any]:
     """The batch, and for the time being a balancer that knows what its step does."""
-    if balancer is None or not isinstance(data, (_Refresh, _Keep)):
+    if balancer is None:
         yield data
         return
-    balancer.refreshes = isinstance(data, _Refresh)
+    balancer.in_own_step = True
+    told = isinstance(data, (_Refresh, _Keep))
+    if told:
+        balancer.refreshes = isinstance(data, _Refresh)
     try:
-        yield data.batch
+        yield data.batch if told else data
     finally:
+        balancer.in_own_step = False
         balancer.refreshes = None
 
 
