@@ -1,4 +1,4 @@
-"""What `keras.ops` has no word for: twelve functions, in one small file a backend.
+"""What `keras.ops` has no word for: thirteen functions, in one small file a backend.
 
 custom_gradient(function, tensors) -> tuple of tensors
     `function(*tensors)` gives a tuple of outputs and a function from their
@@ -38,6 +38,10 @@ raise_unless(condition, message)
     A `ValueError` with the message unless the condition, a scalar, is true. Inside of
     what is compiled it comes as the backend's own kind of error, when it runs.
 
+replicas() -> int
+    How many copies of a model are trained side by side on parts of a batch without
+    knowing of each other. JAX's arrays are whole ones: 1.
+
 squared_norm(tensor) -> scalar
     The sum of the squares, in float32, by what reads a tensor once and writes nothing.
 
@@ -70,6 +74,7 @@ elementwise = _functions.elementwise
 float32_product = _functions.float32_product
 thin_product = _functions.thin_product
 raise_unless = _functions.raise_unless
+replicas = _functions.replicas
 squared_norm = _functions.squared_norm
 stack = _functions.stack
 uniform = _functions.uniform
@@ -82,6 +87,7 @@ __all__ = [
     "float32_product",
     "not_compiled",
     "raise_unless",
+    "replicas",
     "squared_norm",
     "stack",
     "thin_product",

@@ -99,6 +99,11 @@ def raise_unless(condition: Any, message: str) -> None:
         tf.debugging.Assert(condition, [message])
 
 
+def replicas() -> int:
+    """See `lossweigh._backend`."""
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
 def squared_norm(tensor: Any) -> Any:
     """See `lossweigh._backend`."""
     return 2.0 * tf.nn.l2_loss(tf.cast(tensor, tf.float32))

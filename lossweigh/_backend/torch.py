@@ -106,6 +106,14 @@ def raise_unless(condition: Any, message: str) -> None:
         raise ValueError(message)
 
 
+def replicas() -> int:
+    """See `lossweigh._backend`."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 1
+    return int(distributed.get_world_size())
+
+
 def squared_norm(tensor: Any) -> Any:
     """See `lossweigh._backend`."""
     vector = tensor.float().reshape(-1)

@@ -4,6 +4,7 @@ from lossweigh._compat.layers import (
     in_inference,
     keras_mask,
     layers_at_any_depth,
+    takes_mask_argument,
     unworded,
 )
 from lossweigh._compat.metrics import (
@@ -15,6 +16,7 @@ from lossweigh._compat.metrics import (
 )
 from lossweigh._compat.optimizers import (
     exclude_from_weight_decay,
+    knows,
     overwrite_in_each_step,
 )
 from lossweigh._compat.saving import serialize_loss
@@ -27,12 +29,14 @@ __all__ = [
     "in_inference",
     "keeps_variables",
     "keras_mask",
+    "knows",
     "layers_at_any_depth",
     "metric_directions",
     "names_in_order",
     "overwrite_in_each_step",
     "serialize_loss",
     "symbolic_build",
+    "takes_mask_argument",
     "unworded",
     "update_metrics",
 ]

@@ -9,6 +9,20 @@ from typing import Any
 import keras
 
 
+def takes_mask_argument(model: keras.Model) -> bool:
+    """Whether a layer of a functional model, or of one in it, was called with a mask.
+
+    `_nodes_by_depth` are a model's calls, `arguments.kwargs` what these were given.
+    """
+    models = [model, *layers_at_any_depth(model)]
+    return any(
+        node.arguments.kwargs.get("mask") is not None
+        for each in models
+        for nodes in getattr(each, "_nodes_by_depth", {}).values()
+        for node in nodes
+    )
+
+
 def layers_at_any_depth(model: keras.Model) -> list[keras.layers.Layer]:
     """The layers of a model, of the models in it, and of its layers.
 

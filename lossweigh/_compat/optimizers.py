@@ -23,26 +23,45 @@ def exclude_from_weight_decay(optimizer: Any, variables: list[Any]) -> None:
 
 
 def overwrite_in_each_step(optimizer: Any, variables: list[Any]) -> None:
-    """Has an optimizer that accumulates gradients overwrite these in each step.
+    """Has an optimizer give these variables, in each step, their "gradient" as it is.
 
-    Of a variable that is overwritten with its "gradient" Keras takes the largest that
-    it sees in the accumulated steps, and 0, element by element, which suits the scales
-    of its 8-bit layers. What isn't a maximum gets lost: negative elements, sums.
-    `_overwrite_variables_directly_with_gradients` is where `apply` does that.
+    Keras overwrites a variable that asks for it (`overwrite_with_gradient`), but a
+    subclass's `apply` that halves or clips gradients has had its way by then. And of
+    the gradients that it accumulates Keras takes the largest, or 0, in each element,
+    which suits the scales of its 8-bit layers: negative elements and sums get lost. So
+    these never reach `apply`. `_trainable_variables` are those that it is built for.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    if not variables or not optimizer.gradient_accumulation_steps:
+    if not variables:
         return
     mine = {id(variable) for variable in variables}
-    keras_way = type(optimizer)._overwrite_variables_directly_with_gradients
 
-    def overwrite(gradients: Any, variables: Any) -> Any:
+    def apply(gradients: Any, trainable_variables: Any = None) -> Any:
+        if trainable_variables is None:
+            trainable_variables = optimizer._trainable_variables
+        trainable_variables = list(trainable_variables)
+        if not optimizer.built:
+            optimizer.build(trainable_variables)
         others = []
-        for gradient, variable in zip(gradients, variables, strict=True):
-            if id(variable) in mine:
-                variable.assign(gradient)
-            else:
+        for gradient, variable in zip(gradients, trainable_variables, strict=True):
+            if id(variable) not in mine:
                 others.append((gradient, variable))
-        return keras_way(optimizer, [g for g, _ in others], [v for _, v in others])
+            elif gradient is not None:
+                variable.assign(gradient)
+        return type(optimizer).apply(
+            optimizer, [g for g, _ in others], [v for _, v in others]
+        )
 
-    optimizer._overwrite_variables_directly_with_gradients = overwrite
+    optimizer.apply = apply
+
+
+def knows(optimizer: Any, variables: list[Any]) -> bool:
+    """Whether an optimizer isn't built yet, or is for these variables.
+
+    `_trainable_variables_indices` has the keys of those that it is built for.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if not optimizer.built:
+        return True
+    known = optimizer._trainable_variables_indices
+    return all(optimizer._var_key(variable) in known for variable in variables)

@@ -19,13 +19,13 @@ from lossweigh.branches.functions import (
     loss_name,
 )
 from lossweigh.branches.keras_losses import kind_of
-from lossweigh.branches.protocols import MaskedLoss
+from lossweigh.branches.protocols import MaskedLoss, OwnTarget
 from lossweigh.branches.results import (
     check_result,
     check_weight_shapes,
     failure,
-    tell_tale_size,
 )
+from lossweigh.branches.trial import try_out
 
 
 class Branch(keras.layers.Layer, abc.ABC):
@@ -74,7 +74,13 @@ class Branch(keras.layers.Layer, abc.ABC):
         self.lost_mask = False
         self.mask_started = False
         self.kind = loss.kind if isinstance(loss, MaskedLoss) else kind_of(loss)
-        self._rows: int | None = None
+        # What `try_out` finds, and the size that a batch has while it does.
+        self.rows: int | None = None
+        self.shape: tuple[int | None, ...] = ()
+        self.loses_time = False
+        self.takes_no_mask = not isinstance(
+            loss, (MaskedLoss, OwnTarget, keras.layers.Layer)
+        )
         self._is_of_the_user = is_of_the_user(self.function)
 
     @property
@@ -105,6 +111,17 @@ class Branch(keras.layers.Layer, abc.ABC):
 
     def find_mask(self, mask: Any, steps: Any, prediction: Any) -> Any:
         """The mask in force: the one that was named, or the one that Keras carries."""
+        mask = self._mask_in_force(mask, steps, prediction)
+        if mask is not None and self.loses_time and self.rows is None:
+            raise ValueError(
+                f"{self._what()} gives values without an axis of time, so that padded "
+                "steps can't be left out. Write it as a `lossweigh.MaskedLoss`, whose "
+                "`values` is told which steps are real, or say `mask=False` if each "
+                "step counts."
+            )
+        return mask
+
+    def _mask_in_force(self, mask: Any, steps: Any, prediction: Any) -> Any:
         if steps is not None:
             if len(prediction.shape) < 2:
                 raise ValueError(
@@ -115,7 +132,7 @@ class Branch(keras.layers.Layer, abc.ABC):
             return steps_mask(steps, ops.shape(prediction)[1])
         if self.steps is False:
             return None
-        if mask is None and self.lost_mask and self._rows is None:
+        if mask is None and self.lost_mask and self.rows is None:
             raise ValueError(
                 f"The mask{self._of_branch()} was lost: the prediction model starts "
                 "one and a layer on the way doesn't pass it on, so the loss "
@@ -125,7 +142,7 @@ class Branch(keras.layers.Layer, abc.ABC):
                 'mask="lengths")`, or say `mask=False` if every step is real.'
             )
         has_steps = len(prediction.shape) > 2
-        if mask is None and self.mask_started and has_steps and self._rows is None:
+        if mask is None and self.mask_started and has_steps and self.rows is None:
             self._warn_of_lost_mask()
         return mask
 
@@ -141,28 +158,8 @@ class Branch(keras.layers.Layer, abc.ABC):
         )
 
     def outline(self, inputs: Any, mask: Any, **kwargs: Any) -> Any:
-        """The symbolic output, with the errors of `call` as they were raised.
-
-        The batch gets a size that many numbers divide, so that a loss may regroup its
-        rows, and that no other axis has, so that rows are known by it.
-        """
-        given = [t for t in keras.tree.flatten((inputs, kwargs)) if _is_symbolic(t)]
-        rows = given[0].shape[0] or tell_tale_size(given)
-
-        def sized(tensor: Any) -> Any:
-            if not _is_symbolic(tensor) or tensor.shape[0] is not None:
-                return tensor
-            return keras.KerasTensor((rows, *tensor.shape[1:]), tensor.dtype)
-
-        inputs, mask, kwargs = keras.tree.map_structure(sized, (inputs, mask, kwargs))
-        self._rows = rows
-        try:
-            super().compute_output_spec(inputs, mask=mask, **kwargs)
-        except Exception as error:
-            raise _compat.unworded(error) from None
-        finally:
-            self._rows = None
-        return keras.KerasTensor(given[0].shape[:1], "float32")
+        """The symbolic output, with the errors of `call` as they were raised."""
+        return try_out(self, super().compute_output_spec, inputs, mask, kwargs)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         return None
@@ -189,7 +186,8 @@ class Branch(keras.layers.Layer, abc.ABC):
 
     def check_values(self, values: Any) -> Any:
         """The loss's values as float32; one for each sample, or more, or an error."""
-        check_result(self._what(), self.loss, tuple(values.shape), self._rows)
+        self.shape = tuple(values.shape)
+        check_result(self._what(), self.loss, tuple(values.shape), self.rows)
         return ops.cast(values, "float32")
 
     def evaluate(self, *tensors: Any) -> Any:
@@ -203,7 +201,7 @@ class Branch(keras.layers.Layer, abc.ABC):
             with _compat.in_inference(self):
                 return self.function(*tensors)
         except Exception as error:
-            if self._rows is None:
+            if self.rows is None:
                 raise
             raise ValueError(failure(self._what(), tensors, error)) from error
 
@@ -216,10 +214,6 @@ class Branch(keras.layers.Layer, abc.ABC):
 
     def _of_branch(self) -> str:
         return "" if self.branch is None else f" of the branch {self.branch!r}"
-
-
-def _is_symbolic(value: Any) -> bool:
-    return isinstance(value, keras.KerasTensor)
 
 
 def _names(of: Any) -> list[str] | None:

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 from lossweigh.branches.functions import loss_name
 from lossweigh.branches.keras_losses import is_of_batches
-
-
-def tell_tale_size(tensors: Iterable[Any]) -> int:
-    """A size for a batch that many numbers divide, and that no other axis has.
-
-    Args:
-        tensors: KerasTensors.
-    """
-    sizes = {size for tensor in tensors for size in tensor.shape}
-    return next(size for size in range(840, 10**6, 840) if size not in sizes)
 
 
 def check_result(

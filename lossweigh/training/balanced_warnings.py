@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from lossweigh import _compat
 from lossweigh.training.boundary import Cut
 from lossweigh.training.structure import is_functional
 
@@ -51,3 +52,34 @@ def check_optimizer(optimizer: Any) -> None:
             "average the variables that carry the balancer's weights. Leave `use_ema` "
             f"out, or the balancer. Received: optimizer={optimizer!r}."
         )
+
+
+def check_variables(optimizer: Any, variables: list[Any]) -> None:
+    """Refuses an optimizer that is built for another model.
+
+    Raises:
+        ValueError: If it doesn't know one of the variables.
+    """
+    if not _compat.knows(optimizer, variables):
+        raise ValueError(
+            "`optimizer` must not be built for other variables, as one is that the "
+            "prediction model was trained with: the training model has weights of its "
+            "own. Give a new one of the same settings: "
+            "`type(optimizer).from_config(optimizer.get_config())`. "
+            f"Received: optimizer={optimizer!r}."
+        )
+
+
+def check_torch_modules(balancer: Any, trunk: keras.Model) -> None:
+    """Refuses layers whose parameters can't be given other values for a pass.
+
+    Raises:
+        ValueError: If one of the shared layers holds a torch module.
+    """
+    for layer in _compat.layers_at_any_depth(trunk):
+        if isinstance(layer, keras.layers.TorchModuleWrapper):
+            raise ValueError(
+                f'`level` of the balancer must be "representation": the shared layer '
+                f"{layer.name!r} holds a torch module, whose parameters the level "
+                f"{balancer.level!r} can't see. Received: level={balancer.level!r}."
+            )

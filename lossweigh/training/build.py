@@ -16,6 +16,7 @@ from lossweigh.training.given_losses import (
     check_clashes,
     check_identities,
     check_names,
+    check_rows,
     losses_by_name,
     unused,
 )
@@ -215,6 +216,7 @@ def _wire(
     branch_losses = []
     weights = {}
     for branch, layer in layers.items():
+        check_rows(branch, layer.looks_at, tensors[branch])
         first = tensors[branch][0]
         weights[branch] = keras.Input(
             batch_shape=(first.shape[0], *[None] * (len(first.shape) - 1)),

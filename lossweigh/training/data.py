@@ -95,7 +95,8 @@ class TrainingInputs:
             A dict with the prediction model's inputs, the targets, and the sample
             weights that were given.
         """
-        if self.holds_targets(x):
+        named = isinstance(y, (Mapping, list, tuple)) and not isinstance(x, Mapping)
+        if self.holds_targets(x) and not named:
             merged = self._complete(x)
         else:
             merged = self._named_x(x)
@@ -243,7 +244,7 @@ class TrainingInputs:
 
     def _fitted(self, name: str, value: Any) -> Any:
         """A target or weight of the rank that its input has, or a worded error."""
-        if not hasattr(value, "shape") or hasattr(value, "iloc"):  # lists, pandas
+        if not hasattr(value, "shape") or library(value) in ("pandas", "h5py"):
             value = np.asarray(value)
         shape, _ = self.specs[name]
         try:
@@ -279,6 +280,11 @@ class TrainingInputs:
         elif len(received) < len(shape):
             value = value[..., None]
         return _backend.ensure_shape(value, (None, *want))
+
+
+def library(value: Any) -> str:
+    """The library that a value's class is from."""
+    return type(value).__module__.split(".")[0]
 
 
 def _same(received: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:

@@ -9,14 +9,21 @@ import numpy as np
 from keras import ops
 
 from lossweigh.branches import Branch, BranchLoss, OwnTarget, split_labels
+from lossweigh.training.data import library
 from lossweigh.training.names import sample_weight_name, target_name
 
 
 def as_arrays(merged: Mapping[str, Any]) -> dict[str, Any]:
-    """Array-likes (lists, pandas objects) as arrays; tensors as they are; no `None`."""
+    """Array-likes (lists, pandas objects) as arrays; no `None`.
+
+    Tensors stay as they are, and so does what Keras reads batch by batch (a data set of
+    an HDF5 file) or makes dense itself (a sparse matrix).
+    """
     return {
         name: value
-        if isinstance(value, np.ndarray) or ops.is_tensor(value)
+        if isinstance(value, np.ndarray)
+        or ops.is_tensor(value)
+        or library(value) in ("h5py", "scipy")
         else np.asarray(value)
         for name, value in merged.items()
         if value is not None

@@ -104,6 +104,18 @@ def check_names(
             )
 
 
+def check_rows(branch: str, names: list[str], tensors: list[Any]) -> None:
+    """Refuses what a branch looks at if it has no axis of samples."""
+    for name, tensor in zip(names, tensors, strict=True):
+        if len(tensor.shape) == 0:
+            raise ValueError(
+                f"The branch {branch!r} must be of tensors with a row for each sample. "
+                f"Received {name!r}, a single number for the whole batch. Give the "
+                "output the mean of each sample: `ops.mean(..., axis=-1)`, not "
+                "`ops.mean(...)`."
+            )
+
+
 def check_clashes(
     name: str, inputs: list[str], outputs: list[str], layers: dict[str, Branch]
 ) -> None:

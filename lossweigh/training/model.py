@@ -11,7 +11,7 @@ from keras import ops
 from lossweigh import _compat
 from lossweigh.balancing.base import Balancer
 from lossweigh.branches import Branch
-from lossweigh.training.balanced_warnings import check_optimizer
+from lossweigh.training.balanced_warnings import check_optimizer, check_variables
 from lossweigh.training.batches import Batches
 from lossweigh.training.fit_callbacks import with_ours
 from lossweigh.training.ignore_loss import ignoreLoss
@@ -20,7 +20,8 @@ from lossweigh.training.loss_scaling import scaled_in_float16
 from lossweigh.training.metrics import hand_over, metrics_by_output, without_target
 from lossweigh.training.names import sample_weight_name, target_name
 from lossweigh.training.refreshing import two_programs, unwrapped
-from lossweigh.training.saving import save_whole
+from lossweigh.training.replicas import warn_of_replicas
+from lossweigh.training.saving import in_words, save_whole
 from lossweigh.training.structure import may_mask, named_outputs
 from lossweigh.training.wiring import WEIGHTED_LOSS, read
 from lossweigh.weighting.base import Weighter
@@ -78,6 +79,7 @@ class TrainingModel(keras.Model):
                 layer.expect_mask()
         self._logs: BranchLogs | None = None
         self._batches = Batches(self._wiring, self.input, self.output)
+        self._has_warned = warn_of_replicas(self._wiring)
         self._mean = _Mean(name="mean_of_rows", dtype="float32")
 
     @property
@@ -147,8 +149,8 @@ class TrainingModel(keras.Model):
 
         Raises:
             ValueError: If `loss` or `loss_weights` is given, or there is a balancer
-                and the optimizer keeps moving averages, or all shared layers have
-                been frozen.
+                and the optimizer keeps moving averages, or the optimizer is built for
+                other variables.
             KeyError: If a metric is given for an output that the model doesn't have.
         """
         if loss is not None and loss is not ignoreLoss:
@@ -163,6 +165,7 @@ class TrainingModel(keras.Model):
                 "`build_training_model(..., weighter=FixedWeights([...]))`. "
                 f"Received: loss_weights={loss_weights!r}."
             )
+        self._has_warned = self._has_warned or warn_of_replicas(self._wiring)
         given = {"metrics": metrics, "weighted_metrics": weighted_metrics}
         by_name = metrics_by_output(self._wiring, self.input, self.output, given)
         if self._wiring.balanced is not None:
@@ -175,6 +178,7 @@ class TrainingModel(keras.Model):
             check_optimizer(optimizer)
             _compat.overwrite_in_each_step(optimizer, own)
         own = [*own, *self.weighter.trainable_variables]
+        check_variables(optimizer, self.trainable_variables)
         _compat.exclude_from_weight_decay(optimizer, own)
         super().compile(
             optimizer=optimizer,
@@ -182,6 +186,7 @@ class TrainingModel(keras.Model):
             **by_name,
             **kwargs,
         )
+        self.loss = ignoreLoss  # for whoever asks whether the model has one
         self._logs = BranchLogs(self.branches, balanced=self.balancer is not None)
         self._batches.looks = True
         self._wiring.data.metric_targets = without_target(self._wiring, by_name)
@@ -449,6 +454,12 @@ class TrainingModel(keras.Model):
         return self.prediction_model.predict_on_batch(x)
 
     # Saving ------------------------------------------------------------------
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """As `keras.Model.from_config`; what is wrong with the config is said."""
+        with in_words(config):
+            return super().from_config(config, custom_objects)
 
     def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
         """Saves as `keras.Model.save`, the file whole or not at all.

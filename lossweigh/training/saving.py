@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+
+@contextlib.contextmanager
+def in_words(config: Any) -> Iterator[None]:
+    """Says that a training model's config is damaged, and what failed.
+
+    Args:
+        config: The config that is being read.
+    """
+    try:
+        yield
+    except Exception as error:
+        names = [
+            layer.get("name", "?")
+            for layer in (config.get("layers", ()) if isinstance(config, dict) else ())
+            if isinstance(layer, dict)
+        ]
+        raise ValueError(
+            "The config isn't that of a training model as `build_training_model` makes "
+            f"it: {type(error).__name__}: {error} It has the layers {names}. Save the "
+            "training model anew, or build it and load its weights alone."
+        ) from error
 
 
 def save_whole(

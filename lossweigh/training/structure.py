@@ -143,6 +143,8 @@ def returns_dict(model: keras.Model, inputs: Any) -> bool:
 def may_mask(model: keras.Model) -> bool:
     """Whether a layer of the model may start a mask: in it, or inside another layer.
 
+    Or whether one was called with `mask=`.
+
     A nested model's symbolic outputs don't show their masks, and a layer of the user's
     may compute one by itself.
     """
@@ -151,7 +153,7 @@ def may_mask(model: keras.Model) -> bool:
         or getattr(layer, "mask_zero", False)
         or _computes_masks(layer)
         for layer in _compat.layers_at_any_depth(model)
-    )
+    ) or _compat.takes_mask_argument(model)
 
 
 def _computes_masks(layer: keras.layers.Layer) -> bool:

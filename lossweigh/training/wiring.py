@@ -21,6 +21,7 @@ from lossweigh.training.structure import (
 from lossweigh.weighting.base import Weighter
 
 WEIGHTED_LOSS = "weighted_loss"
+_MADE_BY = "Make it by `build_training_model(pred_model, losses)`."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,14 +84,24 @@ def looked_at(
 
 
 def read(model: keras.Model) -> Wiring:
-    """The parts of a training model, from its layers, inputs and outputs."""
-    (weighter,) = _layers_of(model, Weighter)
+    """The parts of a training model, from its layers, inputs and outputs.
+
+    Raises:
+        ValueError: If it lacks one, as `build_training_model` makes none.
+    """
+    weighter = _only(model, Weighter)
     balanced = next(iter(_layers_of(model, BalancedModel)), None)
     if balanced is None:
-        (prediction_model,) = _layers_of(model, keras.Model)
+        prediction_model = _only(model, keras.Model)
     else:
         prediction_model = balanced.prediction_model
     by_name = {layer.branch: layer for layer in _layers_of(model, Branch)}
+    if set(weighter.branches or ()) != set(by_name):
+        raise ValueError(
+            f"A training model's losses must be those that its weighter weighs, "
+            f"{weighter.branches}. Received losses of the branches {list(by_name)}. "
+            f"{_MADE_BY}"
+        )
     losses = {branch: by_name[branch] for branch in weighter.branches}
     targets = {branch: layer.target for branch, layer in losses.items()}
     outputs = [key for key in model.output if key not in loss_keys(losses)]
@@ -146,6 +157,17 @@ def loss_keys(branches: Iterable[str]) -> set[str]:
     """The keys of a training model's outputs that aren't predictions."""
     keys = {f"{branch}_{what}" for branch in branches for what in ("loss", "valid")}
     return keys | {WEIGHTED_LOSS}
+
+
+def _only(model: keras.Model, kind: type) -> Any:
+    """The one layer of a kind."""
+    found = _layers_of(model, kind)
+    if len(found) != 1:
+        raise ValueError(
+            f"A training model must have one {kind.__name__} among its layers. "
+            f"Received {len(found)}: {[layer.name for layer in found]}. {_MADE_BY}"
+        )
+    return found[0]
 
 
 def _layers_of(model: keras.Model, kind: type) -> list[Any]:

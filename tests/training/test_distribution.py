@@ -22,13 +22,16 @@ BALANCERS = {
 }
 
 BEGIN = """
-import contextlib, json, os, sys
+import contextlib, json, os, sys, warnings
 import numpy as np
 sys.path.insert(0, "tests/training")
 {before}
 import keras
 from nets import LOSSES, arrays, sample_weights, two_heads
 import lossweigh as lw
+
+# What the two devices don't know of each other is what is tested.
+warnings.filterwarnings("ignore", "The training model runs on 2 replicas")
 
 def flat(values):
     return np.concatenate([np.ravel(one) for one in values]).tolist()

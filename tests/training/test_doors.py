@@ -1,0 +1,221 @@
+"""The ways in: matrices, files, wrappers, optimizers, masks, configs."""
+
+import json
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import scipy.sparse
+from keras import layers, ops
+
+import lossweigh as lw
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(12, 4)).astype("float32")
+Y = RNG.normal(size=(12, 2)).astype("float32")
+KINDS = RNG.integers(0, 3, 12)
+LOSSES = {"z": "mse", "k": "sparse_categorical_crossentropy"}
+
+
+def two_heads():
+    x = keras.Input((4,), name="x")
+    hidden = layers.Dense(5, activation="tanh", name="trunk")(x)
+    z = layers.Dense(2, name="z")(hidden)
+    return keras.Model(
+        x, {"z": z, "k": layers.Dense(3, activation="softmax", name="k")(hidden)}
+    )
+
+
+def built(model, losses, *args, **kwargs):
+    training = lw.build_training_model(model, losses, *args, **kwargs)
+    training.compile(keras.optimizers.SGD(0.1))
+    return training
+
+
+# Data ---------------------------------------------------------------------------
+
+
+def test_as_many_arrays_as_inputs_and_targets():
+    """`y` that names the target is the target; a dummy array isn't."""
+    x = keras.Input((4,), name="x")
+    training = built(keras.Model(x, layers.Dense(4, name="z")(x)), "mse")
+    training.fit([X, X], np.zeros(12), verbose=0)
+    with pytest.raises(ValueError, match="Received 2 arrays in `x`"):
+        training.fit([X, X], {"z": X}, verbose=0)
+
+
+def test_a_sparse_matrix():
+    is_sparse = keras.backend.backend() != "torch"  # where Keras makes it dense
+    x = keras.Input((4,), sparse=is_sparse, name="x")
+    training = built(keras.Model(x, layers.Dense(2, name="z")(x)), "mse")
+    matrix = scipy.sparse.csr_matrix(X * (X > 0))
+    found = training.evaluate(matrix, Y, 12, verbose=0)
+    assert found == pytest.approx(training.evaluate(matrix.toarray(), Y, 12, verbose=0))
+    training.fit(matrix, Y, verbose=0)
+
+
+def test_data_sets_of_an_hdf5_file(tmp_path):
+    training = built(two_heads(), LOSSES)
+    weights = RNG.uniform(size=12).astype("float32")
+    y = {"z": Y, "k": KINDS}
+    expected = training.evaluate(X, y, 12, sample_weight={"z": weights}, verbose=0)
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        for name, values in {"x": X, "w": weights, **y}.items():
+            file[name] = values
+        y = {"z": file["z"], "k": file["k"]}
+        w = {"z": file["w"]}
+        found = training.evaluate(file["x"], y, 12, sample_weight=w, verbose=0)
+        training.fit(file["x"], y, sample_weight=w, shuffle="batch", verbose=0)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_tensor_without_rows_is_refused():
+    x = keras.Input((4,), name="x")
+    hidden = layers.Dense(3)(x)
+    model = keras.Model(x, {"z": layers.Dense(2)(hidden), "s": ops.mean(hidden)})
+
+    def itself(tensor):
+        return tensor
+
+    losses = {"z": "mse", "s": lw.TargetFreeLoss(itself)}
+    with pytest.raises(ValueError, match=r"'s', a single number for the whole batch"):
+        lw.build_training_model(model, losses)
+
+
+# Keras's wrappers, and optimizers --------------------------------------------------
+
+
+def test_keras_wrappers():
+    wrappers = pytest.importorskip("keras.wrappers")
+
+    def make(X, y):
+        x = keras.Input((4,), name="x")
+        return built(keras.Model(x, layers.Dense(1, name="z")(x)), "mse")
+
+    regressor = wrappers.SKLearnRegressor(make, fit_kwargs={"verbose": 0})
+    assert regressor.fit(X, Y[:, 0]).predict(X).shape == (12,)
+
+
+@keras.saving.register_keras_serializable("test_doors")
+class Halved(keras.optimizers.SGD):
+    def apply(self, grads, trainable_variables=None):
+        return super().apply([g * 0.5 for g in grads], trainable_variables)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("level", ["representation", "parameters"])
+def test_an_optimizer_that_changes_gradients(level):
+    """It changes those of the model, as half the learning rate would."""
+    found = []
+    for optimizer in (Halved(0.1), keras.optimizers.SGD(0.05)):
+        keras.utils.set_random_seed(0)
+        training = lw.build_training_model(
+            two_heads(), LOSSES, balancer=lw.GradNorm(level=level)
+        )
+        training.compile(optimizer)
+        training.fit(X, {"z": Y, "k": KINDS}, epochs=2, shuffle=False, verbose=0)
+        found.append(training.get_weights())
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_an_optimizer_that_is_built_for_another_model():
+    model, optimizer = two_heads(), keras.optimizers.Adam()
+    optimizer.build(model.trainable_variables)
+    training = lw.build_training_model(model, LOSSES, balancer=lw.MGDA())
+    with pytest.raises(ValueError, match=r"type\(optimizer\).from_config\(optimizer"):
+        training.compile(optimizer)
+    training.compile(type(optimizer).from_config(optimizer.get_config()))
+    training.fit(X, {"z": Y, "k": KINDS}, verbose=0)
+    training.compile(training.optimizer)  # its own may stay
+    training.fit(X, {"z": Y, "k": KINDS}, verbose=0)
+
+
+if keras.backend.backend() == "torch":
+
+    def test_a_torch_module_in_the_trunk():
+        """It trains at the representation, and is refused where it wouldn't."""
+        import torch
+
+        wrapper = layers.TorchModuleWrapper(
+            torch.nn.Linear(4, 5), output_shape=(None, 5)
+        )
+        x = keras.Input((4,), name="x")
+        hidden = wrapper(x)
+        outputs = {name: layers.Dense(2, name=name)(hidden) for name in "ab"}
+        model, losses = keras.Model(x, outputs), {"a": "mse", "b": "mse"}
+        for level in ("parameters", "calibrated"):
+            with pytest.raises(ValueError, match=r"holds a torch module"):
+                lw.build_training_model(model, losses, balancer=lw.MGDA(level=level))
+        before = wrapper.module.weight.detach().clone()
+        built(model, losses, balancer=lw.MGDA()).fit(X, {"a": Y, "b": -Y}, verbose=0)
+        assert (before != wrapper.module.weight).any()
+
+
+# Masks ----------------------------------------------------------------------------
+
+TOKENS = np.array([[1, 2, 0, 0], [3, 0, 0, 0], [1, 2, 3, 4]])
+
+
+@keras.saving.register_keras_serializable("test_doors")
+class NotZero(layers.Layer):
+    def call(self, tokens):
+        return ops.not_equal(tokens, 0)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def test_a_mask_that_a_layer_was_called_with():
+    """A target of a million at padded steps counts nowhere, as in Keras."""
+    tokens = keras.Input((4,), dtype="int32", name="tokens")
+    hidden = layers.Embedding(5, 3)(tokens)
+    hidden = layers.LSTM(3, return_sequences=True)(hidden, mask=NotZero()(tokens))
+    model = keras.Model(tokens, layers.Dense(2, name="out")(hidden))
+    y = RNG.normal(size=(3, 4, 2)).astype("float32")
+    y[TOKENS == 0] = 1e6
+    model.compile("sgd", loss="mse")
+    expected = model.evaluate(TOKENS, y, verbose=0)
+    found = built(model, "mse", lw.FixedWeights()).evaluate(TOKENS, y, verbose=0)[0]
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def of_last_axis(y_true, y_pred):
+    return ops.mean(ops.square(y_true - y_pred), axis=1)
+
+
+@pytest.mark.parametrize("size", [4, 3])
+@pytest.mark.filterwarnings("ignore:No mask arrives")
+def test_a_loss_without_an_axis_of_time(size):
+    """Also where another axis has the same length."""
+    tokens = keras.Input((4,), dtype="int32", name="tokens")
+    hidden = layers.Embedding(5, 3, mask_zero=True)(tokens)
+    model = keras.Model(tokens, layers.Dense(size, name="out")(hidden))
+    y = np.zeros((3, 4, size), "float32")
+    training = built(model, of_last_axis)
+    with pytest.raises(ValueError, match="gives values without an axis of time"):
+        training.evaluate(TOKENS, y, verbose=0)
+    cure = lw.BranchLoss(of_last_axis, mask=False)
+    built(model, cure).evaluate(TOKENS, y, verbose=0)
+
+
+# Configs --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda text: text.replace('"branch": "z"', '"branch": "y"'), r"\['z', 'k'\]"),
+        (lambda text: text.replace("BranchLoss", "BranchLost"), "BranchLost"),
+        (lambda text: text.replace('"layers"', '"lairs"'), "layers"),
+        (lambda text: "{}", "has the layers"),
+    ],
+)
+def test_a_damaged_config(damage, words):
+    text = json.dumps(lw.build_training_model(two_heads(), LOSSES).get_config())
+    config = json.loads(damage(text))
+    with pytest.raises(
+        ValueError, match=f"(?s)isn't that of a training model.*{words}"
+    ):
+        lw.TrainingModel.from_config(config)
