@@ -215,7 +215,7 @@ class BranchLoss(Branch):
         # 2. Elements: a mask, weight or missing label for each element of the
         # last axis needs the loss of each.
         rank = len(y_pred.shape)
-        if self._is_elementwise and (
+        if (self._is_elementwise and y_pred.shape[-1] != 1) and (
             labelled is not None
             or (mask is not None and len(mask.shape) == rank)
             or weighs_elements(sample_weight, rank)

@@ -28,8 +28,10 @@ def per_sample(
     rank = len(values.shape)
     inner_axes = tuple(range(1, rank))
     if valid is not None:
-        valid = ops.broadcast_to(to_rank(valid, rank, ops.any), ops.shape(values))
-        values = ops.where(valid, values, ops.zeros_like(values))
+        valid = to_rank(valid, rank, ops.any)
+        if valid.shape != values.shape or None in values.shape:
+            valid = ops.broadcast_to(valid, ops.shape(values))
+        values = ops.where(valid, values, 0.0)
     weight = None
     for factor in weights:
         if factor is not None:
@@ -45,7 +47,7 @@ def per_sample(
     batch = ops.cast(ops.shape(values)[0], "float32")
     count = ops.sum(ops.cast(valid, "float32"))
     total = ops.sum(values, axis=inner_axes) if inner_axes else values
-    return divide(total * batch, count)
+    return total * (batch / ops.maximum(count, 1.0))  # without any, the total is 0
 
 
 def both(mask: Any, labelled: Any, rank: int) -> Any:
@@ -157,4 +159,4 @@ def replace_invalid(tensor: Any, valid: Any) -> Any:
         valid = ops.expand_dims(valid, -1)
     if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)):
         return tensor  # whole numbers have no nan, and no gradient
-    return ops.where(valid, tensor, ops.full_like(tensor, 0.5))
+    return ops.where(valid, tensor, 0.5)

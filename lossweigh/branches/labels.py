@@ -24,20 +24,21 @@ def split_labels(y_true: Any, missing: str | float | None) -> tuple[Any, Any]:
         missing: As for `BranchLoss`.
 
     Returns:
-        A bool tensor of the targets' shape, or `None` if no label can be
-        missing; and the targets.
+        As `labelled`; and the targets.
     """
+    there = labelled(y_true, missing)
+    return there, y_true if there is None else ops.where(there, y_true, 0)
+
+
+def labelled(y_true: Any, missing: str | float | None) -> Any:
+    """Where a label is there: bool of the targets' shape; `None` for everywhere."""
     if missing is None:
-        return None, y_true
-    if missing == "nan":
-        if not keras.backend.is_float_dtype(
-            keras.backend.standardize_dtype(y_true.dtype)
-        ):
-            return None, y_true  # an integer is never nan
-        labelled = ops.logical_not(ops.isnan(y_true))
-    else:
-        labelled = ops.not_equal(y_true, ops.cast(missing, y_true.dtype))
-    return labelled, ops.where(labelled, y_true, ops.zeros_like(y_true))
+        return None
+    if missing != "nan":
+        return ops.not_equal(y_true, ops.cast(missing, y_true.dtype))
+    if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(y_true.dtype)):
+        return None  # an integer is never nan
+    return ops.logical_not(ops.isnan(y_true))
 
 
 def weight_of_class(

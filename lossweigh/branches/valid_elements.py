@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from lossweigh.branches.elements import both, steps_mask
-from lossweigh.branches.labels import check_missing, split_labels
+from lossweigh.branches.labels import check_missing, labelled
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -21,6 +21,7 @@ class ValidElements(keras.layers.Layer):
     Args:
         missing: As for `BranchLoss`.
         use_mask: Whether the mask that Keras carries counts.
+        branch: The branch's name.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Call arguments:
@@ -36,26 +37,28 @@ class ValidElements(keras.layers.Layer):
         self,
         missing: str | float | None = None,
         use_mask: bool = True,
+        branch: str | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.missing = check_missing(missing)
         self.use_mask = use_mask
+        self.branch = branch
         self.supports_masking = True
 
     def call(self, inputs: Any, mask: Any = None, steps: Any = None) -> Any:
         y_true, y_pred = inputs
         rank = max(len(y_pred.shape) - 1, 1)
-        labelled, _ = split_labels(y_true, self.missing)
         mask = mask[1] if mask is not None and self.use_mask else None
         if steps is not None:
             mask = steps_mask(steps, ops.shape(y_pred)[1])
-        valid = both(mask, labelled, rank)
+        valid = both(mask, labelled(y_true, self.missing), rank)
         shape = ops.shape(y_pred)[:rank]
         if valid is None:
             return ops.ones(shape, "float32")
-        return ops.broadcast_to(ops.cast(valid, "float32"), shape)
+        valid = ops.cast(valid, "float32")
+        return valid if valid.shape == shape else ops.broadcast_to(valid, shape)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         return None
@@ -65,4 +68,5 @@ class ValidElements(keras.layers.Layer):
             **super().get_config(),
             "missing": self.missing,
             "use_mask": self.use_mask,
+            "branch": self.branch,
         }

@@ -14,7 +14,7 @@ from lossweigh.balancing import passes
 from lossweigh.balancing._canary import check_canary
 from lossweigh.balancing.base import Balancer
 from lossweigh.training.balanced_warnings import (
-    check_torch_modules,
+    check_parameters,
     warn_of_right_angles,
 )
 from lossweigh.training.boundary import Cut, cut
@@ -126,7 +126,7 @@ class BalancedModel(keras.layers.Layer):
             return
         if self.balancer.level != "representation":
             self._check_exact()
-            check_torch_modules(self.balancer, parts.trunk)
+            check_parameters(self.balancer, parts.trunk)
         if self.balancer.level != "parameters":
             warn_of_right_angles(parts, model)
 

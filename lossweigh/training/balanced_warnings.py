@@ -70,16 +70,21 @@ def check_variables(optimizer: Any, variables: list[Any]) -> None:
         )
 
 
-def check_torch_modules(balancer: Any, trunk: keras.Model) -> None:
-    """Refuses layers whose parameters can't be given other values for a pass.
+def check_parameters(balancer: Any, trunk: keras.Model) -> None:
+    """Refuses shared layers whose parameters have no gradients to be balanced.
 
     Raises:
-        ValueError: If one of the shared layers holds a torch module.
+        ValueError: If one holds a torch module, or variables that are overwritten
+            instead of descended on.
     """
     for layer in _compat.layers_at_any_depth(trunk):
         if isinstance(layer, keras.layers.TorchModuleWrapper):
-            raise ValueError(
-                f'`level` of the balancer must be "representation": the shared layer '
-                f"{layer.name!r} holds a torch module, whose parameters the level "
-                f"{balancer.level!r} can't see. Received: level={balancer.level!r}."
-            )
+            why = "holds a torch module, whose parameters that level can't see"
+        elif any(v.overwrite_with_gradient for v in layer.trainable_variables):
+            why = "computes in 8 bits, with scales that each step overwrites"
+        else:
+            continue
+        raise ValueError(
+            '`level` of the balancer must be "representation": the shared layer '
+            f"{layer.name!r} {why}. Received: level={balancer.level!r}."
+        )

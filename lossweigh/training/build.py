@@ -232,7 +232,10 @@ def _wire(
         missing = layer.missing if isinstance(layer, BranchLoss) else None
         if missing is not None or masked or steps:
             valid = ValidElements(
-                missing, layer.steps is not False, name=unused(f"{branch}_valid", taken)
+                missing,
+                layer.steps is not False,
+                branch,
+                name=unused(f"{branch}_valid", taken),
             )
             target = first if target is None else target
             all_outputs[f"{branch}_valid"] = valid([target, first], **steps)

@@ -241,6 +241,11 @@ class TrainingModel(keras.Model):
             weighted = wiring.messenger.call([weighted, message, *losses])
         for branch, loss in zip(wiring.losses, losses, strict=True):
             outputs[f"{branch}_loss"] = loss
+        for branch, layer in wiring.valid.items():
+            target = wiring.losses[branch].target
+            first = tensors[branch][0]
+            target = first if target is None else inputs[target_name(target)]
+            outputs[f"{branch}_valid"] = layer.call([target, first])
         outputs[WEIGHTED_LOSS] = weighted
         return outputs
 

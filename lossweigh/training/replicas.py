@@ -25,7 +25,7 @@ def warn_of_replicas(wiring: Wiring) -> bool:
     if number == 1:
         return False
     apart = []
-    if not wiring.direct:
+    if wiring.valid:
         apart.append("masks and missing labels")
     if not isinstance(wiring.weighter, FixedWeights):
         apart.append(f"the weighter {type(wiring.weighter).__name__}")

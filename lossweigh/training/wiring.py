@@ -8,13 +8,14 @@ from typing import Any
 
 import keras
 
-from lossweigh.branches import Branch, BranchLoss
+from lossweigh.branches import Branch, BranchLoss, ValidElements
 from lossweigh.training.balanced import BalancedModel
 from lossweigh.training.data import TrainingInputs
 from lossweigh.training.messenger import Messenger
 from lossweigh.training.names import data_names
 from lossweigh.training.structure import (
     is_functional,
+    may_mask,
     named_structure,
     returns_dict,
 )
@@ -38,7 +39,8 @@ class Wiring:
         optional: Inputs that may be `None`; a clone has none of them.
         balanced: The balanced model, if there is one.
         messenger: A `Messenger`, where there is a balanced model.
-        direct: No mask and no missing label, so no `<branch>_valid`.
+        valid: What tells a branch's valid elements, by branch, where some may not be.
+        direct: No mask, so that layers may be called without Keras's bookkeeping.
     """
 
     prediction_model: keras.Model
@@ -49,6 +51,7 @@ class Wiring:
     optional: frozenset[str]
     balanced: BalancedModel | None
     messenger: Any
+    valid: dict[str, ValidElements]
     direct: bool
 
     def tensors(
@@ -128,7 +131,9 @@ def read(model: keras.Model) -> Wiring:
         optional,
         balanced,
         next(iter(_layers_of(model, Messenger)), None),
-        direct=not any(f"{branch}_valid" in model.output for branch in losses),
+        valid={layer.branch: layer for layer in _layers_of(model, ValidElements)},
+        direct=not may_mask(prediction_model)
+        and not any(isinstance(layer.steps, str) for layer in losses.values()),
     )
 
 

@@ -153,6 +153,18 @@ if keras.backend.backend() == "torch":
         assert (before != wrapper.module.weight).any()
 
 
+@pytest.mark.compiled  # Keras fails in eager steps on TensorFlow
+def test_a_layer_of_8_bits_in_the_trunk():
+    """Its scales are overwritten in each step: no gradients that could be weighed."""
+    model, losses = two_heads(), LOSSES
+    model.get_layer("trunk").quantize("float8")
+    for level in ("parameters", "calibrated"):
+        with pytest.raises(ValueError, match=r"'trunk' computes in 8 bits"):
+            lw.build_training_model(model, losses, balancer=lw.MGDA(level=level))
+    training = built(model, losses, balancer=lw.MGDA())
+    training.fit(X, {"z": Y, "k": KINDS}, verbose=0)
+
+
 # Masks ----------------------------------------------------------------------------
 
 TOKENS = np.array([[1, 2, 0, 0], [3, 0, 0, 0], [1, 2, 3, 4]])

@@ -82,16 +82,21 @@ def test_fifty_steps_equal_keras(case):
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.parametrize("missing", [None, "nan"])
 @pytest.mark.parametrize("balancer", [None, lw.MGDA], ids=["plain", "balanced"])
 @pytest.mark.parametrize("net", [two_heads, two_inputs])
-def test_a_direct_call_is_what_the_graph_computes(net, balancer):
+def test_a_direct_call_is_what_the_graph_computes(net, balancer, missing):
     """`call` goes past the graph where nothing is masked; both give the same.
 
     The graph is run by a model of Keras's own over the same inputs and outputs.
     """
     x, y = arrays()
+    y["zeta"][1:3, 0] = 0.0 if missing is None else np.nan
+    losses = {
+        name: lw.BranchLoss(loss, missing=missing) for name, loss in LOSSES.items()
+    }
     training = lw.build_training_model(
-        net(), LOSSES, lw.LossWeighter(), balancer and balancer()
+        net(), losses, lw.LossWeighter(), balancer and balancer()
     )
     inputs = {"x": x} if net is two_heads else {"right": x, "left": 2 * x[::-1]}
     inputs.update({f"{name}_target": values for name, values in y.items()})
