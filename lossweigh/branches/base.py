@@ -195,7 +195,7 @@ class Branch(keras.layers.Layer, abc.ABC):
 
         A network that it calls is one of inference, as in Keras's own `fit`.
         """
-        if not self._is_of_the_user:
+        if not self._is_of_the_user and self.rows is None:
             return self.function(*tensors)
         try:
             with _compat.in_inference(self):
