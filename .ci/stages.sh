@@ -55,6 +55,14 @@ stage() {
     show "$1"
 }
 
+# queue NAME COMMAND...: as run, in the background, once fewer than two are running.
+queue() {
+    while [ "$(jobs -rp | wc -l)" -ge 2 ]; do
+        wait -n || true
+    done
+    run "$@" &
+}
+
 on_backend() {
     export KERAS_BACKEND=$1
     shift

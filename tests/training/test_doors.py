@@ -5,6 +5,7 @@ import json
 import h5py
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 from keras import layers, ops
@@ -68,6 +69,21 @@ def test_data_sets_of_an_hdf5_file(tmp_path):
         found = training.evaluate(file["x"], y, 12, sample_weight=w, verbose=0)
         training.fit(file["x"], y, sample_weight=w, shuffle="batch", verbose=0)
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("form", ["strings", "categories"])
+def test_words_as_classes(form):
+    """The cures that the message names are run."""
+    words = np.array(["cat", "dog", "cow"])[KINDS]
+    column = pd.Series(words).astype("category" if form == "categories" else object)
+    training = built(two_heads(), LOSSES)
+    with pytest.raises(TypeError, match=r"return_inverse.*`column.astype\("):
+        training.fit(X, {"z": Y, "k": column}, verbose=0)
+    for codes in (
+        np.unique(words, return_inverse=True)[1],
+        column.astype("category").cat.codes,
+    ):
+        training.fit(X, {"z": Y, "k": codes}, verbose=0)
 
 
 def test_a_tensor_without_rows_is_refused():

@@ -84,3 +84,25 @@ def test_what_is_missing_is_not_told_of():
     training = lw.build_training_model(two_heads(), losses)
     training.compile("sgd")
     training.fit(data_set(X, y, weights), verbose=0)
+
+
+if keras.backend.backend() == "tensorflow":
+
+    @pytest.mark.compiled
+    def test_a_target_of_unknown_shape_is_not_broadcast():
+        """A step that was traced for any size looks at the size as it runs."""
+        import tensorflow as tf
+
+        def batches():
+            yield X[:4], {**{k: v[:4] for k, v in Y.items()}}
+            yield X[:4], {"zeta": Y["zeta"][:4, :1], "alpha": Y["alpha"][:4]}
+
+        shapes = {"zeta": (None, None), "alpha": (None,)}
+        spec = {k: tf.TensorSpec(s, Y[k].dtype) for k, s in shapes.items()}
+        data = tf.data.Dataset.from_generator(
+            batches, output_signature=(tf.TensorSpec((None, 4)), spec)
+        )
+        training = fixed(two_heads())
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[4,1\]"):
+            training.fit(data, shuffle=False, verbose=0)
+        training.fit(data, steps_per_epoch=1, shuffle=False, verbose=0)
