@@ -11,7 +11,6 @@ import keras
 from keras import ops
 
 from lossweigh import _backend, _check, _state
-from lossweigh.balancing._dense import Products
 
 LEVELS = ("representation", "calibrated", "parameters")
 
@@ -258,7 +257,7 @@ class Balancer(keras.layers.Layer, abc.ABC):
         return ops.cast(total, gradients[0].dtype)
 
     def _mix_products(
-        self, products: Products, weights: list[Any], place: int, draws: Any
+        self, products: Any, weights: list[Any], place: int, draws: Any
     ) -> Any:
         """As `mix`, float32, of gradients that aren't written out."""
         return products.weighted_sum(_backend.stack(weights))

@@ -9,7 +9,6 @@ import keras
 from keras import ops
 
 from lossweigh import _backend
-from lossweigh.balancing._dense import Products
 from lossweigh.balancing.base import Balancer
 
 
@@ -82,7 +81,7 @@ class GradDrop(Balancer):
         return _backend.elementwise(_one_sign, [*gradients, draws[place]])
 
     def _mix_products(
-        self, products: Products, weights: list[Any], place: int, draws: Any
+        self, products: Any, weights: list[Any], place: int, draws: Any
     ) -> Any:
         return _backend.elementwise(_kept, [*products.sums(), draws[place]])
 

@@ -1,13 +1,10 @@
 """The training model: a prediction model, its losses and a weighter in one."""
 
 from lossweigh.training.build import build_training_model
-from lossweigh.training.end_of_epoch import CollapseWarning, EndOfEpoch
 from lossweigh.training.ignore_loss import ignore_loss, ignoreLoss
 from lossweigh.training.model import TrainingModel
 
 __all__ = [
-    "CollapseWarning",
-    "EndOfEpoch",
     "TrainingModel",
     "build_training_model",
     "ignoreLoss",

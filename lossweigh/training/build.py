@@ -8,9 +8,11 @@ from typing import Any
 import keras
 
 from lossweigh import _compat
+from lossweigh._structure import may_mask, named_outputs, symbolic_inputs
 from lossweigh.balancing.base import Balancer
 from lossweigh.branches import Branch, BranchLoss, ValidElements
-from lossweigh.training.balanced import BalancedModel
+from lossweigh.gradients.balanced import BalancedModel
+from lossweigh.gradients.messenger import Messenger
 from lossweigh.training.given_losses import (
     as_branch,
     check_clashes,
@@ -20,7 +22,6 @@ from lossweigh.training.given_losses import (
     losses_by_name,
     unused,
 )
-from lossweigh.training.messenger import Messenger
 from lossweigh.training.methods import (
     as_balancer,
     as_weighter,
@@ -31,7 +32,6 @@ from lossweigh.training.methods import (
 )
 from lossweigh.training.model import TrainingModel
 from lossweigh.training.names import sample_weight_name
-from lossweigh.training.structure import may_mask, named_outputs, symbolic_inputs
 from lossweigh.training.targets import target_inputs
 from lossweigh.training.wiring import WEIGHTED_LOSS, looked_at
 from lossweigh.weighting.base import Weighter
@@ -213,7 +213,7 @@ def _wire(
     tensors = looked_at(layers, outputs, own, all_inputs)
     targets = target_inputs(layers, tensors)
     all_inputs.update({tensor.name: tensor for tensor in targets.values()})
-    branch_losses = []
+    branch_losses, valids = [], []
     weights = {}
     for branch, layer in layers.items():
         check_rows(branch, layer.looks_at, tensors[branch])
@@ -239,8 +239,9 @@ def _wire(
             )
             target = first if target is None else target
             all_outputs[f"{branch}_valid"] = valid([target, first], **steps)
+        valids.append(all_outputs.get(f"{branch}_valid"))
     all_inputs.update({tensor.name: tensor for tensor in weights.values()})
-    weighted = weighter(branch_losses)
+    weighted = weighter(branch_losses, valid=valids)
     if message is not None:
         weighted = Messenger(name=unused("messenger", taken))(
             [weighted, message, *branch_losses]

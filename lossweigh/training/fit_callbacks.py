@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from lossweigh import _compat
-from lossweigh.training.end_of_epoch import CollapseWarning, EndOfEpoch
+from lossweigh.callbacks.end_of_epoch import CollapseWarning, EndOfEpoch
 
 
 class _Suspects(keras.callbacks.Callback):

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from lossweigh.training.structure import every_layer
+from lossweigh._structure import every_layer
 
 
 def scaled_in_float16(optimizer: Any, model: keras.Model) -> Any:

@@ -9,9 +9,11 @@ import keras
 from keras import ops
 
 from lossweigh import _compat
+from lossweigh._structure import may_mask, named_outputs
 from lossweigh.balancing.base import Balancer
 from lossweigh.branches import Branch
-from lossweigh.training.balanced_warnings import check_optimizer, check_variables
+from lossweigh.gradients.refreshing import two_programs, unwrapped
+from lossweigh.gradients.refusals import check_optimizer, check_variables
 from lossweigh.training.batches import Batches
 from lossweigh.training.fit_callbacks import with_ours
 from lossweigh.training.ignore_loss import ignoreLoss
@@ -19,10 +21,8 @@ from lossweigh.training.logs import SUSPECTS, BranchLogs
 from lossweigh.training.loss_scaling import scaled_in_float16
 from lossweigh.training.metrics import hand_over, metrics_by_output, without_target
 from lossweigh.training.names import sample_weight_name, target_name
-from lossweigh.training.refreshing import two_programs, unwrapped
 from lossweigh.training.replicas import warn_of_replicas
 from lossweigh.training.saving import in_words, save_whole
-from lossweigh.training.structure import may_mask, named_outputs
 from lossweigh.training.wiring import WEIGHTED_LOSS, read
 from lossweigh.weighting.base import Weighter
 
@@ -236,9 +236,6 @@ class TrainingModel(keras.Model):
             target = None if layer.target is None else inputs[target_name(layer.target)]
             weight = inputs.get(sample_weight_name(branch))
             losses.append(layer.call(layer.pack(target, tensors[branch], weight)))
-        weighted = wiring.weighter.call(losses, training=bool(training))
-        if message is not None:
-            weighted = wiring.messenger.call([weighted, message, *losses])
         for branch, loss in zip(wiring.losses, losses, strict=True):
             outputs[f"{branch}_loss"] = loss
         for branch, layer in wiring.valid.items():
@@ -246,6 +243,10 @@ class TrainingModel(keras.Model):
             first = tensors[branch][0]
             target = first if target is None else inputs[target_name(target)]
             outputs[f"{branch}_valid"] = layer.call([target, first])
+        valid = [outputs.get(f"{branch}_valid") for branch in wiring.losses]
+        weighted = wiring.weighter.call(losses, valid, training=bool(training))
+        if message is not None:
+            weighted = wiring.messenger.call([weighted, message, *losses])
         outputs[WEIGHTED_LOSS] = weighted
         return outputs
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import keras
 
-from lossweigh.branches import Branch, BranchLoss, ValidElements
-from lossweigh.training.balanced import BalancedModel
-from lossweigh.training.data import TrainingInputs
-from lossweigh.training.messenger import Messenger
-from lossweigh.training.names import data_names
-from lossweigh.training.structure import (
+from lossweigh._structure import (
     is_functional,
     may_mask,
     named_structure,
     returns_dict,
 )
+from lossweigh.branches import Branch, BranchLoss, ValidElements
+from lossweigh.gradients.balanced import BalancedModel
+from lossweigh.gradients.messenger import Messenger
+from lossweigh.training.data import TrainingInputs
+from lossweigh.training.names import data_names, target_name
 from lossweigh.weighting.base import Weighter
 
 WEIGHTED_LOSS = "weighted_loss"
@@ -40,7 +40,8 @@ class Wiring:
         balanced: The balanced model, if there is one.
         messenger: A `Messenger`, where there is a balanced model.
         valid: What tells a branch's valid elements, by branch, where some may not be.
-        direct: No mask, so that layers may be called without Keras's bookkeeping.
+        direct: No mask, and the graph is as `build_training_model` makes it, so that
+            its layers may be called without Keras's bookkeeping.
     """
 
     prediction_model: keras.Model
@@ -133,7 +134,8 @@ def read(model: keras.Model) -> Wiring:
         next(iter(_layers_of(model, Messenger)), None),
         valid={layer.branch: layer for layer in _layers_of(model, ValidElements)},
         direct=not may_mask(prediction_model)
-        and not any(isinstance(layer.steps, str) for layer in losses.values()),
+        and not any(isinstance(layer.steps, str) for layer in losses.values())
+        and _is_as_built(model, losses, weighter),
     )
 
 
@@ -162,6 +164,36 @@ def loss_keys(branches: Iterable[str]) -> set[str]:
     """The keys of a training model's outputs that aren't predictions."""
     keys = {f"{branch}_{what}" for branch in branches for what in ("loss", "valid")}
     return keys | {WEIGHTED_LOSS}
+
+
+def _is_as_built(
+    model: keras.Model, losses: Mapping[str, Branch], weighter: Weighter
+) -> bool:
+    """Whether nothing was put between losses, weighter and outputs, and nothing after.
+
+    A layer that was called more than once doesn't say what it was called on.
+    """
+    messengers = _layers_of(model, Messenger)
+    try:
+        last = messengers[0] if messengers else weighter
+        ends = [(last.output, model.output[WEIGHTED_LOSS])]
+        if messengers:
+            ends.append((keras.tree.flatten(last.input)[0], weighter.output))
+        weighed = keras.tree.flatten(weighter.input)
+        for index, (branch, layer) in enumerate(losses.items()):
+            ends.append((layer.output, model.output[f"{branch}_loss"]))
+            ends.append((weighed[index], layer.output))
+            given = keras.tree.flatten(layer.input)
+            if layer.target is not None:
+                ends.append((given[0], model.input[target_name(layer.target)]))
+            named = {**model.input, **model.output}
+            if not messengers:  # or the losses look at copies
+                first = 0 if layer.target is None else 1
+                pairs = zip(given[first:], layer.looks_at, strict=False)
+                ends += [(tensor, named[name]) for tensor, name in pairs]
+    except (AttributeError, ValueError):
+        return False
+    return all(one is other for one, other in ends)
 
 
 def _only(model: keras.Model, kind: type) -> Any:

@@ -8,7 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh.weighting.base import Weighter, present, weighted_sum
+from lossweigh.weighting._combining import present, weighted_sum
+from lossweigh.weighting.base import Weighter
 
 _LARGEST = 1e6  # ratio of two losses
 _SMALLEST = 1e-30  # loss that is divided by, or taken the logarithm of
@@ -55,8 +56,8 @@ class AdaptiveWeighter(Weighter):
             "current", (self.num_branches,), self.first_weights()
         )
 
-    def combine(self, losses: Any, training: bool) -> Any:
-        here = present(losses)
+    def combine(self, losses: Any, labelled: Any, training: bool) -> Any:
+        here = present(losses, labelled)
         means = ops.mean(ops.stop_gradient(losses), axis=-1)
         if self.needs_positive_losses:
             here = ops.logical_and(here, means > 0)

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh import _backend, _state
+from lossweigh.weighting._combining import labelled
 
 
 class Weighter(keras.layers.Layer, abc.ABC):
@@ -19,15 +20,18 @@ class Weighter(keras.layers.Layer, abc.ABC):
     in Keras variables, so it is saved, resumed, jitted and distributed by Keras.
     A weighter computes in float32 whatever the global policy.
 
-    A branch whose loss is exactly 0 for every sample of the batch is *absent*
-    (no label was there), and so is one whose loss isn't finite: it moves no state
-    and adds no regulariser. A loss that isn't finite still shows in the total.
+    A branch of which the batch has no label is *absent*, and so is one whose loss isn't
+    finite: it moves no state and adds no regulariser. A loss that isn't finite still
+    shows in the total. In a model that was wired by hand, where the labels aren't
+    known, a branch is absent whose loss is exactly 0 for every sample.
 
     `freeze()` holds the weights as they are, `unfreeze()` lets them move again,
     between two steps of training and without a recompilation.
 
     Call arguments:
         losses: List of K tensors `(batch,)` or `(batch, 1)`.
+        valid: List of K tensors, 0 where an element of the branch has no label or is
+            masked, or `None` where each counts; or `None`, if that isn't known.
         training: Bool. State changes in training only.
 
     Returns:
@@ -75,8 +79,15 @@ class Weighter(keras.layers.Layer, abc.ABC):
         """`(K,)` float32: what each branch loss's gradient is multiplied by."""
 
     @abc.abstractmethod
-    def combine(self, losses: Any, training: bool) -> Any:
-        """Branch losses `(K, batch)` float32 to the weighted loss `(batch,)`."""
+    def combine(self, losses: Any, labelled: Any, training: bool) -> Any:
+        """The weighted loss `(batch,)`.
+
+        Args:
+            losses: `(K, batch)` float32 branch losses.
+            labelled: `(K,)` bool, which branches have a label in the batch; `None` if
+                that isn't known. (`present` takes both.)
+            training: Whether this is a step of training.
+        """
 
     def bind(self, branches: list[str], kinds: list[str]) -> None:
         """Tells the weighter which branch is which; done once, before it is built.
@@ -188,13 +199,13 @@ class Weighter(keras.layers.Layer, abc.ABC):
     def end_epoch(self) -> None:
         """Called by the training model at the end of each epoch of training."""
 
-    def call(self, losses: Any, training: bool = False) -> Any:
+    def call(self, losses: Any, valid: Any = None, training: bool = False) -> Any:
         if not isinstance(losses, (list, tuple)):
             losses = [losses]
         rows = [
             ops.squeeze(loss, -1) if len(loss.shape) == 2 else loss for loss in losses
         ]
-        return self.combine(_backend.stack(rows), training)
+        return self.combine(_backend.stack(rows), labelled(valid), training)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None]:
         return (_as_shapes(input_shape)[0][0],)
@@ -209,34 +220,6 @@ class Weighter(keras.layers.Layer, abc.ABC):
     def name_of(self, index: int) -> str:
         """The name of a branch in messages, or its number in a hand-wired model."""
         return repr(self.branches[index]) if self.branches else f"number {index}"
-
-
-def present(losses: Any) -> Any:
-    """`(K,)` bool: which branches have a label, and finite losses, in the batch.
-
-    Args:
-        losses: `(K, batch)` branch losses.
-    """
-    total = ops.sum(ops.abs(losses), axis=-1)
-    return ops.logical_and(ops.isfinite(total), total > 0)
-
-
-def weighted_sum(weights: Any, losses: Any) -> Any:
-    """`sum_k w_k L_k`, `(batch,)`, from `(K,)` and `(K, batch)`.
-
-    Its gradient is written out: TensorFlow's own works out shapes at run time,
-    which takes as long as the sum.
-    """
-
-    def function(weights: Any, losses: Any) -> Any:
-        def gradient(upstream: Any) -> Any:
-            upstream = ops.expand_dims(upstream, 0)
-            of_weights = ops.sum(losses * upstream, axis=1)
-            return of_weights, ops.expand_dims(weights, 1) * upstream
-
-        return (ops.sum(ops.expand_dims(weights, 1) * losses, axis=0),), gradient
-
-    return _backend.custom_gradient(function, [weights, losses])[0]
 
 
 def _as_shapes(input_shape: Any) -> list[tuple[int | None, ...]]:

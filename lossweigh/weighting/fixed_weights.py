@@ -9,7 +9,8 @@ import keras
 from keras import ops
 
 from lossweigh import _check
-from lossweigh.weighting.base import Weighter, weighted_sum
+from lossweigh.weighting._combining import weighted_sum
+from lossweigh.weighting.base import Weighter
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -99,7 +100,7 @@ class FixedWeights(Weighter):
             weights = list({**named, **weights}.values())
         self.variable.assign(_check.weights("weights", weights, self.num_branches))
 
-    def combine(self, losses: Any, training: bool) -> Any:
+    def combine(self, losses: Any, labelled: Any, training: bool) -> Any:
         return weighted_sum(self.loss_weights, losses)
 
     def get_config(self) -> dict[str, Any]:

@@ -136,14 +136,17 @@ class LossWeighter(Weighter):
     def _weights(self, value: Any) -> Any:
         return ops.stack([value, 1.0 - value]) if self.num_branches == 2 else value
 
-    def combine(self, losses: Any, training: bool) -> Any:
+    def combine(self, losses: Any, labelled: Any, training: bool) -> Any:
         if self.num_branches == 1:
             return losses[0]
-        return _backend.custom_gradient(
-            self._weighted_loss, [self.loss_weight * 1.0, losses]
-        )[0]
 
-    def _weighted_loss(self, value: Any, losses: Any) -> Any:
+        def function(value: Any, losses: Any) -> Any:
+            return self._weighted_loss(labelled, value, losses)
+
+        value = self.loss_weight * 1.0
+        return _backend.custom_gradient(function, [value, losses])[0]
+
+    def _weighted_loss(self, labelled: Any, value: Any, losses: Any) -> Any:
         """`sum_k w_k L_k` and the barrier, and their gradient, written out.
 
         The gradient is tied to the value that was read, `0.0 * value`. In a
@@ -158,7 +161,8 @@ class LossWeighter(Weighter):
         # JAX each further reduction of the losses is a kernel to compile.
         sizes = ops.abs(ops.mean(losses, axis=-1))
         size = ops.mean(sizes)
-        everyone = ops.logical_and(ops.min(sizes) > 0, size < float("inf"))
+        there = ops.min(sizes) > 0 if labelled is None else ops.all(labelled)
+        everyone = ops.logical_and(there, size < float("inf"))
         moving = ops.logical_and(everyone, ops.equal(self.frozen, 0.0))
         if self.barrier > 0:
             scale = ops.where(everyone, self.barrier * size, 0.0)

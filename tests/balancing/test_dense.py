@@ -6,8 +6,8 @@ import pytest
 from gramians import array, compiled
 from keras import ops
 
-from lossweigh.balancing._dense import Products, kernels_of, outputs_of, worthwhile
-from lossweigh.balancing._statistics import gramian_of, mean_abs_of, squares_of
+from lossweigh.gradients.dense import Products, kernels_of, outputs_of, worthwhile
+from lossweigh.gradients.statistics import gramian_of, mean_abs_of, squares_of
 
 # What stands before the columns, the columns of each branch, and the features.
 CASES = {

@@ -6,7 +6,7 @@ from gramians import METHODS, array, make
 from keras import ops
 
 from lossweigh import _backend
-from lossweigh.balancing._statistics import gramian_of
+from lossweigh.gradients.statistics import gramian_of
 
 RNG = np.random.default_rng(0)
 GRADIENTS = RNG.normal(size=(12, 64, 512)).astype("float32")

@@ -9,8 +9,8 @@ import pytest
 from gramians import array, compiled
 from keras import ops
 
-from lossweigh.balancing import _statistics
-from lossweigh.balancing._statistics import gramian_of, squares_of
+from lossweigh.gradients import statistics
+from lossweigh.gradients.statistics import gramian_of, squares_of
 
 SHAPES = {
     "odd": [(7, 5)],
@@ -88,7 +88,7 @@ def test_small_tensors_are_joined():
     for place in (2, 5, 6):
         del given[1][place]
     del given[2][7]
-    joined = _statistics._joined(
+    joined = statistics._joined(
         [{p: ops.convert_to_tensor(g) for p, g in mine.items()} for mine in given]
     )
     assert [sorted(mine) for mine in joined] == [[0, 2, 4, 7], [0, 4, 7], [0, 2, 4]]
@@ -120,17 +120,17 @@ def test_pieces_under_xla():
 
 def test_never_more_than_a_piece_side_by_side(monkeypatch):
     copied = []
-    product = _statistics._product
+    product = statistics._product
 
     def watched(tensors, block):
         copied.append(len(tensors) * np.prod(tensors[0].shape))
         return product(tensors, block)
 
-    monkeypatch.setattr(_statistics, "_product", watched)
+    monkeypatch.setattr(statistics, "_product", watched)
     gradients = [ops.ones((1024, 1024)) * (1.0 + k) for k in range(14)]
     found = array(gramian_of([{0: gradient} for gradient in gradients]))
     np.testing.assert_allclose(found[1], 2 * 1024**2 * np.arange(1.0, 15.0))
-    assert max(copied) <= _statistics._AT_ONCE
+    assert max(copied) <= statistics._AT_ONCE
 
 
 def test_nothing_is_kept():

@@ -9,7 +9,7 @@ from balanced_nets import LEVELS, NETS, Equal, Uneven, data, plain, step, train
 from keras import layers, ops
 
 import lossweigh as lw
-from lossweigh.training.balanced import BalancedModel
+from lossweigh.gradients.balanced import BalancedModel
 
 BACKEND = keras.backend.backend()
 

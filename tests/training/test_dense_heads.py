@@ -7,8 +7,8 @@ from balanced_nets import LEVELS, NETS, Uneven, data, dense, plain, step, train
 from keras import layers, ops
 
 import lossweigh as lw
-from lossweigh.balancing import passes
-from lossweigh.training.balanced import BalancedModel
+from lossweigh.gradients import passes
+from lossweigh.gradients.balanced import BalancedModel
 
 BACKEND = keras.backend.backend()
 

@@ -60,7 +60,7 @@ class Literal(lw.Weighter):
     def loss_weights(self):
         return ops.ones((2,))
 
-    def combine(self, losses, training):
+    def combine(self, losses, labelled, training):
         weight = self.weight * 1.0
         return weight * losses[0] + (1.0 - weight) * losses[1]
 

@@ -110,3 +110,27 @@ def test_a_direct_call_is_what_the_graph_computes(net, balancer, missing):
         np.testing.assert_allclose(
             ops.convert_to_numpy(direct[name]), ops.convert_to_numpy(values), rtol=1e-6
         )
+
+
+def edited(training, where):
+    """The training model's graph with its loss, or a branch's, doubled."""
+    outputs = dict(training.output)
+    if where == "total":
+        outputs["weighted_loss"] = 2.0 * outputs["weighted_loss"]
+    else:  # between the losses and the weighter
+        weighter = lw.FixedWeights(branches=training.branches, kinds=["regression"] * 2)
+        losses = [2.0 * outputs[f"{branch}_loss"] for branch in training.branches]
+        outputs["weighted_loss"] = weighter(losses, valid=[None] * 2)
+    return lw.TrainingModel(training.input, outputs)
+
+
+@pytest.mark.parametrize("where", ["total", "losses"])
+def test_an_edited_graph_is_what_is_trained(where):
+    x, y = arrays()
+    training = lw.build_training_model(two_heads(), LOSSES, lw.FixedWeights())
+    twice = edited(training, where)
+    found = []
+    for each in (training, twice):
+        each.compile("sgd")
+        found.append(each.test_on_batch(x, y, return_dict=True)["loss"])
+    assert found[1] == pytest.approx(2 * found[0], rel=1e-6)

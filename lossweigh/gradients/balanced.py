@@ -10,20 +10,20 @@ from typing import Any
 import keras
 
 from lossweigh import _compat
-from lossweigh.balancing import passes
-from lossweigh.balancing._canary import check_canary
-from lossweigh.balancing.base import Balancer
-from lossweigh.training.balanced_warnings import (
-    check_parameters,
-    warn_of_right_angles,
-)
-from lossweigh.training.boundary import Cut, cut
-from lossweigh.training.structure import (
+from lossweigh._structure import (
     may_mask,
     named_outputs,
     symbolic_inputs,
 )
-from lossweigh.training.tracing import functional
+from lossweigh.balancing.base import Balancer
+from lossweigh.gradients import passes
+from lossweigh.gradients.boundary import Cut, cut
+from lossweigh.gradients.canary import check_canary
+from lossweigh.gradients.refusals import (
+    check_parameters,
+    warn_of_right_angles,
+)
+from lossweigh.gradients.tracing import functional
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")

@@ -8,9 +8,9 @@ from typing import Any
 
 from keras import ops
 
-from lossweigh.balancing._combining import Arrived, advance, look, mix
-from lossweigh.balancing._statistics import finite_ones, squares_of
 from lossweigh.balancing.base import Balancer
+from lossweigh.gradients.combining import Arrived, advance, look, mix
+from lossweigh.gradients.statistics import finite_ones, squares_of
 
 
 def at_the_parameters(

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from lossweigh.training.graph import Call, Graph, tensors
+from lossweigh.gradients.graph import Call, Graph, tensors
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,16 +10,16 @@ import keras
 from keras import ops
 
 from lossweigh import _backend, _compat
-from lossweigh.balancing._combining import Arrived, advance, in_float32, look, mix
-from lossweigh.balancing._dense import (
+from lossweigh.balancing.base import Balancer
+from lossweigh.gradients.combining import Arrived, advance, in_float32, look, mix
+from lossweigh.gradients.dense import (
     Products,
     kernels_of,
     outputs_of,
     worthwhile,
 )
-from lossweigh.balancing._exact import at_the_parameters
-from lossweigh.balancing._statistics import by_branch
-from lossweigh.balancing.base import Balancer
+from lossweigh.gradients.exact import at_the_parameters
+from lossweigh.gradients.statistics import by_branch
 
 
 def takes_products(balancer: Balancer, units: Sequence[int], features: int) -> bool:

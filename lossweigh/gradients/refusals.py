@@ -8,8 +8,8 @@ from typing import Any
 import keras
 
 from lossweigh import _compat
-from lossweigh.training.boundary import Cut
-from lossweigh.training.structure import is_functional
+from lossweigh._structure import is_functional
+from lossweigh.gradients.boundary import Cut
 
 
 def warn_of_right_angles(parts: Cut, model: keras.Model) -> None:

@@ -11,9 +11,9 @@ import keras
 from keras import ops
 
 from lossweigh import _backend
-from lossweigh.balancing._dense import Products
-from lossweigh.balancing._statistics import gramian_of, mean_abs_of, squares_of
 from lossweigh.balancing.base import Balancer, Seen
+from lossweigh.gradients.dense import Products
+from lossweigh.gradients.statistics import gramian_of, mean_abs_of, squares_of
 
 
 @dataclasses.dataclass(frozen=True)

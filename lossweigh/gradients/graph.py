@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from lossweigh.training.structure import is_functional, symbolic_inputs
+from lossweigh._structure import is_functional, symbolic_inputs
 
 
 @dataclasses.dataclass

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from lossweigh._backend import float32_product, squared_norm, stack
-from lossweigh.balancing._dense import Products
+from lossweigh.gradients.dense import Products
 
 
 def by_branch(

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from lossweigh import _compat
-from lossweigh.training.structure import is_functional, symbolic_inputs
+from lossweigh._structure import is_functional, symbolic_inputs
 
 
 def functional(model: keras.Model) -> keras.Model:

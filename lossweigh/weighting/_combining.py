@@ -1,0 +1,50 @@
+"""Which branches count in a batch, and the weighted sum of their losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from lossweigh import _backend
+
+
+def present(losses: Any, labelled: Any = None) -> Any:
+    """`(K,)` bool: which branches have a label, and finite losses, in the batch.
+
+    Args:
+        losses: `(K, batch)` branch losses.
+        labelled: `(K,)` bool, or `None`: then a loss of exactly 0 has no label.
+    """
+    total = ops.sum(ops.abs(losses), axis=-1)
+    return ops.isfinite(total) & (total > 0 if labelled is None else labelled)
+
+
+def labelled(valid: Any) -> Any:
+    """`(K,)` bool, from each branch's valid elements; `None` if these aren't known.
+
+    Args:
+        valid: A list with one tensor a branch, 0 where an element doesn't count, or
+            `None` where each does; or `None`.
+    """
+    if valid is None:
+        return None
+    return ops.stack([one is None or ops.any(one > 0) for one in valid])
+
+
+def weighted_sum(weights: Any, losses: Any) -> Any:
+    """`sum_k w_k L_k`, `(batch,)`, from `(K,)` and `(K, batch)`.
+
+    Its gradient is written out: TensorFlow's own works out shapes at run time,
+    which takes as long as the sum.
+    """
+
+    def function(weights: Any, losses: Any) -> Any:
+        def gradient(upstream: Any) -> Any:
+            upstream = ops.expand_dims(upstream, 0)
+            of_weights = ops.sum(losses * upstream, axis=1)
+            return of_weights, ops.expand_dims(weights, 1) * upstream
+
+        return (ops.sum(ops.expand_dims(weights, 1) * losses, axis=0),), gradient
+
+    return _backend.custom_gradient(function, [weights, losses])[0]
