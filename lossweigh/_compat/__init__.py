@@ -9,7 +9,9 @@ from lossweigh._compat.layers import (
 )
 from lossweigh._compat.metrics import (
     build_metrics,
-    metric_directions,
+    compiled_metrics,
+    direction,
+    metric_function,
     names_in_order,
     symbolic_build,
     update_metrics,
@@ -25,13 +27,15 @@ from lossweigh._compat.variables import Assignments, keeps_variables
 __all__ = [
     "Assignments",
     "build_metrics",
+    "compiled_metrics",
+    "direction",
     "exclude_from_weight_decay",
     "in_inference",
     "keeps_variables",
     "keras_mask",
     "knows",
     "layers_at_any_depth",
-    "metric_directions",
+    "metric_function",
     "names_in_order",
     "overwrite_in_each_step",
     "serialize_loss",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import keras
@@ -76,7 +77,7 @@ def symbolic_build(
 
 
 def update_metrics(
-    model: keras.Model, targets: Any, predictions: Any, counted: Any, weights: Any
+    model: keras.Model, vectors: Any, elements: Any, by_element: set[int]
 ) -> None:
     """Updates the metrics that `compile` was given.
 
@@ -85,23 +86,61 @@ def update_metrics(
 
     Args:
         model: A compiled model.
-        targets: Targets by output.
-        predictions: Predictions by output.
-        counted: Weights by output, or `None`, for `metrics`.
-        weights: Weights by output, or `None`, for `weighted_metrics`.
+        vectors: By output what metrics see: `target`, `prediction`, `counted` for
+            `metrics`, and `weight` for `weighted_metrics`.
+        elements: The same, for those that are in `by_element`.
+        by_element: Ids of metrics.
     """
     metrics = model._compile_metrics
     if metrics is None:
         return
     if not metrics.built:
-        metrics.build(targets, predictions)
-    for lists, given in (
-        (metrics._flat_metrics, counted),
-        (metrics._flat_weighted_metrics, weights),
+        metrics.build(
+            {output: seen.target for output, seen in vectors.items()},
+            OrderedDict((output, seen.prediction) for output, seen in vectors.items()),
+        )
+    for lists, weight in (
+        (metrics._flat_metrics, "counted"),
+        (metrics._flat_weighted_metrics, "weight"),
     ):
-        for output, some in zip(predictions, lists, strict=True):
-            if some is not None:
-                some.update_state(targets[output], predictions[output], given[output])
+        for output, some in zip(vectors, lists, strict=True):
+            for metric in () if some is None else some.metrics:
+                seen = (elements if id(metric) in by_element else vectors)[output]
+                metric.update_state(
+                    seen.target, seen.prediction, sample_weight=getattr(seen, weight)
+                )
+
+
+def compiled_metrics(
+    model: keras.Model, outputs: list[str]
+) -> list[tuple[str, str, Any]]:
+    """The metrics that `compile` was given, with the names of their log and output.
+
+    `_compile_metrics` lists its results in the order of its metrics.
+
+    Args:
+        model: A compiled model.
+        outputs: The names of its outputs, in order.
+    """
+    metrics = model._compile_metrics
+    if metrics is None or not metrics.built:
+        return []
+    lists = [metrics._flat_metrics, metrics._flat_weighted_metrics]
+    held = [
+        (output, metric)
+        for some in lists
+        for output, each in zip(outputs, some, strict=True)
+        for metric in (() if each is None else each.metrics)
+    ]
+    pairs = zip(metrics.result(), held, strict=True)
+    return [(log, output, metric) for log, (output, metric) in pairs]
+
+
+def metric_function(metric: Any) -> Any:
+    """The function that a metric is the mean of, which is its `_fn`, or the metric."""
+    if isinstance(metric, keras.metrics.MeanMetricWrapper):
+        return getattr(metric, "_fn", metric)
+    return metric
 
 
 def names_in_order(model: keras.Model, logs: Any) -> list[str]:
@@ -109,16 +148,6 @@ def names_in_order(model: keras.Model, logs: Any) -> list[str]:
     return list(model._flatten_metrics_in_order({name: name for name in logs}))
 
 
-def metric_directions(model: keras.Model) -> dict[str, str]:
-    """`"min"` or `"max"` for the logs of the metrics that `compile` was given.
-
-    A metric of Keras knows whether more is better as its `_direction`, where it does.
-    `_compile_metrics` lists its results in the order of its metrics.
-    """
-    metrics = model._compile_metrics
-    if metrics is None or not metrics.built:
-        return {}
-    modes = {"up": "max", "down": "min"}
-    directions = [getattr(metric, "_direction", None) for metric in metrics.metrics]
-    pairs = zip(metrics.result(), directions, strict=True)
-    return {log: modes[direction] for log, direction in pairs if direction in modes}
+def direction(metric: Any) -> str | None:
+    """`"min"` or `"max"`, if a metric of Keras knows it, as its `_direction`."""
+    return {"up": "max", "down": "min"}.get(getattr(metric, "_direction", None) or "")

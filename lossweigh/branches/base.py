@@ -11,7 +11,8 @@ import keras
 from keras import ops
 
 from lossweigh import _check, _compat
-from lossweigh.branches.elements import steps_mask
+from lossweigh.branches.arguments import check_steps, names_of
+from lossweigh.branches.elements import steps_mask, to_rank
 from lossweigh.branches.functions import (
     as_loss,
     is_of_the_user,
@@ -66,8 +67,8 @@ class Branch(keras.layers.Layer, abc.ABC):
         super().__init__(**kwargs)
         self.loss = loss = as_loss(loss)
         self.function: Callable[..., Any] = loss_function(loss)
-        self.of = _names(of)
-        self.steps = _check_steps(mask)
+        self.of = names_of(of)
+        self.steps = check_steps(mask)
         self.normalize = _check.one_of("normalize", normalize, ("valid", "keras2"))
         self.branch = branch
         self.supports_masking = True
@@ -157,6 +158,26 @@ class Branch(keras.layers.Layer, abc.ABC):
             stacklevel=2,
         )
 
+    def has_elements(self, prediction: Any, target: Any) -> bool:
+        """Whether each element of the last axis has a label and a loss of its own.
+
+        Args:
+            prediction: What the loss is of.
+            target: The target, `None` where there is none.
+        """
+        return False
+
+    def count(self, valid: Any) -> Any:
+        """Of how many elements, or samples, a batch's loss is the mean.
+
+        Args:
+            valid: What `ValidElements` gives.
+        """
+        valid = valid > 0
+        if not self.takes_no_mask or len(self.looks_at) > 1:
+            valid = to_rank(valid, 1, ops.any)
+        return ops.sum(ops.cast(valid, "float32"))
+
     def outline(self, inputs: Any, mask: Any, **kwargs: Any) -> Any:
         """The symbolic output, with the errors of `call` as they were raised."""
         return try_out(self, super().compute_output_spec, inputs, mask, kwargs)
@@ -214,29 +235,3 @@ class Branch(keras.layers.Layer, abc.ABC):
 
     def _of_branch(self) -> str:
         return "" if self.branch is None else f" of the branch {self.branch!r}"
-
-
-def _names(of: Any) -> list[str] | None:
-    if of is None:
-        return None
-    names = [of] if isinstance(of, str) else of
-    if (
-        not isinstance(names, (list, tuple))
-        or not names
-        or not all(isinstance(name, str) for name in names)
-    ):
-        raise TypeError(
-            "`of` must be the name of an output or input of the prediction model, or a "
-            f"list of names. Received: of={of!r}."
-        )
-    return list(names)
-
-
-def _check_steps(mask: Any) -> str | bool | None:
-    if mask is None or mask is False or isinstance(mask, str):
-        return mask
-    raise TypeError(
-        "`mask` must be None (the mask that Keras carries), the name of an input or "
-        "output of the prediction model that holds a mask (batch, time) or lengths "
-        f"(batch,), or False (every step is real). Received: mask={mask!r}."
-    )

@@ -178,6 +178,10 @@ class BranchLoss(Branch):
             return self.target_name
         return self.looks_at[0] if len(self.looks_at) == 1 else str(self.branch)
 
+    def has_elements(self, prediction: Any, target: Any) -> bool:
+        same = len(target.shape) == len(prediction.shape)
+        return bool(self._is_elementwise and same and prediction.shape[-1] != 1)
+
     def pack(self, target: Any, predictions: list[Any], sample_weight: Any) -> Any:
         prediction = predictions[0] if len(predictions) == 1 else predictions
         return [target, prediction, sample_weight]

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh.branches.elements import both, steps_mask
+from lossweigh.branches.elements import all_of, both, steps_mask
 from lossweigh.branches.labels import check_missing, labelled
 
 
@@ -22,6 +22,9 @@ class ValidElements(keras.layers.Layer):
         missing: As for `BranchLoss`.
         use_mask: Whether the mask that Keras carries counts.
         branch: The branch's name.
+        ignored_class: The class index that doesn't count, if there is one.
+        elements: Whether each element of the last axis may have a label or not by
+            itself. Else a vector counts where all of it does.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Call arguments:
@@ -30,7 +33,7 @@ class ValidElements(keras.layers.Layer):
         steps: A mask or lengths instead, as for `BranchLoss`.
 
     Returns:
-        float32, of the prediction's shape without its last axis.
+        float32, of the prediction's shape, without its last axis unless `elements`.
     """
 
     def __init__(
@@ -38,6 +41,8 @@ class ValidElements(keras.layers.Layer):
         missing: str | float | None = None,
         use_mask: bool = True,
         branch: str | None = None,
+        ignored_class: int | None = None,
+        elements: bool = False,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("dtype", "float32")
@@ -45,15 +50,19 @@ class ValidElements(keras.layers.Layer):
         self.missing = check_missing(missing)
         self.use_mask = use_mask
         self.branch = branch
+        self.ignored_class = ignored_class
+        self.elements = elements
         self.supports_masking = True
 
     def call(self, inputs: Any, mask: Any = None, steps: Any = None) -> Any:
         y_true, y_pred = inputs
-        rank = max(len(y_pred.shape) - 1, 1)
+        rank = len(y_pred.shape)
+        rank = rank if self.elements else max(rank - 1, 1)
         mask = mask[1] if mask is not None and self.use_mask else None
         if steps is not None:
             mask = steps_mask(steps, ops.shape(y_pred)[1])
-        valid = both(mask, labelled(y_true, self.missing), rank)
+        there = [labelled(y_true, mark) for mark in (self.missing, self.ignored_class)]
+        valid = both(mask, all_of(*there), rank)
         shape = ops.shape(y_pred)[:rank]
         if valid is None:
             return ops.ones(shape, "float32")
@@ -69,4 +78,6 @@ class ValidElements(keras.layers.Layer):
             "missing": self.missing,
             "use_mask": self.use_mask,
             "branch": self.branch,
+            "ignored_class": self.ignored_class,
+            "elements": self.elements,
         }

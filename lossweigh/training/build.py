@@ -27,6 +27,7 @@ from lossweigh.training.methods import (
     as_weighter,
     check_fresh,
     check_no_lists,
+    layer_names,
     warn_of_own_training,
     weighter_for,
 )
@@ -125,7 +126,7 @@ def build_training_model(
             f"or leave `shared` out. Received: shared={shared!r}, balancer=None."
         )
     if shared is not None:
-        shared = _layer_names(shared)
+        shared = layer_names(shared)
     weighter = as_weighter(weighter)
     check_fresh("weighter", weighter)
     check_fresh("balancer", balancer)
@@ -182,20 +183,6 @@ def build_training_model(
     return TrainingModel(*tensors, name=name or f"{pred_model.name}_training")
 
 
-def _layer_names(shared: Any) -> list[str]:
-    names = [shared] if isinstance(shared, str) else shared
-    if not (
-        isinstance(names, (list, tuple, set, frozenset))
-        and names
-        and all(isinstance(name, str) for name in names)
-    ):
-        raise TypeError(
-            "`shared` must be the name of a layer or a list of such names; leave it "
-            f"out to balance wherever the branches part. Received: shared={shared!r}."
-        )
-    return list(names)
-
-
 def _wire(
     inputs: Any,
     outputs: dict[str, Any],
@@ -229,12 +216,16 @@ def _wire(
         loss = layer(layer.pack(target, tensors[branch], weights[branch]), **steps)
         branch_losses.append(loss)
         all_outputs[f"{branch}_loss"] = loss
-        missing = layer.missing if isinstance(layer, BranchLoss) else None
-        if missing is not None or masked or steps:
+        missing = ignored = None
+        if isinstance(layer, BranchLoss):
+            missing, ignored = layer.missing, layer.ignored_class
+        if masked or steps or missing is not None or ignored is not None:
             valid = ValidElements(
                 missing,
                 layer.steps is not False,
                 branch,
+                ignored,
+                missing is not None and layer.has_elements(first, target),
                 name=unused(f"{branch}_valid", taken),
             )
             target = first if target is None else target

@@ -54,4 +54,7 @@ def _direction(monitor: str, model: Any) -> str | None:
         return "min"
     if log in (f"{branch}_loss" for branch in model.branches):
         return "min"
-    return _compat.metric_directions(model).get(log)
+    for name, _, metric in model.compiled_metrics_by_log():
+        if name == log:
+            return _compat.direction(metric)
+    return None

@@ -24,13 +24,13 @@ class VectorMean(keras.metrics.Metric):
     def __init__(self, size: int, name: str) -> None:
         super().__init__(name=name)
         self.total = self.add_variable((size,), "zeros", name="total")
-        self.count = self.add_variable((), "zeros", name="count")
+        self.count = self.add_variable((size,), "zeros", name="count")
 
-    def update_state(self, values: Any, count: Any) -> None:
-        """Adds `values`, `(size,)`, the mean of `count` samples."""
-        count = ops.cast(count, self.total.dtype)
-        self.total.assign(self.total + ops.cast(values, self.total.dtype) * count)
-        self.count.assign(self.count + count)
+    def update_state(self, values: Any, counts: Any) -> None:
+        """Adds `values`, `(size,)`, the means of `counts`, `(size,)`, samples."""
+        counts = ops.cast(counts, self.total.dtype)
+        self.total.assign(self.total + ops.cast(values, self.total.dtype) * counts)
+        self.count.assign(self.count + counts)
 
     def result(self) -> Any:
         return ops.divide_no_nan(self.total, self.count)
@@ -69,6 +69,10 @@ class BranchLogs:
     Args:
         branches: The branches' names.
         balanced: Whether a balancer weighs the branches' gradients too.
+
+    Attributes:
+        by_element: The ids of metrics that count each label by itself.
+        output_of: The metrics' logs, and the output of each.
     """
 
     def __init__(self, branches: Sequence[str], *, balanced: bool = False) -> None:
@@ -78,6 +82,8 @@ class BranchLogs:
         self.tracker = VectorMean(size, name="branch_losses_and_weights")
 
         self.suspects = Suspects(2 * len(self.branches))
+        self.by_element: set[int] = set()
+        self.output_of: dict[str, str] = {}
 
     @property
     def metrics(self) -> list[Any]:
@@ -115,12 +121,18 @@ class BranchLogs:
                 )
 
     def update_losses(
-        self, losses: Sequence[Any], weights: Any, balance: Any = None
+        self,
+        losses: Sequence[Any],
+        counts: Sequence[Any],
+        weights: Any,
+        balance: Any = None,
     ) -> None:
         """Adds a batch.
 
         Args:
             losses: One tensor `(batch,)` a branch.
+            counts: For each branch how many elements its loss is the mean of; `None`
+                for the number of rows.
             weights: `(K,)`, the loss weights in force.
             balance: `(K,)`, the balancer's weights, if there is one.
         """
@@ -128,7 +140,14 @@ class BranchLogs:
         means = ops.mean(stacked, axis=-1)
         parts = [means, weights, *([] if balance is None else [balance])]
         parts = [ops.cast(part, means.dtype) for part in parts]
-        self.tracker.update_state(ops.concatenate(parts), ops.shape(stacked)[1])
+        rows = ops.cast(ops.shape(stacked)[1], means.dtype)
+        size = len(self.parts) * len(self.branches)
+        if all(count is None for count in counts):
+            every = ops.broadcast_to(rows, (size,))
+        else:
+            every = [rows if count is None else count for count in counts]
+            every = ops.stack([*every, *[rows] * (size - len(every))])
+        self.tracker.update_state(ops.concatenate(parts), every)
 
     def result(self) -> dict[str, Any]:
         """Means since the last reset, by log name."""

@@ -143,3 +143,18 @@ def check_no_lists(
                     f"{branches}, the prediction model returns a dict with the outputs "
                     f"{outputs}. Give `losses` in the order of the outputs."
                 )
+
+
+def layer_names(shared: Any) -> list[str]:
+    """`shared` as a list of names."""
+    names = [shared] if isinstance(shared, str) else shared
+    if not (
+        isinstance(names, (list, tuple, set, frozenset))
+        and names
+        and all(isinstance(name, str) for name in names)
+    ):
+        raise TypeError(
+            "`shared` must be the name of a layer or a list of such names; leave it "
+            f"out to balance wherever the branches part. Received: shared={shared!r}."
+        )
+    return list(names)

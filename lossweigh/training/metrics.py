@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
-from keras import ops
-
-from lossweigh.branches import BranchLoss, split_labels
-from lossweigh.training.names import by_name, sample_weight_name, target_name
+from lossweigh import _compat
+from lossweigh.training.names import by_name, target_name
 from lossweigh.training.wiring import Wiring
 
 
@@ -125,66 +121,6 @@ def _check_whole(
 def _is_of_keras(metric: Any) -> bool:
     if isinstance(metric, str):
         return True
-    if isinstance(metric, keras.metrics.MeanMetricWrapper) and hasattr(metric, "_fn"):
-        metric = metric._fn
+    metric = _compat.metric_function(metric)
     defined = metric if inspect.isroutine(metric) else type(metric)
     return str(defined.__module__).split(".")[0] == "keras"
-
-
-def hand_over(
-    data: Mapping[str, Any],
-    results: Mapping[str, Any],
-    outputs: Sequence[str],
-    measured: Mapping[str, BranchLoss],
-) -> tuple[dict[str, Any], ...]:
-    """What a step's metrics see, by output.
-
-    Args:
-        data: The training model's inputs, and targets of outputs without a loss.
-        results: What the training model gave.
-        outputs: The prediction model's outputs, in order.
-        measured: The branch whose target an output's metrics are given.
-
-    Returns:
-        Targets; predictions; weights that are 0 where an element is masked or has no
-        label, for `metrics`; and these times the sample weights, for
-        `weighted_metrics`. What isn't known or given is `None`.
-    """
-    targets: dict[str, Any] = {}
-    # In an ordered dict Keras keeps the outputs' order.
-    predictions: dict[str, Any] = OrderedDict()
-    counted: dict[str, Any] = {}
-    weights: dict[str, Any] = {}
-    for output in outputs:
-        prediction = ops.cast(results[output], "float32")  # or the target isn't
-        branch = measured.get(output)
-        valid = weight = None
-        if branch is None:
-            target = data.get(target_name(output))
-        else:
-            target = split_labels(data[target_name(branch.target)], branch.missing)[1]
-            valid = results.get(f"{branch.branch}_valid")
-            weight = _of_elements(
-                data.get(sample_weight_name(str(branch.branch))), prediction
-            )
-        if valid is not None:
-            prediction = ops.copy(prediction)  # without the mask that Keras attached
-            weight = valid if weight is None else valid * weight
-        targets[output], predictions[output] = target, prediction
-        counted[output], weights[output] = valid, weight
-    return targets, predictions, counted, weights
-
-
-def _of_elements(weight: Any, prediction: Any) -> Any:
-    """A branch's sample weight with an axis for each of the prediction's but the last.
-
-    Metrics such as `MeanIoU` want one for each pixel.
-    """
-    if weight is None:
-        return None
-    weight = ops.cast(weight, "float32")
-    shape = ops.shape(prediction)
-    rank = max(len(shape) - 1, 1)
-    if len(weight.shape) > rank:
-        weight = ops.mean(weight, axis=-1)
-    return weight if rank == 1 else ops.broadcast_to(weight, shape[:rank])

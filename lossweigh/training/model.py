@@ -19,7 +19,8 @@ from lossweigh.training.fit_callbacks import with_ours
 from lossweigh.training.ignore_loss import ignoreLoss
 from lossweigh.training.logs import SUSPECTS, BranchLogs
 from lossweigh.training.loss_scaling import scaled_in_float16
-from lossweigh.training.metrics import hand_over, metrics_by_output, without_target
+from lossweigh.training.metric_data import by_element, hand_over
+from lossweigh.training.metrics import metrics_by_output, without_target
 from lossweigh.training.names import sample_weight_name, target_name
 from lossweigh.training.replicas import warn_of_replicas
 from lossweigh.training.saving import in_words, save_whole
@@ -194,6 +195,13 @@ class TrainingModel(keras.Model):
             weights = self._wiring.data.weight_names
             x = {name: t for name, t in self.input.items() if name not in weights}
             _compat.build_metrics(self, x, None, dict(self.output))
+        found = self.compiled_metrics_by_log()
+        self._logs.by_element = by_element(self._wiring, found)
+        self._logs.output_of = {log: output for log, output, _ in found}
+
+    def compiled_metrics_by_log(self) -> list[tuple[str, str, Any]]:
+        """The metrics that `compile` was given: log, output and metric of each."""
+        return _compat.compiled_metrics(self, self._wiring.data.outputs)
 
     def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         _compat.symbolic_build(
@@ -279,8 +287,13 @@ class TrainingModel(keras.Model):
         logs = _compiled(self._logs)
         if y is not None and SUSPECTS in y:
             logs.suspects.update_state(y[SUSPECTS])
+        valid = {b: y_pred.get(f"{b}_valid") for b in self.branches}
         logs.update_losses(
             [y_pred[f"{branch}_loss"] for branch in self.branches],
+            [
+                v if v is None else self.branch_losses[b].count(v)
+                for b, v in valid.items()
+            ],
             self.weighter.loss_weights,
             None if self.balancer is None else self.balancer.loss_weights,
         )
@@ -297,7 +310,7 @@ class TrainingModel(keras.Model):
         wiring = self._wiring
         data = {**x, **(y or {})}
         handed = hand_over(data, y_pred, wiring.data.outputs, wiring.measured)
-        _compat.update_metrics(self, *handed)
+        _compat.update_metrics(self, *handed, _compiled(self._logs).by_element)
         return self.get_metrics_result()
 
     @property
@@ -323,10 +336,20 @@ class TrainingModel(keras.Model):
                         "name. Give the metric another one, as in "
                         '`keras.metrics.MeanSquaredError(name="error")`.'
                     )
-                logs.update(value)
+                logs.update(self._nan_without_elements(value))
             else:
                 logs[metric.name] = value
         return {**logs, **named}
+
+    def _nan_without_elements(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Metrics of outputs of which no element has counted yet are nan, not 0."""
+        wiring, logs = self._wiring, _compiled(self._logs)
+        for log, value in results.items():
+            branch = wiring.measured.get(logs.output_of.get(log, ""))
+            if branch is not None and branch.branch in wiring.valid:
+                count = logs.tracker.count[self.branches.index(str(branch.branch))]
+                results[log] = ops.where(count > 0, value, float("nan"))
+        return results
 
     # Data --------------------------------------------------------------------
 
