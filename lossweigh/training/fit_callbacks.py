@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -17,7 +18,9 @@ class _Suspects(keras.callbacks.Callback):
         self.model.warn_of_suspects()
 
 
-def with_ours(callbacks: Any, model: Any) -> Any:
+def with_ours(
+    callbacks: Any, model: Any, metrics: Iterable[tuple[str, str, Any]]
+) -> Any:
     """What `fit` was given as `callbacks`, with those of ours.
 
     Callbacks that find out by themselves whether less or more of what they watch is
@@ -26,6 +29,7 @@ def with_ours(callbacks: Any, model: Any) -> Any:
     Args:
         callbacks: A callback, a list of some, a `CallbackList` or `None`.
         model: The training model, compiled.
+        metrics: Its metrics, each with the name of its log and of its output.
     """
     ours: list[Any] = [EndOfEpoch(), CollapseWarning(), _Suspects()]
     if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -41,20 +45,11 @@ def with_ours(callbacks: Any, model: Any) -> Any:
             callbacks = []
         given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
         callbacks = [*ours, *given]
+    directions = {log: _compat.direction(metric) for log, _, metric in metrics}
+    losses = ["loss", "unweighted_loss", *(f"{b}_loss" for b in model.branches)]
+    directions.update(dict.fromkeys(losses, "min"))
     for callback in given:
         if getattr(callback, "mode", None) == "auto":
-            callback.mode = _direction(str(callback.monitor), model) or "auto"
+            log = str(getattr(callback, "monitor", "")).removeprefix("val_")
+            callback.mode = directions.get(log) or "auto"
     return callbacks
-
-
-def _direction(monitor: str, model: Any) -> str | None:
-    """`"min"` or `"max"` for a log of the training model, `None` for another one."""
-    log = monitor.removeprefix("val_")
-    if log in ("loss", "unweighted_loss"):
-        return "min"
-    if log in (f"{branch}_loss" for branch in model.branches):
-        return "min"
-    for name, _, metric in model.compiled_metrics_by_log():
-        if name == log:
-            return _compat.direction(metric)
-    return None

@@ -195,13 +195,9 @@ class TrainingModel(keras.Model):
             weights = self._wiring.data.weight_names
             x = {name: t for name, t in self.input.items() if name not in weights}
             _compat.build_metrics(self, x, None, dict(self.output))
-        found = self.compiled_metrics_by_log()
+        found = _compat.compiled_metrics(self, self._wiring.data.outputs)
         self._logs.by_element = by_element(self._wiring, found)
         self._logs.output_of = {log: output for log, output, _ in found}
-
-    def compiled_metrics_by_log(self) -> list[tuple[str, str, Any]]:
-        """The metrics that `compile` was given: log, output and metric of each."""
-        return _compat.compiled_metrics(self, self._wiring.data.outputs)
 
     def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         _compat.symbolic_build(
@@ -417,7 +413,8 @@ class TrainingModel(keras.Model):
             some = (*validation_data, None, None)[:3]
             validation_data = (self._batches.named(*some),)
         self._use_class_weight(class_weight)
-        callbacks = with_ours(callbacks, self)
+        metrics = _compat.compiled_metrics(self, self._wiring.data.outputs)
+        callbacks = with_ours(callbacks, self, metrics)
         with _compat.keeps_variables(self):
             return super().fit(
                 x,
