@@ -1,6 +1,7 @@
 """The one folder that touches private names of Keras, each with its reason."""
 
 from lossweigh._compat.layers import (
+    calls_of,
     in_inference,
     keras_mask,
     layers_at_any_depth,
@@ -27,6 +28,7 @@ from lossweigh._compat.variables import Assignments, keeps_variables
 __all__ = [
     "Assignments",
     "build_metrics",
+    "calls_of",
     "compiled_metrics",
     "direction",
     "exclude_from_weight_decay",

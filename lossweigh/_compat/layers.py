@@ -23,6 +23,25 @@ def takes_mask_argument(model: keras.Model) -> bool:
     )
 
 
+def calls_of(model: keras.Model) -> list[Any]:
+    """What a functional model calls, with arguments that aren't tensors.
+
+    But for `training`. Operations are told by their classes: each call has its own.
+    """
+    calls = []
+    for depth in sorted(model._nodes_by_depth):
+        for node in model._nodes_by_depth[depth]:
+            step = node.operation
+            if isinstance(step, keras.layers.InputLayer):
+                continue
+            named = {k: v for k, v in node.arguments.kwargs.items() if k != "training"}
+            given = keras.tree.flatten((node.arguments.args, named))
+            plain = [repr(g) for g in given if not isinstance(g, keras.KerasTensor)]
+            is_layer = isinstance(step, keras.layers.Layer)
+            calls.append((id(step) if is_layer else type(step), plain))
+    return calls
+
+
 def layers_at_any_depth(model: keras.Model) -> list[keras.layers.Layer]:
     """The layers of a model, of the models in it, and of its layers.
 

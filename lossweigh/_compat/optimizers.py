@@ -52,7 +52,39 @@ def overwrite_in_each_step(optimizer: Any, variables: list[Any]) -> None:
             optimizer, [g for g, _ in others], [v for _, v in others]
         )
 
+    def apply_gradients(grads_and_vars: Any) -> Any:
+        """What TensorFlow's `train_step` calls."""
+        others = []
+        for gradient, variable in grads_and_vars:
+            if id(variable) not in mine:
+                others.append((gradient, variable))
+            elif gradient is not None:
+                variable.assign(gradient)
+        return type(optimizer).apply_gradients(optimizer, others)
+
+    def stateless_apply(state: Any, grads: Any, trainable_variables: Any) -> Any:
+        """What JAX's `train_step` calls."""
+        values, state = type(optimizer).stateless_apply(
+            optimizer, state, grads, trainable_variables
+        )
+        known = optimizer._trainable_variables
+        values = [
+            gradient if id(variable) in mine else value
+            for variable, value, gradient in zip(known, values, grads, strict=True)
+        ]
+        return values, state
+
     optimizer.apply = apply
+    if _has_its_own(optimizer, "apply_gradients"):
+        optimizer.apply_gradients = apply_gradients
+    if _has_its_own(optimizer, "stateless_apply"):
+        optimizer.stateless_apply = stateless_apply
+
+
+def _has_its_own(optimizer: Any, name: str) -> bool:
+    """Whether a user's class defines a method of an optimizer."""
+    defined = next(c for c in type(optimizer).__mro__ if name in vars(c))
+    return defined.__module__.split(".")[0] != "keras"
 
 
 def knows(optimizer: Any, variables: list[Any]) -> bool:

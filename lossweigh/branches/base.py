@@ -226,6 +226,13 @@ class Branch(keras.layers.Layer, abc.ABC):
                 raise
             raise ValueError(failure(self._what(), tensors, error)) from error
 
+    def sample_values(self, *tensors: Any, valid: Any, weight: Any) -> Any:
+        """What a `MaskedLoss` gives; networks in it are of inference, as `evaluate`."""
+        if not is_of_the_user(self.loss.sample_values):
+            return self.loss.sample_values(*tensors, valid=valid, weight=weight)
+        with _compat.in_inference(self):
+            return self.loss.sample_values(*tensors, valid=valid, weight=weight)
+
     def check_weights(self, prediction: Any, **tensors: Any) -> None:
         """Masks and weights are `(batch,)` or a leading part of the prediction."""
         check_weight_shapes(self._of_branch(), tuple(prediction.shape), tensors)

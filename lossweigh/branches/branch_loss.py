@@ -28,6 +28,7 @@ from lossweigh.branches.keras_losses import (
     ignored_class,
     is_binary,
     is_elementwise,
+    is_hinge,
     is_sparse,
     may_mask_values,
     num_classes,
@@ -93,7 +94,7 @@ class BranchLoss(Branch):
         normalize: `"valid"` or `"keras2"`, see above.
         target_shape: Optional shape of a sample's target, for a loss of your
             own whose target isn't shaped like the prediction. Default for a loss
-            of several outputs: `()`, a number; `(1,)` where each is `(batch, 1)`.
+            of several outputs: `()`, a number; `(1,)` where one is `(batch, 1)`.
         target_dtype: Optional dtype of the target, likewise.
         branch: The name of the branch; `build_training_model` sets it.
         **kwargs: Passed to `keras.layers.Layer`. The layer computes in float32
@@ -258,7 +259,7 @@ class BranchLoss(Branch):
             valid = all_of(mask, labelled)
             weight = product(*weights)
             y_pred = y_preds[0] if len(y_preds) == 1 else y_preds
-            values = self.loss.sample_values(y_true, y_pred, valid=valid, weight=weight)
+            values = self.sample_values(y_true, y_pred, valid=valid, weight=weight)
             values = self.check_values(values)
             return shares_of_samples(values, valid, [weight], self.normalize)
         valid = both(mask, labelled, 1)
@@ -307,6 +308,8 @@ class BranchLoss(Branch):
             A float32 tensor with one weight a label.
         """
         axis = None if self.is_sparse or self._is_binary else self.class_axis
+        if is_hinge(self.loss):  # whose classes are -1 and 1, or 0 and 1
+            axis, y_true = None, ops.maximum(y_true, 0)
         return weight_of_class(y_true, class_weight, axis)
 
     def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:

@@ -123,6 +123,11 @@ def is_of_batches(loss: Any) -> bool:
     return _is_one_of(loss, _OF_BATCHES) and axis_of(loss) == -1
 
 
+def is_hinge(loss: Any) -> bool:
+    """Whether each element of a Keras loss's target is a class, -1 or 1."""
+    return _is_one_of(loss, _HINGE)
+
+
 def may_mask_values(loss: Any) -> bool:
     """Whether a Keras loss says by a mask which of its values don't count."""
     return _is_one_of(loss, {_losses.Circle: _losses.circle})

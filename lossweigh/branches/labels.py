@@ -89,13 +89,20 @@ def check_class_weight(
         )
     checked = {}
     for index, value in class_weight.items():
-        if isinstance(index, bool) or int(index) != index or index < 0:
+        if not _is_index(index):
             raise ValueError(
                 f"`{name}` must have class indices, integers of at least 0, as keys. "
                 f"Received the key {index!r} in {name}={dict(class_weight)}."
             )
         checked[int(index)] = _check.not_negative(f"{name}[{index}]", value)
     return checked
+
+
+def _is_index(index: Any) -> bool:
+    try:
+        return not isinstance(index, bool) and int(index) == index and index >= 0
+    except (TypeError, ValueError):
+        return False
 
 
 def check_class_range(

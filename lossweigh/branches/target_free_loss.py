@@ -85,7 +85,7 @@ class TargetFreeLoss(Branch):
         tensors = [in_float32(tensor) for tensor in tensors]
         self.check_weights(tensors[0], mask=mask, sample_weight=sample_weight)
         if isinstance(self.loss, MaskedLoss):
-            values = self.loss.sample_values(*tensors, valid=mask, weight=sample_weight)
+            values = self.sample_values(*tensors, valid=mask, weight=sample_weight)
             values = self.check_values(values)
             return shares_of_samples(values, mask, [sample_weight], self.normalize)
         valid = both(mask, None, max(len(tensors[0].shape) - 1, 1))

@@ -39,10 +39,10 @@ def target_spec(
         shapes = keras.tree.map_structure(lambda t: list(t.shape), prediction)
         shape, dtype = loss.target_spec(shapes)
     elif several:
-        # As the outputs, where each of them is a column: a vector would be
-        # broadcast against it, to (batch, batch).
-        columns = all(tuple(t.shape)[1:] == (1,) for t in prediction)
-        shape = shape if columns else shape[:1]
+        # A column where one of them is: a vector would be broadcast against it, to
+        # (batch, batch).
+        columns = any(tuple(t.shape)[1:] == (1,) for t in prediction)
+        shape = (shape[0], 1) if columns else shape[:1]
     elif is_sparse:
         shape = without(shape, class_axis)
     if target_dtype is not None:

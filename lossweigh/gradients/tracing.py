@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 import keras
 
@@ -29,7 +28,9 @@ def functional(model: keras.Model) -> keras.Model:
         traced = keras.Model(inputs, model.call(inputs), name=model.name)
         if takes_training:
             either = [
-                _steps(keras.Model(inputs, model.call(inputs, training=training)))
+                _compat.calls_of(
+                    keras.Model(inputs, model.call(inputs, training=training))
+                )
                 for training in (True, False)
             ]
     except Exception as error:
@@ -44,15 +45,6 @@ def functional(model: keras.Model) -> keras.Model:
     if hidden:
         raise ValueError(_opaque(model, f"No layer of its `call` shows {hidden}"))
     return traced
-
-
-def _steps(model: keras.Model) -> list[Any]:
-    """The layers that a functional model calls, and the classes of its operations."""
-    return [
-        id(step) if isinstance(step, keras.layers.Layer) else type(step)
-        for step in model.operations
-        if not isinstance(step, keras.layers.InputLayer)
-    ]
 
 
 def _opaque(model: keras.Model, reason: str) -> str:

@@ -12,7 +12,12 @@ from keras import ops
 from lossweigh.branches import BranchLoss, split_labels
 from lossweigh.training.class_weights import class_weights
 from lossweigh.training.data import is_stream
-from lossweigh.training.data_values import as_arrays, check_arrays, suspects
+from lossweigh.training.data_values import (
+    as_arrays,
+    check_arrays,
+    check_batch,
+    suspects,
+)
 from lossweigh.training.logs import SUSPECTS
 from lossweigh.training.names import sample_weight_name, target_name
 from lossweigh.training.wiring import Wiring
@@ -83,11 +88,13 @@ class Batches:
         """A batch from any source as named inputs, and what is for the logs alone."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         merged = self.wiring.data.merge(x, y, sample_weight)
+        if y is not None:  # a batch of a data set: arrays were looked at before
+            check_batch(merged, {n: t.dtype for n, t in self.inputs.items()})
         for name, value in merged.items():  # not traced, a batch may be NumPy's
             if isinstance(value, np.ndarray):
                 merged[name] = ops.convert_to_tensor(value)
         also: dict[str, Any] = {}
-        if y is not None:  # a batch of a data set: arrays were looked at before
+        if y is not None:
             layers = self.wiring.losses.values()
             also[SUSPECTS] = suspects(merged, layers, self.num_classes)
         for branch in self.wiring.losses:

@@ -203,7 +203,8 @@ def _wire(
     branch_losses, valids = [], []
     weights = {}
     for branch, layer in layers.items():
-        check_rows(branch, layer.looks_at, tensors[branch])
+        rows = keras.tree.flatten(inputs)[0].shape[0]
+        check_rows(branch, layer.looks_at, tensors[branch], rows)
         first = tensors[branch][0]
         weights[branch] = keras.Input(
             batch_shape=(first.shape[0], *[None] * (len(first.shape) - 1)),

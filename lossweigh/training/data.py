@@ -195,6 +195,12 @@ class TrainingInputs:
                 argument, values, dict.fromkeys([*self.outputs, *targets])
             )
             _check.names(argument, [n for n in values if n in targets], targets)
+            nothing = [name for name in targets if values[name] is None]
+            if nothing:
+                raise ValueError(
+                    f"`{argument}` must have an array for the target {nothing[0]!r}. "
+                    "Received: None. For an output without a target leave its loss out."
+                )
             return {name: values[name] for name in targets}
         if isinstance(values, (list, tuple)):
             if not self.ordered and len(self.outputs) > 1:

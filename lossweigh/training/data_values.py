@@ -97,7 +97,10 @@ def _check_lengths(merged: Mapping[str, Any]) -> None:
 
 def _check_dtype(what: str, values: Any) -> None:
     kind = str(values.dtype)
-    if any(word in kind for word in ("object", "str", "<U", "|S", "complex", "datet")):
+    if any(
+        word in kind
+        for word in ("object", "str", "<U", "|S", "complex", "datet", "timed")
+    ):
         raise TypeError(
             f"{what} must hold numbers. Received an array of dtype {kind}. "
             "For words that name classes, give each one's number: "
@@ -149,6 +152,29 @@ def _check_target(layer: BranchLoss, target: np.ndarray, classes: int | None) ->
             f"numbers from 0 to {classes - 1}. Received numbers from "
             f"{known.min()} to {known.max()}."
         )
+
+
+def check_batch(merged: Mapping[str, Any], dtypes: Mapping[str, str]) -> None:
+    """What a batch of a data set shows without its numbers: lengths and dtypes.
+
+    Args:
+        merged: Named arrays or tensors.
+        dtypes: As for `check_arrays`.
+    """
+    known = {}
+    for name, values in merged.items():
+        if not hasattr(values, "dtype"):
+            continue
+        if dtypes.get(name) != "string":
+            _check_dtype(f"The input {name!r}", values)
+        try:
+            shape = tuple(values.shape)
+        except ValueError:  # TensorFlow's unknown rank
+            continue
+        if shape and shape[0] is not None:
+            known[name] = values
+    if known:
+        _check_lengths(known)
 
 
 def suspects(

@@ -104,8 +104,17 @@ def check_names(
             )
 
 
-def check_rows(branch: str, names: list[str], tensors: list[Any]) -> None:
-    """Refuses what a branch looks at if it has no axis of samples."""
+def check_rows(
+    branch: str, names: list[str], tensors: list[Any], rows: int | None
+) -> None:
+    """Refuses what a branch looks at if its first axis isn't that of the samples.
+
+    Args:
+        branch: The branch's name.
+        names: The names of what it looks at.
+        tensors: What it looks at, KerasTensors.
+        rows: The size of the batch, `None` if any will do.
+    """
     for name, tensor in zip(names, tensors, strict=True):
         if len(tensor.shape) == 0:
             raise ValueError(
@@ -113,6 +122,12 @@ def check_rows(branch: str, names: list[str], tensors: list[Any]) -> None:
                 f"Received {name!r}, a single number for the whole batch. Give the "
                 "output the mean of each sample: `ops.mean(..., axis=-1)`, not "
                 "`ops.mean(...)`."
+            )
+        if tensor.shape[0] != rows:
+            raise ValueError(
+                f"The branch {branch!r} must be of tensors with a row for each sample, "
+                f"{rows} of them. Received {name!r} of the shape "
+                f"{tuple(tensor.shape)}. Keep the batch's axis in what the layers do."
             )
 
 

@@ -60,7 +60,13 @@ def warn_of_own_training(model: keras.Model) -> None:
     """Says what a model does in its own `fit` and a training model doesn't."""
     left_out = [
         f"`{name}`"
-        for name in ("train_step", "compute_loss", "compute_metrics")
+        for name in (
+            "fit",
+            "train_step",
+            "test_step",
+            "compute_loss",
+            "compute_metrics",
+        )
         if not _is_of_keras(model, name)
     ]
     if getattr(model, "preprocessor", None) is not None:

@@ -195,14 +195,28 @@ class TrainingModel(keras.Model):
             weights = self._wiring.data.weight_names
             x = {name: t for name, t in self.input.items() if name not in weights}
             _compat.build_metrics(self, x, None, dict(self.output))
+        self._know_metrics()
+
+    def _know_metrics(self) -> None:
+        """Looks at the metrics, once they are built."""
+        logs = _compiled(self._logs)
         found = _compat.compiled_metrics(self, self._wiring.data.outputs)
-        self._logs.by_element = by_element(self._wiring, found)
-        self._logs.output_of = {log: output for log, output, _ in found}
+        logs.by_element = by_element(self._wiring, found)
+        logs.output_of = {log: output for log, output, _ in found}
+
+    def _build_from(self, data: Any) -> None:
+        """Builds metrics of outputs without a loss, whose target the data show."""
+        logs = _compiled(self._logs)
+        unknown = self._wiring.data.metric_targets and not logs.output_of
+        if unknown and isinstance(data, Mapping):
+            self._symbolic_build(data_batch=data)
 
     def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         _compat.symbolic_build(
             self, lambda batch: self._batches.step(batch, False), iterator, data_batch
         )
+        if self._wiring.data.metric_targets:
+            self._know_metrics()
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -409,6 +423,7 @@ class TrainingModel(keras.Model):
         """
         _compiled(self._logs)
         x = self._batches.named(x, y, sample_weight)
+        self._build_from(x)
         if isinstance(validation_data, (list, tuple)):
             some = (*validation_data, None, None)[:3]
             validation_data = (self._batches.named(*some),)
@@ -440,6 +455,7 @@ class TrainingModel(keras.Model):
         """Loss and metrics on `(x, y, sample_weight)`, as in Keras and as for `fit`."""
         _compiled(self._logs)
         x = self._batches.named(x, y, sample_weight)
+        self._build_from(x)
         with _compat.keeps_variables(self):
             results = super().evaluate(
                 x, batch_size=batch_size, verbose=verbose, **kwargs
@@ -457,6 +473,7 @@ class TrainingModel(keras.Model):
     ) -> Any:
         """One step on one batch, as in Keras and as for `fit`."""
         x = self._batches.one(x, y, sample_weight)
+        self._build_from(x)
         self._use_class_weight(class_weight)
         return super().train_on_batch(x, return_dict=return_dict)
 
@@ -469,6 +486,7 @@ class TrainingModel(keras.Model):
     ) -> Any:
         """Loss and metrics on one batch, as in Keras and as for `fit`."""
         x = self._batches.one(x, y, sample_weight)
+        self._build_from(x)
         return super().test_on_batch(x, return_dict=return_dict)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:

@@ -176,6 +176,11 @@ class OpaqueInTraining(Opaque):
         return super().call(x)
 
 
+class OpaqueConstant(Opaque):
+    def call(self, x, training=False):
+        return super().call(x * (3.0 if training else 1.0))
+
+
 class OpaqueWeights(Opaque):
     def __init__(self):
         super().__init__()
@@ -215,6 +220,7 @@ def test_a_subclassed_model_shows_its_layers(level):
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
+        (OpaqueConstant, "takes other steps in training than in inference"),
         (OpaqueInTraining, "takes other steps in training than in inference"),
         (OpaqueWeights, r"No layer of its `call` shows \['.*scale'\]"),
     ],

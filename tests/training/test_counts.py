@@ -134,3 +134,30 @@ def test_a_metric_without_an_element_is_nan():
     logs = evaluate(training, y=np.full_like(Y, np.nan))
     assert np.isnan(logs["mae"])
     assert np.isfinite(evaluate(training)["mae"])
+
+
+@pytest.mark.parametrize("source", ["arrays", "batch", "generator"])
+def test_a_metric_without_a_loss_leaves_the_others_as_they_are(source):
+    """Each label is counted, and nothing is nan."""
+    x = keras.Input((4,), name="x")
+    kind = layers.Dense(3, activation="softmax", name="kind")(x)
+    outputs = [layers.Dense(TASKS, activation="sigmoid", name="tasks")(x), kind]
+    model = keras.Model(x, outputs)
+    losses = {"tasks": lw.BranchLoss("binary_crossentropy", missing="nan")}
+    training = lw.build_training_model(model, losses, lw.FixedWeights())
+    training.compile("sgd", metrics={"tasks": ["mae"], "kind": ["accuracy"]})
+    kinds = RNG.integers(0, 3, ROWS)
+    y = {"tasks": Y_MISSING, "kind": kinds}
+    prediction = model.predict(X, verbose=0)
+    if source == "arrays":
+        logs = evaluate(training, y=y)
+    elif source == "batch":
+        logs = training.test_on_batch(X, y, return_dict=True)
+    else:
+        batches = (batch for batch in [(X, y)])
+        logs = training.evaluate(batches, steps=1, verbose=0, return_dict=True)
+    right = prediction[1].argmax(-1) == kinds
+    assert logs["kind_accuracy"] == pytest.approx(right.mean())
+    if source != "generator" or keras.backend.backend() != "tensorflow":
+        expected = np.abs(prediction[0] - Y)[~MISSING].mean()
+        assert logs["tasks_mae"] == pytest.approx(expected, rel=1e-5)

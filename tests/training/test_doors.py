@@ -86,6 +86,35 @@ def test_words_as_classes(form):
         training.fit(X, {"z": Y, "k": codes}, verbose=0)
 
 
+def test_a_stream_is_worded_too():
+    """What shows without the numbers: lengths, and what isn't there."""
+    training = built(two_heads(), LOSSES)
+    for y, words in (
+        ({"z": Y[:1], "k": KINDS}, "same length, 12. Received 1 for `z_target`"),
+        ({"z": None, "k": KINDS}, "an array for the target 'z'. Received: None"),
+    ):
+        batches = (batch for batch in [(X, y)])
+        with pytest.raises((TypeError, ValueError), match=words):
+            training.evaluate(batches, steps=1, verbose=0)
+
+
+@pytest.mark.parametrize("weights", [{"balanced": 1.0}, {"b": {"x": 2.0}}])
+def test_class_weights_of_words(weights):
+    x = keras.Input((4,), name="x")
+    model = keras.Model(x, layers.Dense(3, activation="softmax", name="b")(x))
+    training = built(model, LOSSES["k"])
+    with pytest.raises(ValueError, match="must have class indices, integers"):
+        training.fit(X, KINDS, class_weight=weights, verbose=0)
+
+
+def test_an_output_without_the_axis_of_samples():
+    x = keras.Input((4,), name="x")
+    hidden = layers.Dense(5)(x)
+    outputs = {"z": layers.Dense(2)(hidden), "m": ops.mean(hidden, axis=0)}
+    with pytest.raises(ValueError, match=r"'m' of the shape \(5,\)"):
+        lw.build_training_model(keras.Model(x, outputs), {"z": "mse", "m": "mse"})
+
+
 def test_a_tensor_without_rows_is_refused():
     x = keras.Input((4,), name="x")
     hidden = layers.Dense(3)(x)
@@ -119,12 +148,28 @@ class Halved(keras.optimizers.SGD):
         return super().apply([g * 0.5 for g in grads], trainable_variables)
 
 
+@keras.saving.register_keras_serializable("test_doors")
+class HalvedBefore(keras.optimizers.SGD):
+    """In what `train_step` calls: on TensorFlow the one, on JAX the other."""
+
+    def apply_gradients(self, grads_and_vars):
+        return super().apply_gradients([(g * 0.5, v) for g, v in grads_and_vars])
+
+    def stateless_apply(self, optimizer_variables, grads, trainable_variables):
+        grads = [g * 0.5 for g in grads]
+        return super().stateless_apply(optimizer_variables, grads, trainable_variables)
+
+
+HALVED = [Halved, *([HalvedBefore] if keras.backend.backend() != "torch" else [])]
+
+
 @pytest.mark.compiled
+@pytest.mark.parametrize("kind", HALVED)
 @pytest.mark.parametrize("level", ["representation", "parameters"])
-def test_an_optimizer_that_changes_gradients(level):
+def test_an_optimizer_that_changes_gradients(level, kind):
     """It changes those of the model, as half the learning rate would."""
     found = []
-    for optimizer in (Halved(0.1), keras.optimizers.SGD(0.05)):
+    for optimizer in (kind(0.1), keras.optimizers.SGD(0.05)):
         keras.utils.set_random_seed(0)
         training = lw.build_training_model(
             two_heads(), LOSSES, balancer=lw.GradNorm(level=level)

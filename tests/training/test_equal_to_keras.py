@@ -432,3 +432,22 @@ def test_class_weights_of_classes_that_there_are_not(loss, size, index):
         training.fit(X, y, class_weight={"kind": {index: 2.0}}, verbose=0)
     with pytest.raises(ValueError, match=r"`class_weight`.* must have class indices"):
         lw.build_training_model(model, lw.BranchLoss(loss, class_weight={index: 2.0}))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("low", [-1, 0])
+def test_class_weights_of_hinges_weigh_label_by_label(size, low):
+    """-1 (or 0) is class 0."""
+    x = keras.Input((4,), name="x")
+    model = keras.Model(x, layers.Dense(size, activation="tanh", name="side")(x))
+    side = np.random.default_rng(5).integers(0, 2, (12, size))
+    y = np.where(side == 1, 1.0, low).astype("float32")
+    weights = np.where(side == 1, 5.0, 2.0)
+    training = lw.build_training_model(model, "hinge", lw.FixedWeights())
+    training.compile(keras.optimizers.SGD(0.0))
+    history = training.fit(
+        X, y, batch_size=12, class_weight={"side": {0: 2.0, 1: 5.0}}, verbose=0
+    )
+    values = np.maximum(1 - np.where(side, 1, -1) * model.predict(X, verbose=0), 0)
+    expected = (values * weights).mean()
+    assert history.history["loss"][0] == pytest.approx(expected, rel=1e-5)

@@ -89,7 +89,7 @@ def test_whole_numbers_that_a_loss_looks_at_stay_whole():
         return ops.reshape(score, (-1,)) * 0 + odd
 
     def odd_of_target(y_true, tensors):
-        return odd(*tensors) + 0 * y_true
+        return odd(*tensors) + 0 * ops.reshape(y_true, (-1,))
 
     losses = {
         "a": lw.TargetFreeLoss(odd, of=["a", "id"]),
@@ -177,3 +177,40 @@ def test_a_loss_that_compares_each_sample_with_each():
     branch = lw.BranchLoss(each_by_each, target_shape=())
     with pytest.raises(ValueError, match=r"a value for each pair of samples"):
         lw.build_training_model(model_of(1), branch)
+
+
+@pytest.mark.parametrize("given", ["column", "vector"])
+def test_the_target_of_several_tensors_is_a_column_where_one_of_them_is(given):
+    """Or it would be broadcast against it, to (batch, batch)."""
+
+    def error(y_true, tensors):
+        score, _ = tensors
+        return ops.mean(ops.square(y_true - score), axis=-1)
+
+    model = model_of(1)
+    branch = lw.BranchLoss(error, of=["a", "x"], target="t")
+    training = lw.build_training_model(model, {"b": branch}, lw.FixedWeights())
+    training.compile("sgd")
+    expected = ((model.predict(X, verbose=0) - Y[:, :1]) ** 2).mean()
+    y = Y[:, :1] if given == "column" else Y[:, 0]
+    assert evaluate(training, {"t": y})["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.compiled
+def test_a_network_in_a_masked_loss_is_one_of_inference():
+    x = keras.Input((2,))
+    judge = keras.Model(x, layers.BatchNormalization()(layers.Dense(3)(x)))
+
+    class Judged(lw.MaskedLoss):
+        over_time = False
+
+        def values(self, y_true, y_pred, valid=None, weight=None):
+            return ops.mean(ops.square(judge(y_true) - judge(y_pred)), axis=-1)
+
+    before = judge.get_weights()
+    training = lw.build_training_model(model_of(2), Judged(), lw.FixedWeights())
+    training.compile(keras.optimizers.SGD(0.0))
+    trained = training.fit(X, Y, verbose=0).history["loss"][0]
+    assert trained == pytest.approx(training.evaluate(X, Y, verbose=0)[0], rel=1e-5)
+    for one, other in zip(before, judge.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
