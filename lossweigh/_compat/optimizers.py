@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -36,30 +37,30 @@ def overwrite_in_each_step(optimizer: Any, variables: list[Any]) -> None:
         return
     mine = {id(variable) for variable in variables}
 
+    def overwrite_ours(pairs: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+        """Overwrites these variables, and gives the other pairs back."""
+        others = []
+        for gradient, variable in pairs:
+            if id(variable) not in mine:
+                others.append((gradient, variable))
+            elif gradient is not None:
+                variable.assign(gradient)
+        return others
+
     def apply(gradients: Any, trainable_variables: Any = None) -> Any:
         if trainable_variables is None:
             trainable_variables = optimizer._trainable_variables
         trainable_variables = list(trainable_variables)
         if not optimizer.built:
             optimizer.build(trainable_variables)
-        others = []
-        for gradient, variable in zip(gradients, trainable_variables, strict=True):
-            if id(variable) not in mine:
-                others.append((gradient, variable))
-            elif gradient is not None:
-                variable.assign(gradient)
+        others = overwrite_ours(zip(gradients, trainable_variables, strict=True))
         return type(optimizer).apply(
             optimizer, [g for g, _ in others], [v for _, v in others]
         )
 
     def apply_gradients(grads_and_vars: Any) -> Any:
         """What TensorFlow's `train_step` calls."""
-        others = []
-        for gradient, variable in grads_and_vars:
-            if id(variable) not in mine:
-                others.append((gradient, variable))
-            elif gradient is not None:
-                variable.assign(gradient)
+        others = overwrite_ours(grads_and_vars)
         return type(optimizer).apply_gradients(optimizer, others)
 
     def stateless_apply(state: Any, grads: Any, trainable_variables: Any) -> Any:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from lossweigh.branches import BranchLoss, split_labels
+from lossweigh.branches import split_labels
 from lossweigh.training.class_weights import class_weights
 from lossweigh.training.data import is_stream
 from lossweigh.training.data_values import (
@@ -127,8 +127,7 @@ class Batches:
         return new
 
     def _weights_of_classes(self, branch: str, merged: Mapping[str, Any]) -> Any:
-        layer = self.wiring.losses[branch]
-        assert isinstance(layer, BranchLoss)  # or there are no class weights
+        layer: Any = self.wiring.losses[branch]  # a BranchLoss, or there are none
         target = merged[target_name(layer.target)]
         rank = len(self.inputs[sample_weight_name(branch)].shape)
         weight = layer.weight_of_class(

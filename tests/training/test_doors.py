@@ -132,13 +132,11 @@ def test_a_tensor_without_rows_is_refused():
 
 
 def test_keras_wrappers():
-    wrappers = pytest.importorskip("keras.wrappers")
-
     def make(X, y):
         x = keras.Input((4,), name="x")
         return built(keras.Model(x, layers.Dense(1, name="z")(x)), "mse")
 
-    regressor = wrappers.SKLearnRegressor(make, fit_kwargs={"verbose": 0})
+    regressor = keras.wrappers.SKLearnRegressor(make, fit_kwargs={"verbose": 0})
     assert regressor.fit(X, Y[:, 0]).predict(X).shape == (12,)
 
 
