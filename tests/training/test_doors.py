@@ -179,6 +179,29 @@ def test_an_optimizer_that_changes_gradients(level, kind):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.parametrize("door", ["apply_gradients", "stateless_apply"])
+def test_the_doors_of_an_optimizer(door):
+    """Whichever is called, a balancer's variable gets its "gradient" as it is."""
+    training = lw.build_training_model(two_heads(), LOSSES, balancer=lw.MGDA())
+    training.compile(HalvedBefore(0.1))
+    optimizer, variables = training.optimizer, training.trainable_variables
+    optimizer.build(variables)
+    gradients = [ops.ones(variable.shape) for variable in variables]
+    before = [ops.convert_to_numpy(variable.value) for variable in variables]
+    if door == "apply_gradients":
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        after = [ops.convert_to_numpy(variable.value) for variable in variables]
+    else:
+        state = [variable.value for variable in optimizer.variables]
+        values = [variable.value for variable in variables]
+        after, _ = optimizer.stateless_apply(state, gradients, values)
+        after = [ops.convert_to_numpy(value) for value in after]
+    ours = {id(variable) for variable in training.balancer.trainable_variables}
+    for variable, old, new in zip(variables, before, after, strict=True):
+        expected = np.ones_like(old) if id(variable) in ours else old - 0.05
+        np.testing.assert_allclose(new, expected, atol=1e-6)
+
+
 def test_an_optimizer_that_is_built_for_another_model():
     model, optimizer = two_heads(), keras.optimizers.Adam()
     optimizer.build(model.trainable_variables)
