@@ -40,9 +40,9 @@ FOLDS, BATCH, EPOCHS, RATE = 5, 32, 16, 2e-3
 LEVELS = {
     "representation": {"level": "representation"},
     "parameters": {"level": "parameters"},
-    "parameters, every 10": {"level": "parameters", "update_every": 10},
-    "parameters, every 25": {"level": "parameters", "update_every": 25},
-    "calibrated, every 25": {"level": "calibrated", "update_every": 25},
+    "parameters, every 10": {"level": lw.Parameters(update_every=10)},
+    "parameters, every 25": {"level": lw.Parameters(update_every=25)},
+    "calibrated, every 25": {"level": lw.Calibrated(update_every=25)},
 }
 FIXED = {"fixed 1 : 1": 1.0, "fixed 30 : 1": 30.0}
 NEITHER = {"Weighter", "FixedWeights"}  # the base, and what `FIXED` has

@@ -46,8 +46,8 @@ METHODS = [
 ]
 LEVELS = {
     "parameters": {"level": "parameters"},
-    "parameters / 10": {"level": "parameters", "update_every": 10},
-    "calibrated / 25": {"level": "calibrated", "update_every": 25},
+    "parameters / 10": {"level": lw.Parameters(update_every=10)},
+    "calibrated / 25": {"level": lw.Calibrated(update_every=25)},
 }
 
 

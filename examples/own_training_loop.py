@@ -108,7 +108,7 @@ def main(arguments=None):
             print(f"step {index:3d}: loss {loss:7.3f}")
     pairs = zip(ours.get_weights(), theirs.get_weights(), strict=True)
     apart = max(float(np.abs(one - other).max()) for one, other in pairs)
-    weights = ops.convert_to_numpy(ours.balancer.loss_weights)
+    weights = np.array([*ours.balance.values()])
     print(f"weights of the gradients: small {weights[0]:.2f}, large {weights[1]:.2f}")
     print(f"The loop and `train_on_batch` differ by at most {apart:.0e}.")
     return apart

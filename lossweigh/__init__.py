@@ -28,6 +28,7 @@ from lossweigh.balancing import (
     PCGrad,
     UPGrad,
 )
+from lossweigh.balancing.levels import Calibrated, Parameters, Representation
 from lossweigh.branches import BranchLoss, MaskedLoss, TargetFreeLoss
 from lossweigh.constraints import Between, Simplex
 from lossweigh.training import (
@@ -64,6 +65,7 @@ __all__ = [
     "Between",
     "BranchLoss",
     "CAGrad",
+    "Calibrated",
     "CoVWeighting",
     "ConFIG",
     "DWA",
@@ -85,8 +87,10 @@ __all__ = [
     "NashMTL",
     "NormBalancer",
     "PCGrad",
+    "Parameters",
     "RandomWeights",
     "ReLoBRaLo",
+    "Representation",
     "RevisedUncertainty",
     "Simplex",
     "SmoothTchebycheff",

@@ -43,7 +43,7 @@ ARROWS = {
 }
 BASES = {
     "weighting": {"base", "adaptive", "learned", "_combining"},
-    "balancing": {"base", "_solvers"},
+    "balancing": {"base", "_solvers", "levels", "site"},
     "losses": {"_series", "_shapes", "_steps", "distances", "miners"},
 }
 
@@ -52,12 +52,8 @@ BASES = {
 LONGEST = 250
 LONG_FILES = {
     "balancing/_solvers.py": 319,
-    "gradients/statistics.py": 276,
-    "balancing/base.py": 287,
-    "gradients/passes.py": 301,
     "branches/branch_loss.py": 386,
     "losses/_series.py": 318,
-    "gradients/boundary.py": 295,
     "training/data.py": 308,
     "training/model.py": 525,
 }
@@ -67,12 +63,9 @@ BACKENDS = {"tensorflow", "jax", "torch"}
 NAMED_BACKENDS = {
     "_compat/layers.py": 1,
     "_compat/variables.py": 1,
-    "gradients/combining.py": 1,
-    "gradients/statistics.py": 12,
-    "gradients/passes.py": 1,
+    "gradients/gramian.py": 12,
     "losses/_series.py": 4,
     "training/logs.py": 1,
-    "gradients/refreshing.py": 1,
 }
 
 

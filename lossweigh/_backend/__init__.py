@@ -55,6 +55,12 @@ uniform(shape, generator) -> tensor
     `keras.random.uniform`, which on JAX works on four arrays of that size at once on
     processors.
 
+stateless -> bool
+    Whether a compiled step is a function of all variables to their next values.
+
+fuses_elementwise -> bool
+    Whether operations on single elements cost nothing beside what they are fused with.
+
 weighted_sum(tensors, weights) -> tensor
     `sum_k w_k t_k` in float32, from scalars and tensors of one shape. It isn't
     differentiated, so that torch, which doesn't fuse, may add in place.
@@ -79,17 +85,21 @@ squared_norm = _functions.squared_norm
 stack = _functions.stack
 uniform = _functions.uniform
 weighted_sum = _functions.weighted_sum
+stateless = _functions.stateless
+fuses_elementwise = _functions.fuses_elementwise
 
 __all__ = [
     "custom_gradient",
     "elementwise",
     "ensure_shape",
     "float32_product",
+    "fuses_elementwise",
     "not_compiled",
     "raise_unless",
     "replicas",
     "squared_norm",
     "stack",
+    "stateless",
     "thin_product",
     "uniform",
     "vector_jacobian",

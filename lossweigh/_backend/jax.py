@@ -11,6 +11,10 @@ import keras
 
 _PIECE = 2**18  # elements
 
+# Layers may only assign what Keras carries through a step; XLA fuses what it can.
+stateless = True
+fuses_elementwise = True
+
 
 def custom_gradient(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
     """See `lossweigh._backend`."""

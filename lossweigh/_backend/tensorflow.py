@@ -12,6 +12,10 @@ import tensorflow as tf
 _PIECE = 2**18  # elements
 _USUAL_BATCH = 256
 
+# Layers may only assign what Keras carries through a step; XLA fuses what it can.
+stateless = False
+fuses_elementwise = False
+
 
 def custom_gradient(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
     """See `lossweigh._backend`."""

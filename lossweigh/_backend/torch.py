@@ -10,6 +10,10 @@ import torch
 
 _PIECE = 2**18  # elements
 
+# Layers may only assign what Keras carries through a step; XLA fuses what it can.
+stateless = False
+fuses_elementwise = False
+
 
 class _WithGradient(torch.autograd.Function):
     """A function of tensors to a tuple of tensors that brings its own gradient."""

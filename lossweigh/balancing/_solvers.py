@@ -74,7 +74,7 @@ def split(gramian: Any, present: Any = None) -> tuple[Any, Any, Any]:
 def regular(cosines: Any, here: Any, ridge: float = RIDGE) -> Any:
     """Cosines that can be inverted; the branches that aren't here stand alone."""
     unit = ops.eye(cosines.shape[0], dtype="float32")
-    return cosines + unit * ops.where(here, ridge, 1.0)[None, :]
+    return cosines + ops.where(here[None, :], ridge * unit, unit)
 
 
 def smallest(values: Any, here: Any) -> Any:

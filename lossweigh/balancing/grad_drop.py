@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from lossweigh import _backend
 from lossweigh.balancing.base import Balancer
+from lossweigh.balancing.levels import Level, Representation
+from lossweigh.balancing.site import Site
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -35,11 +35,11 @@ class GradDrop(Balancer):
 
     Args:
         seed: Optional int, makes the draws reproducible (within a backend).
-        level: `"representation"`, the only one that this method has.
+        level: A `Representation`, the only level that this method has.
         **kwargs: Passed to `Balancer`.
 
     Raises:
-        ValueError: If `level` isn't `"representation"`.
+        ValueError: If `level` is another.
 
     Examples:
         >>> from keras import ops
@@ -53,17 +53,17 @@ class GradDrop(Balancer):
     """
 
     needs_angles = False
-    needs_draws = True
+    needs_noise = True
 
     def __init__(
         self,
         *,
         seed: int | None = None,
-        level: str = "representation",
+        level: str | Level | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(seed=seed, level=level, **kwargs)
-        if level != "representation":
+        if not isinstance(self.level, Representation):
             raise ValueError(
                 '`level` must be "representation" for GradDrop, which compares '
                 f"gradients element by element. Received: level={level!r}."
@@ -72,32 +72,8 @@ class GradDrop(Balancer):
     def solve(self, gramian: Any, present: Any = None) -> Any:
         return ops.ones((gramian.shape[0],), dtype="float32")
 
-    def draw(self, tensors: Sequence[Any]) -> Any:
-        return [_backend.uniform(ops.shape(t), self.generator) for t in tensors]
-
-    def mix(
-        self, gradients: list[Any], weights: list[Any], place: int, draws: Any
-    ) -> Any:
-        return _backend.elementwise(_one_sign, [*gradients, draws[place]])
-
-    def _mix_products(
-        self, products: Any, weights: list[Any], place: int, draws: Any
-    ) -> Any:
-        return _backend.elementwise(_kept, [*products.sums(), draws[place]])
-
-
-def _one_sign(*tensors: Any) -> Any:
-    *gradients, uniform = tensors
-    first, *others = [ops.cast(gradient, "float32") for gradient in gradients]
-    total, length = first, ops.abs(first)
-    for gradient in others:
-        total = total + gradient
-        length = length + ops.abs(gradient)
-    return ops.cast(_kept(total, length, uniform), gradients[0].dtype)
-
-
-def _kept(total: Any, length: Any, uniform: Any) -> Any:
-    """What passes of a sum, given the sum of sizes and the random numbers."""
-    positive, negative = 0.5 * (total + length), 0.5 * (total - length)
-    # Uniform < positive / length, without a division by 0.
-    return ops.where(uniform * length < positive, positive, negative)
+    def combine(self, site: Site, weights: Any, noise: Any = None) -> Any:
+        total, length = site.sums()
+        positive, negative = 0.5 * (total + length), 0.5 * (total - length)
+        # `noise < positive / length`, without a division by 0.
+        return ops.where(noise * length < positive, positive, negative)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,7 +9,7 @@ from keras import ops
 
 from lossweigh import _check
 from lossweigh.balancing import _solvers
-from lossweigh.balancing.base import Balancer, Seen
+from lossweigh.balancing.base import Balancer, StepStatistics
 
 _LARGEST = 1e6  # ratio of a loss to its first
 
@@ -50,16 +49,17 @@ class GradNorm(Balancer):
 
     Examples:
         >>> from keras import ops
-        >>> from lossweigh.balancing.base import Seen
-        >>> seen = Seen(
+        >>> from lossweigh.balancing.base import StepStatistics
+        >>> statistics = StepStatistics(
         ...     gramian=ops.array([[18.0, -22.0], [-22.0, 38.0]]),
         ...     present=ops.array([True, True]),
         ...     losses=ops.array([1.0, 2.0]),
         ... )
         >>> balancer = GradNorm(learning_rate=0.1)
-        >>> state = ops.array(balancer.initial_state(2))
-        >>> weights, state = balancer.advance(seen, state)
-        >>> weights, state = balancer.advance(seen, state)
+        >>> state = balancer.initial_state(2)
+        >>> state = {name: ops.array(values) for name, values in state.items()}
+        >>> weights, state = balancer.advance(statistics, state)
+        >>> weights, state = balancer.advance(statistics, state)
         >>> print(ops.convert_to_numpy(weights).round(3))
         [1.102 0.898]
 
@@ -78,28 +78,33 @@ class GradNorm(Balancer):
         self.alpha = _check.not_negative("alpha", alpha)
         self.learning_rate = _check.positive("learning_rate", learning_rate)
 
-    def initial_state(self, num_branches: int) -> Sequence[float]:
-        # The weights, and the first losses: 0 for none yet.
-        return [1.0] * num_branches + [0.0] * num_branches
+    def initial_state(self, num_branches: int) -> dict[str, Any]:
+        # A first loss of 0 is none yet.
+        return {
+            "loss_weights": [1.0] * num_branches,
+            "first_losses": [0.0] * num_branches,
+        }
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
         return _solvers.ones(present, gramian.shape[0])
 
-    def advance(self, seen: Seen, state: Any) -> tuple[Any, Any]:
-        num = seen.gramian.shape[0]
-        before, first = state[:num], state[num:]
-        known = _solvers.ones(seen.present, num)
+    def advance(
+        self, statistics: StepStatistics, state: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        present, num = statistics.present, statistics.gramian.shape[0]
+        before, first = state["loss_weights"], state["first_losses"]
+        known = _solvers.ones(present, num)
         number = ops.maximum(ops.sum(known), 1.0)
 
         def mean(values: Any) -> Any:
             found = ops.sum(values * known) / number
             return ops.where(found > 0.0, found, 1.0)
 
-        losses = ops.where(seen.present, ops.maximum(seen.losses, 0.0), 0.0)
+        losses = ops.where(present, ops.maximum(statistics.losses, 0.0), 0.0)
         first = ops.where(first > 0.0, first, losses)
         ratios = ops.minimum(losses / ops.maximum(first, 1e-30), _LARGEST)
         rates = (ratios / mean(ratios)) ** self.alpha
-        lengths, _, here = _solvers.split(seen.gramian, seen.present)
+        lengths, _, here = _solvers.split(statistics.gramian, present)
         lengths = ops.where(here, lengths, 0.0)
         relative = lengths / mean(lengths)
         norms = before * relative
@@ -108,9 +113,9 @@ class GradNorm(Balancer):
         # The sum of all weights stays K, as the present ones keep theirs.
         share, total = ops.sum(before * known), ops.sum(after * known)
         after = after * (share / ops.where(total > 0.0, total, 1.0))
-        moved = ops.logical_and(seen.present, total > 0.0)
+        moved = ops.logical_and(present, total > 0.0)
         after = ops.where(moved, after, before)
-        return before * known, ops.concatenate([after, first])
+        return before * known, {"loss_weights": after, "first_losses": first}
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,7 +10,8 @@ from keras import ops
 from lossweigh import _check
 from lossweigh._backend import float32_product
 from lossweigh.balancing import _solvers
-from lossweigh.balancing.base import Balancer, Seen
+from lossweigh.balancing.base import Balancer, StepStatistics
+from lossweigh.balancing.levels import Parameters
 
 _HIGHEST = 0.999  # cosine that is asked for
 
@@ -45,7 +45,7 @@ class GradVac(Balancer):
     above 0.999 is asked for (the step grows without bound towards 1).
 
     It acts on cosines alone, and at the representation these are all near 0. So
-    without a `level` it is `level="parameters", update_every=10`: as in the paper,
+    without a `level` it is `Parameters(update_every=10)`: as in the paper,
     but with weights that are kept for ten steps.
 
     Args:
@@ -68,36 +68,38 @@ class GradVac(Balancer):
     """
 
     needs_draws = True
-    usual = ("parameters", 10)
+    default_level = Parameters(update_every=10)
 
     def __init__(self, *, beta: float = 0.5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.beta = _check.between("beta", beta, 0.0, 1.0)
 
-    def initial_state(self, num_branches: int) -> Sequence[float]:
-        return [0.0] * num_branches**2
+    def initial_state(self, num_branches: int) -> dict[str, Any]:
+        return {"average_cosines": [[0.0] * num_branches] * num_branches}
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
         num = gramian.shape[0]
-        usual = ops.zeros((num, num), dtype="float32")
-        return self._vaccinate(gramian, present, usual, None)[0]
+        averages = ops.zeros((num, num), dtype="float32")
+        return self._vaccinate(gramian, present, averages, None)[0]
 
-    def advance(self, seen: Seen, state: Any) -> tuple[Any, Any]:
-        num = seen.gramian.shape[0]
-        usual = ops.reshape(state, (num, num))
-        order = ops.argsort(seen.draws, axis=-1)
-        weights, usual = self._vaccinate(seen.gramian, seen.present, usual, order)
-        return weights, ops.reshape(usual, (-1,))
+    def advance(
+        self, statistics: StepStatistics, state: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        order = ops.argsort(statistics.draws, axis=-1)
+        weights, averages = self._vaccinate(
+            statistics.gramian, statistics.present, state["average_cosines"], order
+        )
+        return weights, {"average_cosines": averages}
 
     def _vaccinate(
-        self, gramian: Any, present: Any, usual: Any, order: Any
+        self, gramian: Any, present: Any, averages: Any, order: Any
     ) -> tuple[Any, Any]:
         """The weights and the next averages, `(K, K)`."""
         lengths, cosines, here = _solvers.split(gramian, present)
         num = cosines.shape[0]
         unit = ops.eye(num, dtype="float32")
         pairs = ops.cast(here[:, None] & here[None, :], "float32") * (1.0 - unit)
-        asked = ops.clip(usual, -_HIGHEST, _HIGHEST)
+        asked = ops.clip(averages, -_HIGHEST, _HIGHEST)
         asked = ops.stack([asked, asked / ops.sqrt(1.0 - asked * asked)])
         # For every i at once, in parts of its own length and with unit vectors for
         # the others: products[i, j] = g_i' . g_j, square[i] = ||g_i'||^2.
@@ -119,7 +121,7 @@ class GradVac(Balancer):
             # Rounding must not make a length of 0.
             square = ops.maximum(square + step * (2.0 * product + step), 1e-6)
             met = met + cosine * chosen
-        met = usual + self.beta * (met - usual) * pairs
+        met = averages + self.beta * (met - averages) * pairs
         added = ops.sum(taken * (lengths[:, None] / lengths[None, :]), axis=0)
         return (1.0 + added) * _solvers.ones(present, num), met
 

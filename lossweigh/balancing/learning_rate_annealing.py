@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,7 +9,7 @@ from keras import ops
 
 from lossweigh import _check
 from lossweigh.balancing import _solvers
-from lossweigh.balancing.base import Balancer, Seen
+from lossweigh.balancing.base import Balancer, StepStatistics
 
 _LARGEST = 1e6  # weight that is aimed at
 
@@ -70,9 +69,9 @@ class LearningRateAnnealing(Balancer):
         self.reference = reference
         self.rate = _check.between("rate", rate, 0.0, 1.0)
 
-    def initial_state(self, num_branches: int) -> Sequence[float]:
+    def initial_state(self, num_branches: int) -> dict[str, Any]:
         self._index(num_branches)
-        return [1.0] * num_branches
+        return {"loss_weights": [1.0] * num_branches}
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
         num = gramian.shape[0]
@@ -80,10 +79,14 @@ class LearningRateAnnealing(Balancer):
         weights = self._follow(ops.ones((num,), dtype="float32"), lengths, here)
         return weights * _solvers.ones(present, num)
 
-    def advance(self, seen: Seen, state: Any) -> tuple[Any, Any]:
-        here = ops.logical_and(seen.present, seen.mean_abs > 0.0)
-        weights = self._follow(state, seen.mean_abs, here)
-        return weights * _solvers.ones(seen.present, state.shape[0]), weights
+    def advance(
+        self, statistics: StepStatistics, state: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        sizes = statistics.mean_abs
+        known = ops.logical_and(statistics.present, sizes > 0.0)
+        weights = self._follow(state["loss_weights"], sizes, known)
+        present = _solvers.ones(statistics.present, sizes.shape[0])
+        return weights * present, {"loss_weights": weights}
 
     def _follow(self, weights: Any, sizes: Any, here: Any) -> Any:
         """The next weights, for gradients of these sizes."""

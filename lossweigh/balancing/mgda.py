@@ -9,7 +9,7 @@ from keras import ops
 
 from lossweigh import _check
 from lossweigh.balancing import _solvers
-from lossweigh.balancing.base import Balancer, Seen
+from lossweigh.balancing.base import Balancer, StepStatistics
 
 NORMALIZATIONS = ("none", "l2", "loss")
 
@@ -68,14 +68,16 @@ class MGDA(Balancer):
             gramian = _solvers.split(gramian, present)[1]
         return _solvers.shortest(gramian, present)
 
-    def advance(self, seen: Seen, state: Any) -> tuple[Any, Any]:
-        gramian = seen.gramian
+    def advance(
+        self, statistics: StepStatistics, state: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        gramian = statistics.gramian
         if self.normalization == "loss":
-            losses = ops.where(seen.losses > 0.0, seen.losses, 1.0)
+            losses = ops.where(statistics.losses > 0.0, statistics.losses, 1.0)
             # To the largest, so that small losses don't leave float32's range.
-            losses = losses / _solvers.largest(losses, seen.present)
+            losses = losses / _solvers.largest(losses, statistics.present)
             gramian = gramian / losses[:, None] / losses[None, :]
-        return self.solve(gramian, seen.present), state
+        return self.solve(gramian, statistics.present), state
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "normalization": self.normalization}

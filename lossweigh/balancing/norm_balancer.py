@@ -10,7 +10,7 @@ from keras import ops
 
 from lossweigh import _check
 from lossweigh.balancing import _solvers
-from lossweigh.balancing.base import Balancer, Seen
+from lossweigh.balancing.base import Balancer, StepStatistics
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -72,23 +72,25 @@ class NormBalancer(Balancer):
             None if total_norm is None else _check.positive("total_norm", total_norm)
         )
 
-    def initial_state(self, num_branches: int) -> Sequence[float]:
-        # By branch: the weighted sum of lengths, and the sum of the weights.
-        return [0.0] * (2 * num_branches)
+    def initial_state(self, num_branches: int) -> dict[str, Any]:
+        # The decayed sums of lengths and of 1, whose ratio is the moving average.
+        return {"sums": [0.0] * num_branches, "counts": [0.0] * num_branches}
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
         lengths, _, here = _solvers.split(gramian, present)
         return self._weights(ops.where(here, lengths, 0.0), present)
 
-    def advance(self, seen: Seen, state: Any) -> tuple[Any, Any]:
-        num = seen.gramian.shape[0]
-        sums, counts = state[:num], state[num:]
-        lengths, _, here = _solvers.split(seen.gramian, seen.present)
+    def advance(
+        self, statistics: StepStatistics, state: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        present = statistics.present
+        lengths, _, here = _solvers.split(statistics.gramian, present)
         lengths = ops.where(here, lengths, 0.0)
-        sums = ops.where(seen.present, self.decay * sums + lengths, sums)
-        counts = ops.where(seen.present, self.decay * counts + 1.0, counts)
+        sums = ops.where(present, self.decay * state["sums"] + lengths, state["sums"])
+        counts = ops.where(present, self.decay * state["counts"] + 1.0, state["counts"])
         averages = sums / ops.maximum(counts, 1.0)
-        return self._weights(averages, seen.present), ops.concatenate([sums, counts])
+        state = {"sums": sums, "counts": counts}
+        return self._weights(averages, present), state
 
     def _weights(self, averages: Any, present: Any) -> Any:
         num = averages.shape[0]

@@ -9,7 +9,8 @@ from keras import ops
 
 from lossweigh._backend import float32_product
 from lossweigh.balancing import _solvers
-from lossweigh.balancing.base import Balancer, Seen
+from lossweigh.balancing.base import Balancer, StepStatistics
+from lossweigh.balancing.levels import Parameters
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -34,7 +35,7 @@ class PCGrad(Balancer):
 
     It acts on conflicts alone, which are hardly seen at the representation: there
     most pairs of gradients are near right angles, and this is the plain sum. So
-    without a `level` it is `level="parameters", update_every=10`: as in the paper,
+    without a `level` it is `Parameters(update_every=10)`: as in the paper,
     but with weights that are kept for ten steps.
 
     Args:
@@ -52,7 +53,7 @@ class PCGrad(Balancer):
     """
 
     needs_draws = True
-    usual = ("parameters", 10)
+    default_level = Parameters(update_every=10)
 
     def solve(self, gramian: Any, present: Any = None, order: Any = None) -> Any:
         """See `Balancer.solve`.
@@ -79,6 +80,8 @@ class PCGrad(Balancer):
         added = ops.sum(taken * (lengths[:, None] / lengths[None, :]), axis=0)
         return (1.0 + added) * _solvers.ones(present, num)
 
-    def advance(self, seen: Seen, state: Any) -> tuple[Any, Any]:
-        order = ops.argsort(seen.draws, axis=-1)
-        return self.solve(seen.gramian, seen.present, order), state
+    def advance(
+        self, statistics: StepStatistics, state: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        order = ops.argsort(statistics.draws, axis=-1)
+        return self.solve(statistics.gramian, statistics.present, order), state

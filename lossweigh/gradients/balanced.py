@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import functools
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
-from lossweigh import _compat
 from lossweigh._structure import (
     may_mask,
     named_outputs,
     symbolic_inputs,
 )
 from lossweigh.balancing.base import Balancer
-from lossweigh.gradients import passes
+from lossweigh.balancing.levels import Parameters, Representation
 from lossweigh.gradients.boundary import Cut, cut
 from lossweigh.gradients.canary import check_canary
+from lossweigh.gradients.forward import forward, masks_of, no_masks
+from lossweigh.gradients.loss_tap import open_tap
 from lossweigh.gradients.refusals import (
     check_parameters,
+    warn_of_rest,
     warn_of_right_angles,
 )
+from lossweigh.gradients.state import add_state
 from lossweigh.gradients.tracing import functional
 
 
@@ -31,15 +33,15 @@ class BalancedModel(keras.layers.Layer):
     """Calls a prediction model; in training, its backward pass is balanced.
 
     It stands in the training model where the prediction model would, and has no
-    layers of its own but the balancer. Evaluation is the prediction model's.
+    layers of its own. Evaluation is the prediction model's. What the balancer keeps
+    from step to step are variables of this layer: a backward pass can only tell it as
+    their "gradient", with which the optimizer overwrites them.
 
     Args:
         prediction_model: A functional model, or one whose `call` shows its layers.
         balancer: What combines the branches' gradients.
         branches: The names of the branches, in the weighter's order.
         outputs: For each branch the names of the outputs that its loss looks at.
-        shared: Names of the layers at whose outputs to balance; `None` for all
-            that are found.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Call arguments:
@@ -47,11 +49,19 @@ class BalancedModel(keras.layers.Layer):
         training: Bool.
 
     Returns:
-        A list: the prediction model's outputs, in their named order; for each branch
-        each of its outputs, as its loss is to see it; and the balancer's messenger,
-        for `Messenger`.
+        A dict: `"outputs"`, the prediction model's by name; `"copies"`, for each
+        branch a list of its outputs, as its loss is to see them; and `"tap"`,
+        for `LossTap`.
+
+    Attributes:
+        in_model_step: Whether the training model's own step is under way.
+        exact: Whether the step that is being traced makes an exact pass; `None`
+            while each step has to see for itself how old the last one is.
     """
 
+    in_model_step = False
+    exact: bool | None = None
+    generator: keras.random.SeedGenerator | None = None
     _trained: set[int] | None = None  # the ids of what was trained when it was cut
     _cut: Cut | None = None
 
@@ -61,7 +71,6 @@ class BalancedModel(keras.layers.Layer):
         balancer: Balancer,
         branches: Sequence[str],
         outputs: Sequence[Sequence[str]],
-        shared: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         # Its layers have policies of their own. `autocast=False` alone isn't enough:
@@ -72,25 +81,33 @@ class BalancedModel(keras.layers.Layer):
         self.balancer = balancer
         self.branches = list(branches)
         self.outputs = [list(names) for names in outputs]
-        self.shared = None if shared is None else list(shared)
 
     def build(self, input_shape: Any) -> None:
         model = self.prediction_model
         structure = model.compute_output_spec(symbolic_inputs(model))
         flat = [id(tensor) for tensor in keras.tree.flatten(structure)]
-        named = named_outputs(model, structure)
         # The flat outputs that a call gives, of those that the heads give.
-        self._order = tuple(flat.index(id(tensor)) for tensor in named.values())
-        places = dict(zip(named, self._order, strict=True))
-        self._of_branches = tuple(
-            tuple(places[name] for name in names) for names in self.outputs
-        )
-        self.cut_anew()
+        self._order = {
+            name: flat.index(id(tensor))
+            for name, tensor in named_outputs(model, structure).items()
+        }
         self.supports_masking = may_mask(model)  # else each output is looked at
         self._masks_of = masks_of if self.supports_masking else no_masks
-        if not self.balancer.built:
-            self.balancer.build(len(self.branches))
+        self.state = add_state(self, self.balancer, len(self.branches))
+        if self.balancer.needs_draws or self.balancer.needs_noise:
+            self.generator = keras.random.SeedGenerator(self.balancer.seed)
+        self.cut_anew()
         self.built = True
+
+    @property
+    def state_variables(self) -> list[Any]:
+        """The variables that each step overwrites."""
+        return self.state.flat()
+
+    @property
+    def loss_weights(self) -> Any:
+        """`(K,)` float32: the weights of the last step of training, 1 before it."""
+        return ops.convert_to_tensor(self.state.weights)
 
     def cut_anew(self) -> None:
         """Finds the boundary, unless the same variables are trained as when it did.
@@ -101,33 +118,26 @@ class BalancedModel(keras.layers.Layer):
         Raises:
             ValueError: If no layer is shared, or any other reason of `cut`.
         """
-        model = self.prediction_model
+        model, level = self.prediction_model, self.balancer.level
         trained = {id(variable) for variable in model.variables if variable.trainable}
         if self._trained == trained:
             return
         parts = cut(
             functional(model),
-            self._of_branches,
+            self.balancer,
+            [[self._order[name] for name in names] for names in self.outputs],
             self.branches,
-            self.shared,
-            by_dense=functools.partial(passes.takes_products, self.balancer),
+            level.layers if isinstance(level, Representation) else None,
         )
-        if parts is None or self.rests:
-            self.balancer.trainable = parts is not None
+        for variable in self.state_variables:
+            variable.trainable = parts is not None
         self._trained, self._cut = trained, parts
         if parts is None:
-            warnings.warn(
-                f"All that the branches {self.branches} share in the model "
-                f"{model.name!r} is frozen, so that the balancer has nothing to do. It "
-                "begins when a shared layer is set `trainable = True` and the training "
-                "model is compiled again.",
-                stacklevel=2,
-            )
+            warn_of_rest(self.branches, model)
             return
-        if self.balancer.level != "representation":
-            self._check_exact()
+        if not isinstance(level, Representation):
             check_parameters(self.balancer, parts.trunk)
-        if self.balancer.level != "parameters":
+        if not isinstance(level, Parameters):
             warn_of_right_angles(parts, model)
 
     @property
@@ -135,64 +145,52 @@ class BalancedModel(keras.layers.Layer):
         """Whether all that the branches share was frozen when it was last cut."""
         return self._trained is not None and self._cut is None
 
-    def _check_exact(self) -> None:
-        level = self.balancer.level
-        if self.shared is not None:
-            raise ValueError(
-                "`shared` must be left out unless the balancer's level is \"represent"
-                f'ation": {type(self.balancer).__name__} has level="{level}", at which '
-                "the gradients of all shared parameters are balanced. Give it "
-                f'level="representation". Received: shared={self.shared}.'
-            )
-
     @property
     def cut(self) -> Cut:
-        """The prediction model in two, where it is balanced."""
+        """The prediction model in two, while it is balanced."""
         if self._cut is None:
             raise AttributeError("There is no `cut` unless a shared layer is trained.")
         return self._cut
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        order = self._order
         if not training or self.rests:
             outputs = self.prediction_model(inputs, training=training)
-            outputs = keras.tree.flatten(outputs)
-            own = [index for some in self._of_branches for index in some]
-            outputs = [outputs[index] for index in (*order, *own)]
-            return [*outputs, passes.messenger(self.balancer)]
-        if not self.balancer.in_own_step:
-            check_canary(self.balancer)
-        parts = self.cut
-        owners = parts.owners
-        if self.balancer.level == "representation":
-            made = self._run(parts.trunk, inputs, None)
-            masks = self._masks_of(made)
-            copies, message = passes.fan_out(
-                self.balancer, made[: len(owners)], owners, parts.dense
-            )
-            plain = made[len(owners) :]
-        else:
-            copies, plain, masks, losses, message = passes.through(
-                self.balancer, parts.trunk, inputs, owners, parts.dense, self._masks_of
-            )
-            for loss in losses:
-                self.add_loss(loss)
-        flat = keras.tree.flatten(inputs)
-        direct = [flat[index] for index in parts.direct]
-        of_copies = [masks[place] for place, who in enumerate(owners) for _ in who]
-        outputs = self._run(
-            parts.heads,
-            [*copies, *plain, *direct],
-            [*of_copies, *masks[len(owners) :], *self._masks_of(direct)],
+            flat = keras.tree.flatten(outputs)
+            named = {name: flat[index] for name, index in self._order.items()}
+            copies = [named[name] for names in self.outputs for name in names]
+            return self._results(named, copies, open_tap(len(self.branches)))
+        if not self.in_model_step:
+            check_canary(self.balancer, self.state.canary)
+        outputs, tap, losses = forward(
+            self.cut,
+            self.balancer,
+            self.state,
+            inputs,
+            self._masks_of,
+            self.generator,
+            self.exact,
         )
-        outputs[: len(order)] = [outputs[index] for index in order]
-        return [*outputs, message]
+        for loss in losses:
+            self.add_loss(loss)
+        named = {name: outputs[index] for name, index in self._order.items()}
+        return self._results(named, outputs[len(named) :], tap)
 
-    def _run(self, model: keras.Model, inputs: Any, masks: Any) -> list[Any]:
-        """What a part of the model makes of its inputs in training."""
-        # Not by `model(...)`: that warns of masks which its layers do take.
-        outputs = model.call(inputs, training=True, mask=masks)
-        return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+    def _results(
+        self, named: dict[str, Any], copies: Sequence[Any], tap: Any
+    ) -> dict[str, Any]:
+        """What a call returns.
+
+        Args:
+            named: The outputs by name.
+            copies: Those of all branches, one branch after the other.
+            tap: The balancer's.
+        """
+        ahead = iter(copies)
+        by_branch = {
+            branch: [next(ahead) for _ in names]
+            for branch, names in zip(self.branches, self.outputs, strict=True)
+        }
+        return {"outputs": named, "copies": by_branch, "tap": tap}
 
     @property
     def metrics(self) -> list[Any]:
@@ -210,13 +208,27 @@ class BalancedModel(keras.layers.Layer):
             self.prediction_model, self.prediction_model.compute_output_spec(inputs)
         )
         # A copy each: one KerasTensor twice would be the last of the two.
-        own = [
+        copies = [
             keras.KerasTensor(named[name].shape, named[name].dtype)
             for names in self.outputs
             for name in names
         ]
-        message = keras.KerasTensor((len(self.branches) + 1,), "float32")
-        return [*named.values(), *own, message]
+        tap = keras.KerasTensor((len(self.branches) + 1,), "float32")
+        return self._results(named, copies, tap)
+
+    # Keras tracks the generator's state and leaves it out of the file.
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        if self.generator is not None:
+            store["seed"] = ops.convert_to_numpy(self.generator.state)
+
+    def load_own_variables(self, store: Any) -> None:
+        if self.generator is not None:
+            self.generator.state.assign(store["seed"][()])
+        super().load_own_variables(
+            {key: store[key] for key in store.keys() if key != "seed"}  # noqa: SIM118
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -227,7 +239,6 @@ class BalancedModel(keras.layers.Layer):
             "balancer": keras.saving.serialize_keras_object(self.balancer),
             "branches": self.branches,
             "outputs": self.outputs,
-            "shared": self.shared,
         }
 
     @classmethod
@@ -236,13 +247,3 @@ class BalancedModel(keras.layers.Layer):
         for key in ("prediction_model", "balancer"):
             config[key] = keras.saving.deserialize_keras_object(config[key])
         return cls(**config)
-
-
-def masks_of(tensors: Sequence[Any]) -> list[Any]:
-    """The masks that layers gave their outputs, `None` where there is none."""
-    return [_compat.keras_mask(tensor) for tensor in tensors]
-
-
-def no_masks(tensors: Sequence[Any]) -> list[Any]:
-    """`None` for each tensor, where no layer of the model starts a mask."""
-    return [None] * len(tensors)

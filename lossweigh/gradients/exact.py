@@ -1,118 +1,213 @@
-"""A step of a balancer that looks at the shared parameters, now and then at least."""
+"""One backward pass of a balancer that looks at the shared parameters."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from keras import ops
 
 from lossweigh.balancing.base import Balancer
-from lossweigh.gradients.combining import Arrived, advance, look, mix
-from lossweigh.gradients.statistics import finite_ones, squares_of
+from lossweigh.balancing.levels import Calibrated, ExactLevel
+from lossweigh.balancing.site import Site
+from lossweigh.gradients import statistics
+from lossweigh.gradients.state import BalancerState
+from lossweigh.gradients.step import (
+    BranchGradients,
+    advance,
+    combine,
+    in_dtypes_of,
+    measure,
+)
+from lossweigh.gradients.written_out import WrittenOut
 
 
-def at_the_parameters(
+class Step(NamedTuple):
+    """What a backward pass through the shared layers finds.
+
+    Attributes:
+        gradients: One for each shared parameter.
+        state: The balancer's, after the step.
+    """
+
+    gradients: list[Any]
+    state: BalancerState
+
+    def flat(self) -> tuple[list[Any], list[Any]]:
+        """The gradients and the state as lists."""
+        return self.gradients, self.state.flat()
+
+
+@dataclasses.dataclass(frozen=True)
+class Trunk:
+    """The shared layers, as a backward pass sees them.
+
+    Attributes:
+        tensors: The shared tensors.
+        plain: The other tensors that the trunk gave; no gradient is pulled from them.
+        losses: The losses that its layers added, which aren't balanced.
+        loss_gradients: What came back as their gradients.
+        pull_back: From gradients of all these, several times, to those of the
+            parameters.
+    """
+
+    tensors: Sequence[Any]
+    plain: Sequence[Any]
+    losses: Sequence[Any]
+    loss_gradients: Sequence[Any]
+    pull_back: Callable[[Iterable[Sequence[Any]]], list[list[Any]]]
+
+    def pull(self, several: Iterable[Sequence[Any]]) -> list[list[Any]]:
+        """From gradients of the shared tensors, several times, to the parameters'."""
+        nothing = [ops.zeros_like(tensor) for tensor in (*self.plain, *self.losses)]
+        return self.pull_back([*gradients, *nothing] for gradients in several)
+
+    def pull_with_losses(self, gradients: Sequence[Any]) -> list[Any]:
+        """The same once, with the gradients of the losses added."""
+        nothing = [ops.zeros_like(tensor) for tensor in self.plain]
+        return self.pull_back([[*gradients, *nothing, *self.loss_gradients]])[0]
+
+
+def balance_step(
     balancer: Balancer,
-    arrived: Arrived,
-    tensors: Sequence[Any],
-    pull: Callable[..., list[list[Any]]],
-    before: list[Any],
-    losses: bool,
-) -> tuple[list[Any], Any, list[Any]]:
-    """The parameters' gradients, the weights and the state of one step.
+    gradients: BranchGradients,
+    trunk: Trunk,
+    before: BalancerState,
+    exact: bool | None,
+) -> Step:
+    """Makes an exact pass, or the cheap one between two of them.
 
     Args:
         balancer: What combines the branches' gradients.
-        arrived: These, at the shared tensors.
-        tensors: The shared tensors.
-        pull: From gradients of the shared tensors, several times, to those of the
-            parameters; by keyword, whether with those of the shared layers' own
-            losses.
-        before: The weights and the state of the step before.
-        losses: Whether these layers have losses of their own, which aren't balanced.
+        gradients: These, at the shared tensors.
+        trunk: What takes them to the shared parameters.
+        before: The state that the last step left.
+        exact: Whether to make an exact pass; `None` to see by the state's age.
     """
-    number = balancer.num_branches
-    age = before[1][-1]
-    calibrated = balancer.level == "calibrated"
-    factors = before[1][balancer.num_kept : balancer.num_kept + number]
+    level: Any = balancer.level
+    if level.update_every == 1:
+        exact = True
+    pass_of = _calibrated_pass if isinstance(level, Calibrated) else _kept_pass
 
-    def aged(state: list[Any], exact: bool, factors: Any) -> Any:
-        """The method's state, the factors and the age in one vector."""
-        now = 1.0 if exact else age + 1.0
-        now = ops.where(now >= balancer.update_every, 0.0, now)
-        parts = [state[0][: balancer.num_kept]] if state else []
-        parts += [factors] if calibrated else []
-        return ops.concatenate([*parts, ops.reshape(now, (1,))])
+    def exactly() -> Step:
+        step = _exact_pass(balancer, gradients, trunk, before)
+        return _aged(step, level, ops.ones_like(before.level["age"]))
 
-    def exactly() -> tuple[list[Any], Any, Any]:
-        pulled = pull(_written_out(arrived, tensors, k) for k in range(number))
-        exact = dataclasses.replace(
-            arrived,
-            branches=[dict(enumerate(gradients)) for gradients in pulled],
-            owners=[range(number)] * len(pulled[0]),
-            products={},
-        )
-        seen, finite = look(balancer, exact)
-        weights, state = advance(balancer, seen, before)
-        new = factors
-        if calibrated:
-            near = squares_of(arrived.branches, arrived.products.values())
-            near = near / (arrived.scale * arrived.scale)
-            known = seen.present & ops.isfinite(near) & (near > 0)
-            norms = ops.sqrt(ops.diagonal(seen.gramian))
-            new = norms / ops.sqrt(ops.where(known, near, 1.0))
-            new = ops.where(known, new, factors)
-        mixed = mix(balancer, exact, weights, finite)
-        if losses:
-            none = [ops.zeros_like(tensor) for tensor in tensors]
-            (own,) = pull([none], with_losses=True)
-            mixed = [ops.add(*both) for both in zip(mixed, own, strict=True)]
-        return mixed, weights, aged(state, True, new)
+    def cheaply() -> Step:
+        step = pass_of(balancer, gradients, trunk, before)
+        return _aged(step, level, before.level["age"] + 1.0)
 
-    def cheaply() -> tuple[list[Any], Any, Any]:
-        weights, state = before[0], before[1:]
-        if calibrated:
-            seen, finite = look(balancer, arrived)
-            outer = ops.expand_dims(factors, 0) * ops.expand_dims(factors, 1)
-            seen = dataclasses.replace(
-                seen,
-                gramian=seen.gramian * outer,
-                mean_abs=None if seen.mean_abs is None else seen.mean_abs * factors,
-            )
-            weights, state = advance(balancer, seen, before)
+    if exact is not None:
+        return exactly() if exact else cheaply()
+    is_due = ops.equal(before.level["age"], 0.0)
+    parameters, state = ops.cond(
+        is_due, lambda: exactly().flat(), lambda: cheaply().flat()
+    )
+    return Step(parameters, before.filled(state))
+
+
+def _exact_pass(
+    balancer: Balancer,
+    gradients: BranchGradients,
+    trunk: Trunk,
+    before: BalancerState,
+) -> Step:
+    """K backward passes: the weights of the branches' gradients at the parameters."""
+    number = gradients.num_branches
+    pulled = trunk.pull(
+        _gradients_of(branch, gradients.sites, trunk.tensors)
+        for branch in range(number)
+    )
+    everyone = tuple(range(number))
+    sites = [WrittenOut(everyone, several) for several in zip(*pulled, strict=True)]
+    at_parameters = dataclasses.replace(gradients, sites=sites, noise=None)
+    seen, finite = measure(balancer, at_parameters)
+    state = advance(balancer, seen, before)
+    if isinstance(balancer.level, Calibrated):
+        state = state.replace(level=_ratios(gradients, seen, before))
+    parameters = [several[0] for several in zip(*pulled, strict=True)]
+    combined = combine(balancer, at_parameters, state.weights, finite)
+    combined = in_dtypes_of(combined, parameters)
+    if trunk.losses:
+        nothing = [ops.zeros_like(tensor) for tensor in trunk.tensors]
+        of_losses = trunk.pull_with_losses(nothing)
+        combined = [ops.add(*two) for two in zip(combined, of_losses, strict=True)]
+    return Step(combined, state)
+
+
+def _ratios(
+    gradients: BranchGradients, seen: Any, before: BalancerState
+) -> dict[str, Any]:
+    """The level's state with new ratios of the norms at the parameters and here."""
+    squares = statistics.squared_norms(gradients.sites, gradients.num_branches)
+    squares = squares / (gradients.scale * gradients.scale)
+    known = seen.present & ops.isfinite(squares) & (squares > 0)
+    norms = ops.sqrt(ops.diagonal(seen.gramian))
+    ratios = norms / ops.sqrt(ops.where(known, squares, ops.ones_like(squares)))
+    return {**before.level, "ratios": ops.where(known, ratios, before.level["ratios"])}
+
+
+def _kept_pass(
+    balancer: Balancer,
+    gradients: BranchGradients,
+    trunk: Trunk,
+    before: BalancerState,
+) -> Step:
+    """One backward pass with the weights of the last exact one."""
+    finite = statistics.finite(gradients.sites, gradients.num_branches)
+    return _pull_combined(balancer, gradients, trunk, before, finite)
+
+
+def _calibrated_pass(
+    balancer: Balancer,
+    gradients: BranchGradients,
+    trunk: Trunk,
+    before: BalancerState,
+) -> Step:
+    """One backward pass with weights from lengths that the ratios correct."""
+    seen, finite = measure(balancer, gradients)
+    ratios = before.level["ratios"]
+    outer = ops.expand_dims(ratios, 0) * ops.expand_dims(ratios, 1)
+    seen = dataclasses.replace(
+        seen,
+        gramian=seen.gramian * outer,
+        mean_abs=None if seen.mean_abs is None else seen.mean_abs * ratios,
+    )
+    state = advance(balancer, seen, before)
+    return _pull_combined(balancer, gradients, trunk, state, finite)
+
+
+def _pull_combined(
+    balancer: Balancer,
+    gradients: BranchGradients,
+    trunk: Trunk,
+    state: BalancerState,
+    finite: Any,
+) -> Step:
+    combined = combine(balancer, gradients, state.weights, finite)
+    combined = in_dtypes_of(combined, trunk.tensors)
+    if trunk.losses:
+        return Step(trunk.pull_with_losses(combined), state)
+    return Step(trunk.pull([combined])[0], state)
+
+
+def _aged(step: Step, level: ExactLevel, age: Any) -> Step:
+    """The step with its age in the state: how long ago the last exact pass was."""
+    age = ops.where(age >= level.update_every, ops.zeros_like(age), age)
+    state = step.state
+    return step._replace(state=state.replace(level={**state.level, "age": age}))
+
+
+def _gradients_of(
+    branch: int, sites: Sequence[Site], tensors: Sequence[Any]
+) -> list[Any]:
+    """The gradients of one branch at all shared tensors, written out."""
+    several = []
+    for site, tensor in zip(sites, tensors, strict=True):
+        if branch in site.branches:
+            gradient = site.gradient(branch)
+            several.append(ops.cast(gradient, tensor.dtype))
         else:
-            finite = finite_ones(arrived.branches, arrived.products.values())
-        mixed = [
-            ops.cast(gradient, tensor.dtype)
-            for gradient, tensor in zip(
-                mix(balancer, arrived, weights, finite), tensors, strict=True
-            )
-        ]
-        return (
-            pull([mixed], with_losses=losses)[0],
-            weights,
-            aged(state, False, factors),
-        )
-
-    refreshes = True if balancer.update_every == 1 else balancer.refreshes
-    if refreshes is None:
-        found, weights, state = ops.cond(ops.equal(age, 0.0), exactly, cheaply)
-    else:
-        found, weights, state = exactly() if refreshes else cheaply()
-    return found, weights, [state]
-
-
-def _written_out(arrived: Arrived, tensors: Sequence[Any], branch: int) -> list[Any]:
-    """The gradients of one branch at all shared tensors."""
-    gradients = []
-    for place, tensor in enumerate(tensors):
-        if branch not in arrived.owners[place]:
-            gradients.append(ops.zeros_like(tensor))
-        elif place in arrived.products:
-            whole = arrived.products[place].of_branch(branch)
-            gradients.append(ops.cast(whole, tensor.dtype))
-        else:
-            gradients.append(arrived.branches[branch][place])
-    return gradients
+            several.append(ops.zeros_like(tensor))
+    return several

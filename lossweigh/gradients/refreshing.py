@@ -15,39 +15,42 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from lossweigh.balancing.base import Balancer
+from lossweigh import _backend
+from lossweigh.balancing.levels import ExactLevel
+from lossweigh.gradients.balanced import BalancedModel
 
 
-class _Refresh(NamedTuple):
+class ExactBatch(NamedTuple):
     """A batch whose step makes an exact pass."""
 
     batch: Any
 
 
-class _Keep(NamedTuple):
+class CheapBatch(NamedTuple):
     """A batch whose step makes none."""
 
     batch: Any
 
 
 @contextlib.contextmanager
-def unwrapped(balancer: Balancer | None, data: Any) -> Iterator[Any]:
-    """The batch, and for the time being a balancer that knows what its step does."""
-    if balancer is None:
+def with_exact_flag(balanced: BalancedModel | None, data: Any) -> Iterator[Any]:
+    """The batch; meanwhile a balanced model knows what its step is to do."""
+    if balanced is None:
         yield data
         return
-    balancer.in_own_step = True
-    told = isinstance(data, (_Refresh, _Keep))
-    if told:
-        balancer.refreshes = isinstance(data, _Refresh)
+    balanced.in_model_step = True
+    told = isinstance(data, (ExactBatch, CheapBatch))
+    balanced.exact = isinstance(data, ExactBatch) if told else None
     try:
         yield data.batch if told else data
     finally:
-        balancer.in_own_step = False
-        balancer.refreshes = None
+        balanced.in_model_step = False
+        balanced.exact = None
 
 
-def two_programs(model: Any, train_function: Callable[..., Any]) -> Callable[..., Any]:
+def compile_exact_and_cheap_steps(
+    model: Any, balanced: BalancedModel | None, train_function: Callable[..., Any]
+) -> Callable[..., Any]:
     """A `train_function` of JAX that tells each step what it is to do.
 
     The function as it is, where there is nothing to tell: on other backends, without
@@ -55,54 +58,59 @@ def two_programs(model: Any, train_function: Callable[..., Any]) -> Callable[...
     trained, and under loss scaling, whose optimizer may skip a step and only itself
     knows which.
     """
-    balancer = model.balancer
+    if balanced is None or not _backend.stateless:
+        return train_function
+    level = balanced.balancer.level
     if (
-        keras.backend.backend() != "jax"
-        or balancer is None
-        or balancer.update_every == 1
+        not isinstance(level, ExactLevel)
+        or level.update_every == 1
         or isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     ):
         return train_function
     trained = [id(variable) for variable in model.trainable_variables]
-    if id(balancer.state) not in trained:
+    age = id(balanced.state.level["age"])
+    if age not in trained:
         return train_function
-    return _Counting(
-        train_function,
-        trained.index(id(balancer.state)),
-        len(trained),
-        balancer.update_every,
+    return ExactStepCounter(
+        train_function, trained.index(age), len(trained), level.update_every
     )
 
 
-class _Counting:
+class ExactStepCounter:
     """Counts the steps since the last exact pass.
 
     The count begins with the age in the balancer's state, and again whenever that is
     another array than the last step left there: after a callback, a new epoch, the
     loading of weights. To look at it in each step would be to wait for each step.
+
+    Args:
+        function: Keras's `train_function`.
+        index: Which of the trainable variables is the age.
+        number: How many trainable variables there are.
+        update_every: The steps from one exact pass to the next.
     """
 
     def __init__(
-        self, function: Callable[..., Any], place: int, number: int, every: int
+        self, function: Callable[..., Any], index: int, number: int, update_every: int
     ) -> None:
-        self.function, self.every = function, every
-        self.place, self.number = place, number  # among the trainable variables
-        self.state: Any = None
-        self.age = 0
+        self.function, self.update_every = function, update_every
+        self.index, self.number = index, number
+        self.last_age: Any = None
+        self.count = 0
 
     def __call__(self, state: Any, iterator: Iterator[Any]) -> Any:
         if len(state[0]) != self.number:  # Keras has something to say about that
             return self.function(state, iterator)
-        found = state[0][self.place]
-        if found is not self.state:
-            self.age = int(np.asarray(found)[-1])
-        self.state = None  # a step that fails leaves the count wrong
-        logs, state = self.function(state, self._wrapped(iterator))
-        self.state = state[0][self.place]
+        age = state[0][self.index]
+        if age is not self.last_age:
+            self.count = int(np.asarray(age))
+        self.last_age = None  # a step that fails leaves the count wrong
+        logs, state = self.function(state, self._with_flags(iterator))
+        self.last_age = state[0][self.index]
         return logs, state
 
-    def _wrapped(self, iterator: Iterator[Any]) -> Iterator[Any]:
+    def _with_flags(self, iterator: Iterator[Any]) -> Iterator[Any]:
         for batch in iterator:
-            refreshes = self.age == 0
-            self.age = self.age + 1 if self.age + 1 < self.every else 0
-            yield _Refresh(batch) if refreshes else _Keep(batch)
+            exact = self.count == 0
+            self.count = self.count + 1 if self.count + 1 < self.update_every else 0
+            yield ExactBatch(batch) if exact else CheapBatch(batch)

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from lossweigh import _compat
 from lossweigh._structure import is_functional
+from lossweigh.balancing.base import Balancer
 from lossweigh.gradients.boundary import Cut
+
+
+def warn_of_rest(branches: Sequence[str], model: keras.Model) -> None:
+    """Where all that the branches share is frozen, there is nothing to balance."""
+    warnings.warn(
+        f"All that the branches {list(branches)} share in the model {model.name!r} is "
+        "frozen, so that the balancer has nothing to do. It begins when a shared layer "
+        "is set `trainable = True` and the training model is compiled again.",
+        stacklevel=3,
+    )
 
 
 def warn_of_right_angles(parts: Cut, model: keras.Model) -> None:
     """Where no two branches take one tensor, their gradients can't conflict there."""
-    taking = [branch for who in parts.owners for branch in who]
-    if not (1 < len(taking) == len(parts.owners) and len(set(taking)) > 1):
+    exits = parts.exits.exits
+    taking = [branch for exit in exits for branch in exit.branches]
+    if not (1 < len(taking) == len(exits) and len(set(taking)) > 1):
         return
     layers = {layer.name: layer for layer in model.layers}
-    whole = [layers.get(place) for place in set(parts.places)]
+    whole = [layers.get(name) for name in set(parts.layers)]
     if isinstance(whole[0], keras.Model) and not is_functional(whole[0]):
         name = whole[0].name
         why = (
@@ -30,7 +43,7 @@ def warn_of_right_angles(parts: Cut, model: keras.Model) -> None:
             f"`keras.Model(x, {name}.call(x))`, which shows its layers."
         )
     else:
-        why = f"{sorted(set(parts.places))} makes one for each."
+        why = f"{sorted(set(parts.layers))} makes one for each."
         cure = 'Give it level="parameters", or let one layer make one tensor.'
     warnings.warn(
         f"No two branches take the same shared tensor. {why} So the balancer sees how "
@@ -70,7 +83,7 @@ def check_variables(optimizer: Any, variables: list[Any]) -> None:
         )
 
 
-def check_parameters(balancer: Any, trunk: keras.Model) -> None:
+def check_parameters(balancer: Balancer, trunk: keras.Model) -> None:
     """Refuses shared layers whose parameters have no gradients to be balanced.
 
     Raises:
@@ -86,5 +99,5 @@ def check_parameters(balancer: Any, trunk: keras.Model) -> None:
             continue
         raise ValueError(
             '`level` of the balancer must be "representation": the shared layer '
-            f"{layer.name!r} {why}. Received: level={balancer.level!r}."
+            f"{layer.name!r} {why}. Received: level={balancer.level}."
         )

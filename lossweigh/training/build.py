@@ -12,7 +12,7 @@ from lossweigh._structure import may_mask, named_outputs, symbolic_inputs
 from lossweigh.balancing.base import Balancer
 from lossweigh.branches import Branch, BranchLoss, ValidElements
 from lossweigh.gradients.balanced import BalancedModel
-from lossweigh.gradients.messenger import Messenger
+from lossweigh.gradients.loss_tap import LossTap
 from lossweigh.training.given_losses import (
     as_branch,
     check_clashes,
@@ -27,7 +27,6 @@ from lossweigh.training.methods import (
     as_weighter,
     check_fresh,
     check_no_lists,
-    layer_names,
     warn_of_own_training,
     weighter_for,
 )
@@ -44,7 +43,6 @@ def build_training_model(
     weighter: Weighter | Sequence[float] | Mapping[str, float] | None = None,
     balancer: Balancer | None = None,
     *,
-    shared: str | Sequence[str] | None = None,
     name: str | None = None,
 ) -> TrainingModel:
     """Builds the model that trains `pred_model`, over the same layers.
@@ -78,8 +76,6 @@ def build_training_model(
             layers that they share, such as `UPGrad()`. Default: nothing, they add
             up. Needs a functional prediction model; where its branches leave the
             shared layers is found from its graph.
-        shared: With a balancer at the level of the representation, the names of the
-            layers at whose outputs to balance, of those found. Default: all.
         name: Name of the training model. Default: that of `pred_model` with
             `_training` added.
 
@@ -120,16 +116,8 @@ def build_training_model(
             "give its `prediction_model`."
         )
     balancer = as_balancer(balancer)
-    if shared is not None and balancer is None:
-        raise ValueError(
-            "`shared` says where a balancer works and needs one: give `balancer` too, "
-            f"or leave `shared` out. Received: shared={shared!r}, balancer=None."
-        )
-    if shared is not None:
-        shared = layer_names(shared)
     weighter = as_weighter(weighter)
-    check_fresh("weighter", weighter)
-    check_fresh("balancer", balancer)
+    check_fresh(weighter)
     inputs = symbolic_inputs(pred_model)
     warn_of_own_training(pred_model)
     made = pred_model(inputs)
@@ -157,22 +145,21 @@ def build_training_model(
             layer.branch = branch
         check_clashes(pred_model.name, of_inputs, list(outputs), layers)
         weighter.bind(branches, [layer.kind for layer in layers.values()])
-        message, own = None, []
+        tap, copies = None, None
         if balancer is not None:
-            balancer.bind(branches)
+            balancer.set_branches(branches)
             layer = BalancedModel(
                 pred_model,
                 balancer,
                 branches,
                 [[n for n in b.looks_at if n in outputs] for b in layers.values()],
-                shared,
                 name=unused(f"{pred_model.name}_balanced", taken),
             )
-            *made, message = layer(inputs)
-            own = made[len(outputs) :]
-            outputs = dict(zip(outputs, made, strict=False))
+            results = layer(inputs)
+            copies, tap = results["copies"], results["tap"]
+            outputs = {name: results["outputs"][name] for name in outputs}
         masked = may_mask(pred_model)
-        tensors = _wire(inputs, outputs, own, layers, weighter, masked, message, taken)
+        tensors = _wire(inputs, outputs, copies, layers, weighter, masked, tap, taken)
     except Exception as error:  # leave what the user passed as it was
         for layer, before in given:
             layer.branch = before
@@ -186,18 +173,18 @@ def build_training_model(
 def _wire(
     inputs: Any,
     outputs: dict[str, Any],
-    own: list[Any],
+    copies: dict[str, list[Any]] | None,
     layers: dict[str, Branch],
     weighter: Weighter,
     masked: bool,
-    message: Any,
+    tap: Any,
     taken: set[str],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The training model's inputs and outputs by name."""
     all_inputs = {tensor.name: tensor for tensor in keras.tree.flatten(inputs)}
     all_outputs = dict(outputs)
     named = {**all_inputs, **outputs}
-    tensors = looked_at(layers, outputs, own, all_inputs)
+    tensors = looked_at(layers, outputs, copies, all_inputs)
     targets = target_inputs(layers, tensors)
     all_inputs.update({tensor.name: tensor for tensor in targets.values()})
     branch_losses, valids = [], []
@@ -234,9 +221,9 @@ def _wire(
         valids.append(all_outputs.get(f"{branch}_valid"))
     all_inputs.update({tensor.name: tensor for tensor in weights.values()})
     weighted = weighter(branch_losses, valid=valids)
-    if message is not None:
-        weighted = Messenger(name=unused("messenger", taken))(
-            [weighted, message, *branch_losses]
+    if tap is not None:
+        weighted = LossTap(name=unused("loss_tap", taken))(
+            [weighted, tap, *branch_losses]
         )
     all_outputs[WEIGHTED_LOSS] = weighted
     return all_inputs, all_outputs

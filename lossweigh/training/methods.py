@@ -120,14 +120,14 @@ def weighter_for(
     return weighter
 
 
-def check_fresh(argument: str, layer: Weighter | Balancer | None) -> None:
-    """A layer that has learned would bring that along into another training."""
-    if layer is not None and layer.has_learned():
-        kind = type(layer).__name__
+def check_fresh(weighter: Weighter | None) -> None:
+    """A weighter that has learned would bring that along into another training."""
+    if weighter is not None and weighter.has_learned():
+        kind = type(weighter).__name__
         raise ValueError(
-            f"`{argument}` must not have learned anything yet. Received: the {kind} "
-            f"of another training model, {layer.name!r}, whose weights have moved. "
-            f"Make a new {kind} for each training model, or give `{argument}.fresh()`, "
+            f"`weighter` must not have learned anything yet. Received: the {kind} of "
+            f"another training model, {weighter.name!r}, whose weights have moved. "
+            f"Make a new {kind} for each training model, or give `weighter.fresh()`, "
             "which has the same arguments."
         )
 
@@ -149,18 +149,3 @@ def check_no_lists(
                     f"{branches}, the prediction model returns a dict with the outputs "
                     f"{outputs}. Give `losses` in the order of the outputs."
                 )
-
-
-def layer_names(shared: Any) -> list[str]:
-    """`shared` as a list of names."""
-    names = [shared] if isinstance(shared, str) else shared
-    if not (
-        isinstance(names, (list, tuple, set, frozenset))
-        and names
-        and all(isinstance(name, str) for name in names)
-    ):
-        raise TypeError(
-            "`shared` must be the name of a layer or a list of such names; leave it "
-            f"out to balance wherever the branches part. Received: shared={shared!r}."
-        )
-    return list(names)

@@ -12,7 +12,10 @@ from lossweigh import _compat
 from lossweigh._structure import may_mask, named_outputs
 from lossweigh.balancing.base import Balancer
 from lossweigh.branches import Branch
-from lossweigh.gradients.refreshing import two_programs, unwrapped
+from lossweigh.gradients.refreshing import (
+    compile_exact_and_cheap_steps,
+    with_exact_flag,
+)
 from lossweigh.gradients.refusals import check_optimizer, check_variables
 from lossweigh.training.batches import Batches
 from lossweigh.training.fit_callbacks import with_ours
@@ -105,14 +108,26 @@ class TrainingModel(keras.Model):
         balanced = self._wiring.balanced
         leaving: dict[str, set[int]] = {}
         if balanced is not None and not balanced.rests:
-            for place, who in zip(
-                balanced.cut.places, balanced.cut.owners, strict=True
-            ):
-                leaving.setdefault(place, set()).update(who)  # it may make several
+            exits = balanced.cut.exits.exits
+            for layer, exit in zip(balanced.cut.layers, exits, strict=True):
+                # A layer may give several tensors.
+                leaving.setdefault(layer, set()).update(exit.branches)
         return {
-            place: [self.branches[k] for k in sorted(who)]
-            for place, who in leaving.items()
+            layer: [self.branches[k] for k in sorted(branches)]
+            for layer, branches in leaving.items()
         }
+
+    @property
+    def balance(self) -> dict[str, float]:
+        """The balancer's weights in the last step of training, by branch.
+
+        Each is 1 before the first step. Empty without a balancer.
+        """
+        balanced = self._wiring.balanced
+        if balanced is None:
+            return {}
+        weights = ops.convert_to_numpy(balanced.loss_weights)
+        return dict(zip(self.branches, weights.tolist(), strict=True))
 
     @property
     def branches(self) -> list[str]:
@@ -174,7 +189,8 @@ class TrainingModel(keras.Model):
         optimizer = keras.optimizers.get(optimizer)
         if kwargs.get("auto_scale_loss", True):
             optimizer = scaled_in_float16(optimizer, self.prediction_model)
-        own = [] if self.balancer is None else self.balancer.trainable_variables
+        balanced = self._wiring.balanced
+        own = [] if balanced is None or balanced.rests else balanced.state_variables
         if own:
             check_optimizer(optimizer)
             _compat.overwrite_in_each_step(optimizer, own)
@@ -240,15 +256,15 @@ class TrainingModel(keras.Model):
         if not wiring.direct:
             return super().call(inputs, training=training, mask=mask)
         x = keras.tree.map_structure(inputs.get, wiring.data.structure)
-        message, own = None, []
+        tap, copies = None, None
         if wiring.balanced is None:
             made = wiring.prediction_model(x, training=training)
             outputs = named_outputs(wiring.prediction_model, made)
         else:
-            *made, message = wiring.balanced(x, training=training)
-            outputs = dict(zip(wiring.data.outputs, made, strict=False))
-            own = made[len(outputs) :]
-        tensors = wiring.tensors(outputs, own, inputs)
+            results = wiring.balanced(x, training=training)
+            copies, tap = results["copies"], results["tap"]
+            outputs = {name: results["outputs"][name] for name in wiring.data.outputs}
+        tensors = wiring.tensors(outputs, copies, inputs)
         losses = []
         for branch, layer in wiring.losses.items():
             target = None if layer.target is None else inputs[target_name(layer.target)]
@@ -263,8 +279,8 @@ class TrainingModel(keras.Model):
             outputs[f"{branch}_valid"] = layer.call([target, first])
         valid = [outputs.get(f"{branch}_valid") for branch in wiring.losses]
         weighted = wiring.weighter.call(losses, valid, training=bool(training))
-        if message is not None:
-            weighted = wiring.messenger.call([weighted, message, *losses])
+        if tap is not None:
+            weighted = wiring.loss_tap.call([weighted, tap, *losses])
         outputs[WEIGHTED_LOSS] = weighted
         return outputs
 
@@ -273,11 +289,13 @@ class TrainingModel(keras.Model):
         super().make_train_function(force)
         # A subclass's own step is given batches, and nothing else.
         if new and type(self).train_step is TrainingModel.train_step:
-            self.train_function = two_programs(self, self.train_function)
+            self.train_function = compile_exact_and_cheap_steps(
+                self, self._wiring.balanced, self.train_function
+            )
 
     def train_step(self, *args: Any) -> Any:
         *state, data = args
-        with unwrapped(self.balancer, data) as batch:
+        with with_exact_flag(self._wiring.balanced, data) as batch:
             return super().train_step(*state, self._batches.step(batch, training=True))
 
     def test_step(self, *args: Any) -> Any:
@@ -294,7 +312,7 @@ class TrainingModel(keras.Model):
         training: bool = True,
     ) -> Any:
         """The mean of the weighted loss, plus the regularisers."""
-        logs = _compiled(self._logs)
+        logs, wiring = _compiled(self._logs), self._wiring
         if y is not None and SUSPECTS in y:
             logs.suspects.update_state(y[SUSPECTS])
         valid = {b: y_pred.get(f"{b}_valid") for b in self.branches}
@@ -305,7 +323,7 @@ class TrainingModel(keras.Model):
                 for b, v in valid.items()
             ],
             self.weighter.loss_weights,
-            None if self.balancer is None else self.balancer.loss_weights,
+            None if wiring.balanced is None else wiring.balanced.loss_weights,
         )
         # Of one element, not a scalar: those aren't scaled under `tf.distribute`.
         mean = ops.mean(y_pred[WEIGHTED_LOSS], keepdims=True)

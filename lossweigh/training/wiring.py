@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -16,7 +16,7 @@ from lossweigh._structure import (
 )
 from lossweigh.branches import Branch, BranchLoss, ValidElements
 from lossweigh.gradients.balanced import BalancedModel
-from lossweigh.gradients.messenger import Messenger
+from lossweigh.gradients.loss_tap import LossTap
 from lossweigh.training.data import TrainingInputs
 from lossweigh.training.names import data_names, target_name
 from lossweigh.weighting.base import Weighter
@@ -38,7 +38,7 @@ class Wiring:
             target it is compared with.
         optional: Inputs that may be `None`; a clone has none of them.
         balanced: The balanced model, if there is one.
-        messenger: A `Messenger`, where there is a balanced model.
+        loss_tap: A `LossTap`, where there is a balanced model.
         valid: What tells a branch's valid elements, by branch, where some may not be.
         direct: No mask, and the graph is as `build_training_model` makes it, so that
             its layers may be called without Keras's bookkeeping.
@@ -51,40 +51,43 @@ class Wiring:
     measured: dict[str, BranchLoss]
     optional: frozenset[str]
     balanced: BalancedModel | None
-    messenger: Any
+    loss_tap: Any
     valid: dict[str, ValidElements]
     direct: bool
 
     def tensors(
-        self, outputs: Mapping[str, Any], own: Sequence[Any], inputs: Mapping[str, Any]
+        self,
+        outputs: Mapping[str, Any],
+        copies: Mapping[str, list[Any]] | None,
+        inputs: Mapping[str, Any],
     ) -> dict[str, list[Any]]:
         """The tensors that each branch's loss looks at.
 
         Args:
             outputs: The prediction model's outputs by name.
-            own: The balanced model's copies of them, branch by branch, if any.
+            copies: The balanced model's copies of them, by branch, if there is one.
             inputs: The training model's inputs by name.
         """
-        return looked_at(self.losses, outputs, own, inputs)
+        return looked_at(self.losses, outputs, copies, inputs)
 
 
 def looked_at(
     losses: Mapping[str, Branch],
     outputs: Mapping[str, Any],
-    own: Sequence[Any],
+    copies: Mapping[str, list[Any]] | None,
     inputs: Mapping[str, Any],
 ) -> dict[str, list[Any]]:
     """The tensors that each branch's loss looks at; arguments as for `Wiring`."""
-    copies = iter(own)
-    found = {}
+    tensors = {}
     for branch, layer in losses.items():
-        found[branch] = [
+        ahead = iter(copies[branch] if copies is not None else ())
+        tensors[branch] = [
             inputs[name]
             if name not in outputs
-            else (next(copies) if own else outputs[name])
+            else (outputs[name] if copies is None else next(ahead))
             for name in layer.looks_at
         ]
-    return found
+    return tensors
 
 
 def read(model: keras.Model) -> Wiring:
@@ -131,7 +134,7 @@ def read(model: keras.Model) -> Wiring:
         measured(losses, outputs),
         optional,
         balanced,
-        next(iter(_layers_of(model, Messenger)), None),
+        next(iter(_layers_of(model, LossTap)), None),
         valid={layer.branch: layer for layer in _layers_of(model, ValidElements)},
         direct=not may_mask(prediction_model)
         and not any(isinstance(layer.steps, str) for layer in losses.values())
@@ -173,11 +176,11 @@ def _is_as_built(
 
     A layer that was called more than once doesn't say what it was called on.
     """
-    messengers = _layers_of(model, Messenger)
+    taps = _layers_of(model, LossTap)
     try:
-        last = messengers[0] if messengers else weighter
+        last = taps[0] if taps else weighter
         ends = [(last.output, model.output[WEIGHTED_LOSS])]
-        if messengers:
+        if taps:
             ends.append((keras.tree.flatten(last.input)[0], weighter.output))
         weighed = keras.tree.flatten(weighter.input)
         for index, (branch, layer) in enumerate(losses.items()):
@@ -187,7 +190,7 @@ def _is_as_built(
             if layer.target is not None:
                 ends.append((given[0], model.input[target_name(layer.target)]))
             named = {**model.input, **model.output}
-            if not messengers:  # or the losses look at copies
+            if not taps:  # or the losses look at copies
                 first = 0 if layer.target is None else 1
                 pairs = zip(given[first:], layer.looks_at, strict=False)
                 ends += [(tensor, named[name]) for tensor, name in pairs]

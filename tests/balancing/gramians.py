@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from lossweigh import balancing
-from lossweigh.balancing.base import Seen
+from lossweigh.balancing.base import StepStatistics
 
 # The two gradients whose weights were worked out beside the papers.
 JACOBIAN = np.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
@@ -65,10 +65,11 @@ def _solver(name, arguments):
 
 @functools.cache
 def _advance(name, config):
-    balancer = getattr(balancing, name)(**json.loads(config))
+    balancer = getattr(balancing, name).from_config(json.loads(config))
 
     def advance(gramian, present, losses, mean_abs, draws, state):
-        return balancer.advance(Seen(gramian, present, losses, mean_abs, draws), state)
+        statistics = StepStatistics(gramian, present, losses, mean_abs, draws)
+        return balancer.advance(statistics, state)
 
     return compiled(advance)
 
@@ -88,13 +89,17 @@ def walk(balancer, steps):
 
     Args:
         balancer: A balancer.
-        steps: For each step the arguments of `Seen`; `present` is all by default.
+        steps: For each step the arguments of `StepStatistics`; without
+            `present`, all branches are.
     """
 
-    config = {**balancer.get_config(), "name": None}
+    config = balancer.get_config()
     advance = _advance(type(balancer).__name__, json.dumps(config))
     num = len(steps[0]["gramian"])
-    state = ops.convert_to_tensor(list(balancer.initial_state(num)), "float32")
+    state = {
+        name: ops.convert_to_tensor(np.array(values, "float32"))
+        for name, values in balancer.initial_state(num).items()
+    }
     found = []
     for step in steps:
         full = {
@@ -112,7 +117,7 @@ def walk(balancer, steps):
         ]
         weights, state = advance(*tensors, state)
         found.append(array(weights))
-    return np.array(found), array(state)
+    return np.array(found), {name: array(values) for name, values in state.items()}
 
 
 def drawn(number, seed=0, sizes=(2, 5, 16), kinds=None, log_scale=6):

@@ -21,6 +21,7 @@ from torchjd import aggregation
 from torchjd.linalg import QuadprogProjector
 
 from lossweigh.balancing import GradDrop, GradVac, PCGrad
+from lossweigh.gradients.written_out import WrittenOut
 
 drawn_sets = pytest.mark.parametrize(
     "number", [100, pytest.param(500, marks=pytest.mark.long)]
@@ -238,8 +239,9 @@ def test_grad_drop(number):
             expected.append(aggregation.GradDrop()(matrix).numpy())
         rows, uniform = np.concatenate(jacobians, axis=1), np.concatenate(uniform)
         given = [ops.convert_to_tensor(row) for row in rows]
-        draws = [ops.convert_to_tensor(uniform.astype("float32"))]
-        found = array(GradDrop().mix(given, [1.0] * num, 0, draws))
+        noise = ops.convert_to_tensor(uniform.astype("float32"))
+        site = WrittenOut(tuple(range(num)), given)
+        found = array(GradDrop().combine(site, ops.ones(num), noise))
         length = np.abs(rows.astype(float)).sum(0)
         purity = 0.5 * (1 + rows.astype(float).sum(0) / np.where(length, length, 1.0))
         clear = np.abs(purity - uniform) > 1e-5

@@ -1,50 +1,78 @@
 """What is common to all balancers: the level, how often, and what a file keeps."""
 
+import json
+
+import keras
 import pytest
 
 import lossweigh as lw
 
 NAMES = [name for name in lw.balancing.__all__ if name != "Balancer"]
-USUAL = {"GradVac": ("parameters", 10), "PCGrad": ("parameters", 10)}
-
-
-def setting(balancer):
-    return balancer.level, balancer.update_every
+OTHERS = {
+    "GradVac": lw.Parameters(update_every=10),
+    "PCGrad": lw.Parameters(update_every=10),
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_a_level(name):
     """What the docs promise; and a file keeps it, whatever is usual later."""
     balancer = getattr(lw, name)()
-    assert setting(balancer) == USUAL.get(name, ("representation", 1))
-    config = balancer.get_config()
-    assert (config["level"], config["update_every"]) == setting(balancer)
-    assert setting(type(balancer).from_config(config)) == setting(balancer)
+    assert balancer.level == OTHERS.get(name, lw.Representation())
+    config = json.loads(json.dumps(balancer.get_config()))
+    assert type(balancer).from_config(config).level == balancer.level
 
 
 @pytest.mark.parametrize("name", ["MGDA", "PCGrad"])
-def test_with_a_level(name):
-    """The same for all methods."""
+def test_a_level_by_name(name):
+    """The usual one of each kind, the same for all methods."""
     make = getattr(lw, name)
-    assert setting(make(level="representation")) == ("representation", 1)
-    assert setting(make(level="parameters")) == ("parameters", 1)
-    assert setting(make(level="calibrated")) == ("calibrated", 25)
-    assert setting(make(level="calibrated", update_every=3)) == ("calibrated", 3)
+    assert make(level="representation").level == lw.Representation()
+    assert make(level="parameters").level == lw.Parameters(update_every=1)
+    assert make(level="calibrated").level == lw.Calibrated(update_every=25)
+    level = lw.Calibrated(update_every=3)
+    assert make(level=level).level == level
 
 
-def test_only_how_often():
-    assert setting(lw.PCGrad(update_every=3)) == ("parameters", 3)
+def test_levels_are_told_apart():
+    assert lw.Parameters() != lw.Parameters(update_every=2)
+    assert lw.Parameters() != lw.Calibrated(update_every=1)
+    assert lw.Representation(layers="neck") == lw.Representation(layers=["neck"])
+    assert len({lw.Parameters(), lw.Parameters(update_every=1)}) == 1
+
+
+def test_described():
+    assert repr(lw.MGDA()) == "MGDA(level=Representation(), normalization=None)" or (
+        "level=Representation()" in repr(lw.MGDA())
+    )
+    shown = repr(lw.UPGrad(level=lw.Calibrated(), preference=[1, 2]))
+    assert shown.startswith("UPGrad(level=Calibrated(update_every=25), ")
+    assert "preference=[1" in shown
+
+
+def test_saved_by_keras():
+    """A balancer is an object like any that Keras serialises."""
+    balancer = lw.NormBalancer(level=lw.Representation(layers=["neck"]), decay=0.5)
+    text = json.dumps(keras.saving.serialize_keras_object(balancer))
+    again = keras.saving.deserialize_keras_object(json.loads(text))
+    assert repr(again) == repr(balancer)
 
 
 def test_refusals():
     with pytest.raises(ValueError, match=r"`level` must be one of .*'exact'"):
         lw.UPGrad(level="exact")
+    with pytest.raises(TypeError, match=r"`level` must be a level, such as .*Param"):
+        lw.UPGrad(level=lw.Parameters)
     with pytest.raises(ValueError, match=r"`update_every` must be .*0"):
-        lw.UPGrad(level="parameters", update_every=0)
-    with pytest.raises(ValueError, match="left out at the representation"):
-        lw.UPGrad(update_every=10)
-    with pytest.raises(ValueError, match="left out at the representation"):
-        lw.PCGrad(level="representation", update_every=10)
+        lw.Parameters(update_every=0)
+    with pytest.raises(TypeError, match=r"`update_every` must be "):
+        lw.Calibrated(update_every="often")
+
+
+@pytest.mark.parametrize("layers", [[], (), 3, [3]])
+def test_layers_must_be_names(layers):
+    with pytest.raises(TypeError, match="`layers` must be the name of a layer or a l"):
+        lw.Representation(layers=layers)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +89,7 @@ def test_arguments_for_another_number_of_branches(balancer, argument):
     with pytest.raises(
         ValueError, match=rf"`{argument}` must hold one number for each"
     ):
-        balancer.bind(["a", "b"])
+        balancer.set_branches(["a", "b"])
     assert balancer.branches is None
 
 

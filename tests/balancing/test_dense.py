@@ -6,8 +6,12 @@ import pytest
 from gramians import array, compiled
 from keras import ops
 
-from lossweigh.gradients.dense import Products, kernels_of, outputs_of, worthwhile
-from lossweigh.gradients.statistics import gramian_of, mean_abs_of, squares_of
+import lossweigh as lw
+from lossweigh.gradients import statistics
+from lossweigh.gradients.dense_heads import DenseHeads, pays
+from lossweigh.gradients.factored import Factored
+from lossweigh.gradients.graph import Call
+from lossweigh.gradients.written_out import WrittenOut
 
 # What stands before the columns, the columns of each branch, and the features.
 CASES = {
@@ -34,10 +38,10 @@ def drawn(case, seed=0):
     return left, kernel, [d @ w.T for d, w in pairs]
 
 
-def products(case, left, kernel, who=None):
+def factored(case, left, kernel, branches=None):
     _, units, _ = CASES[case]
-    return Products(
-        tuple(range(len(units))) if who is None else who,
+    return Factored(
+        tuple(range(len(units))) if branches is None else branches,
         units,
         ops.convert_to_tensor(left, "float32"),
         ops.convert_to_tensor(kernel, "float32"),
@@ -52,8 +56,8 @@ def test_against_numpy(case):
     weights = np.random.default_rng(1).normal(size=len(written)).astype("float32")
 
     def found_by(left, kernel, weights):
-        product = products(case, left, kernel)
-        return product.inner_products(), product.weighted_sum(weights)
+        site = factored(case, left, kernel)
+        return site.gramian(), site.weighted_sum(weights)
 
     given = [np.asarray(a, "float32") for a in (left, kernel, weights)]
     found, total = compiled(found_by)(*map(ops.convert_to_tensor, given))
@@ -73,13 +77,13 @@ def test_elements_of_one_column_each(case):
     left, kernel, written = drawn(case)
 
     def found_by(left, kernel):
-        product = products(case, left, kernel)
-        return product.mean_abs(), *product.sums(), product.size
+        site = factored(case, left, kernel)
+        return site.absolute_sums(), *site.sums(), site.size()
 
     given = [np.asarray(a, "float32") for a in (left, kernel)]
-    means, *sums, size = compiled(found_by)(*map(ops.convert_to_tensor, given))
+    totals, *sums, size = compiled(found_by)(*map(ops.convert_to_tensor, given))
     np.testing.assert_allclose(
-        array(means), [abs(g).mean() for g in written], rtol=1e-5
+        array(totals), [abs(g).sum() for g in written], rtol=1e-5
     )
     assert array(size) == written[0].size
     expected = [sum(written), sum(abs(g) for g in written)]
@@ -89,43 +93,38 @@ def test_elements_of_one_column_each(case):
         )
 
 
-def test_beside_other_places_and_branches():
-    """Summed over the places that two branches share; others may be written out."""
+def test_beside_other_sites_and_branches():
+    """Summed over the sites that two branches share; others may be written out."""
     case = "uneven"
     left, kernel, written = drawn(case)
     rng = np.random.default_rng(2)
     others = [rng.normal(size=(6, 3)).astype("float32") for _ in range(3)]
-    # Five branches: 4, 0 and 2 behind `Dense`; 0, 1 and 2 at another place.
-    product = products(case, left, kernel, who=(4, 0, 2))
-    branches = [{1: others[0]}, {1: others[1]}, {1: others[2]}, {}, {}]
+    # Five branches: 4, 0 and 2 behind `Dense`; 0, 1 and 2 at another site.
+    other = WrittenOut((0, 1, 2), [ops.convert_to_tensor(g) for g in others])
+    sites = [factored(case, left, kernel, branches=(4, 0, 2)), other]
     rows = np.zeros((5, written[0].size + others[0].size))
     for branch, gradient in zip((4, 0, 2), written, strict=True):
         rows[branch, : gradient.size] = gradient.ravel()
     for branch, gradient in enumerate(others):
         rows[branch, written[0].size :] = gradient.ravel()
-    given = [
-        {p: ops.convert_to_tensor(g) for p, g in mine.items()} for mine in branches
-    ]
-    found = array(gramian_of(given, [product]))
+    found = array(statistics.gramian(sites, 5))
     np.testing.assert_allclose(found, rows @ rows.T, rtol=1e-5, atol=1e-3)
-    squares = array(squares_of(given[:3], [products(case, left, kernel)]))
-    expected = [
-        np.square(g).sum() + np.square(other).sum()
-        for g, other in zip(written, others, strict=True)
-    ]
-    np.testing.assert_allclose(squares, expected, rtol=1e-5)
+    squares = array(statistics.squared_norms(sites, 5))
+    np.testing.assert_allclose(squares, np.square(rows).sum(axis=1), rtol=1e-5)
+    assert array(statistics.finite(sites, 5)).all()
 
 
-def test_mean_sizes_beside_other_places_and_branches():
-    case = "one column each"
+@pytest.mark.parametrize("case", ["one column each", "uneven"])
+def test_mean_sizes_beside_other_sites_and_branches(case):
     left, kernel, written = drawn(case)
     others = [np.full((6, 3), float(k + 1), "float32") for k in range(3)]
-    given = [{1: ops.convert_to_tensor(others[0])}, {}, {}, {}]
-    given[3] = {
-        1: ops.convert_to_tensor(others[1]),
-        2: ops.convert_to_tensor(others[2]),
-    }
-    means = array(mean_abs_of(given, [products(case, left, kernel, who=(3, 0, 2))]))
+    one, two, three = (ops.convert_to_tensor(g) for g in others)
+    sites = [
+        factored(case, left, kernel, branches=(3, 0, 2)),
+        WrittenOut((0, 3), [one, two]),
+        WrittenOut((3,), [three]),
+    ]
+    means = array(statistics.mean_abs(sites, 4))
     rows = [
         [written[1].ravel(), others[0].ravel()],
         [np.zeros(1)],
@@ -143,14 +142,14 @@ def test_a_branch_that_is_not_finite_spoils_no_other(case, column, where, value)
     left, kernel, written = drawn(case)
     spoilt = {"left": left, "kernel": kernel}[where]
     spoilt[1, column] = value  # the second branch's one column
-    product = products(case, left, kernel)
-    found = array(product.inner_products())
+    site = factored(case, left, kernel)
+    found = array(site.gramian())
     assert not np.isfinite(found[1]).any()
     assert not np.isfinite(found[:, 1]).any()
     kept = [0, 2]
     expected = [[np.vdot(written[i], written[k]) for k in kept] for i in kept]
     np.testing.assert_allclose(found[np.ix_(kept, kept)], expected, rtol=1e-5)
-    only = product.only(ops.convert_to_tensor([True, False, True]))
+    only = site.only(ops.convert_to_tensor([True, False, True]))
     total = array(only.weighted_sum(ops.convert_to_tensor([2.0, 3.0, 5.0])))
     np.testing.assert_allclose(
         total, 2 * written[0] + 5 * written[2], rtol=1e-4, atol=1e-3
@@ -158,16 +157,18 @@ def test_a_branch_that_is_not_finite_spoils_no_other(case, column, where, value)
 
 
 def test_a_branch_that_is_not_finite_spoils_no_other_elsewhere():
-    """Not where some branches only have a part in a place, either."""
+    """Not where only some branches have a part in a site, either."""
     rows = np.random.default_rng(3).normal(size=(3, 4)).astype("float32")
     rows[1, 0] = np.nan
-    given = [{0: ops.convert_to_tensor(row)} for row in rows]
-    found = array(gramian_of([given[0], {}, given[1], given[2]]))
+    site = WrittenOut((0, 2, 3), [ops.convert_to_tensor(row) for row in rows])
+    found = array(statistics.gramian([site], 4))
     finite = np.isfinite(found)
     assert not finite[2, [0, 2, 3]].any()
     assert finite[np.ix_([0, 1, 3], [0, 1, 3])].all()
     assert found[0, 3] == pytest.approx(np.vdot(rows[0], rows[2]), rel=1e-5)
     assert (found[1, [0, 1, 3]] == 0).all()
+    spoilt = array(statistics.finite([site], 4))
+    np.testing.assert_array_equal(spoilt, [True, True, False, True])
 
 
 @pytest.mark.parametrize("biases", [(True, True), (False, True), (False, False)])
@@ -179,20 +180,24 @@ def test_outputs_and_the_kernels_gradient(biases):
         for units, bias in zip((2, 3), biases, strict=True)
     ]
     expected = [array(layer(x)) for layer in layers]
-    kernel = kernels_of(layers)
-    product = ops.matmul(ops.convert_to_tensor(x), kernel)
-    for found, wanted in zip(outputs_of(layers, product), expected, strict=True):
+    calls = [
+        Call(layer, (), {}, [0], [k + 1], [True], frozenset([k]))
+        for k, layer in enumerate(layers)
+    ]
+    exit = DenseHeads(calls, keras.KerasTensor((None, 5, 7)))
+    tensor = ops.convert_to_tensor(x)
+    kernels = exit.parameters()
+    outputs = exit.finish(exit.leave(tensor, kernels))
+    for found, wanted in zip(outputs, expected, strict=True):
         np.testing.assert_allclose(array(found), wanted, atol=1e-5)
         if keras.backend.backend() == "torch":  # as Keras's own: no view of another
             assert found.is_contiguous()
             assert found._base is None
     left = rng.normal(size=(3, 5, 5)).astype("float32")
-    behind = Products((0, 1), (2, 3), ops.convert_to_tensor(left), kernel)
+    site = exit.site([ops.convert_to_tensor(left)], kernels)
+    (gradient,) = exit.parameter_gradients(site, tensor)
     np.testing.assert_allclose(
-        array(behind.of_the_kernel(ops.convert_to_tensor(x))),
-        np.einsum("btf,btc->fc", x, left),
-        rtol=1e-4,
-        atol=1e-4,
+        array(gradient), np.einsum("btf,btc->fc", x, left), rtol=1e-4, atol=1e-4
     )
 
 
@@ -202,15 +207,17 @@ def test_very_many_rows_keep_their_digits():
     left = rng.normal(size=(16, 256, 256, 2)).astype("float32")
     left[..., 1] = left[..., 0] + 1e-2 * left[..., 1]
     kernel = np.ones((4, 2), "float32")
-    product = Products((0, 1), (1, 1), *map(ops.convert_to_tensor, (left, kernel)))
+    site = Factored((0, 1), (1, 1), *map(ops.convert_to_tensor, (left, kernel)))
     flat = left.reshape(-1, 2).astype(float)
-    np.testing.assert_allclose(
-        array(product.inner_products()), 4 * flat.T @ flat, rtol=5e-6
-    )
+    np.testing.assert_allclose(array(site.gramian()), 4 * flat.T @ flat, rtol=5e-6)
 
 
-def test_only_small_layers_are_worthwhile():
-    assert worthwhile([1] * 20, 512)
-    assert worthwhile([10, 10], 128)
-    assert not worthwhile([64] * 3, 512)
-    assert not worthwhile([10] * 20, 64)
+def test_factors_pay_for_small_layers():
+    assert pays(lw.UPGrad(), [1] * 20, 512)
+    assert pays(lw.UPGrad(), [10, 10], 128)
+    assert not pays(lw.UPGrad(), [64] * 3, 512)
+    assert not pays(lw.UPGrad(), [10] * 20, 64)
+    # A method that looks at elements finds them in layers of one unit.
+    assert pays(lw.GradDrop(), [1] * 20, 512)
+    assert not pays(lw.GradDrop(), [10, 10], 128)
+    assert not pays(lw.LearningRateAnnealing(), [10, 10], 128)

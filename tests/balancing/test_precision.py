@@ -6,7 +6,8 @@ from gramians import METHODS, array, make
 from keras import ops
 
 from lossweigh import _backend
-from lossweigh.gradients.statistics import gramian_of
+from lossweigh.gradients import statistics
+from lossweigh.gradients.written_out import WrittenOut
 
 RNG = np.random.default_rng(0)
 GRADIENTS = RNG.normal(size=(12, 64, 512)).astype("float32")
@@ -14,9 +15,11 @@ GRADIENTS = RNG.normal(size=(12, 64, 512)).astype("float32")
 
 def gramian(gradients):
     """Of all, and of some that others don't share."""
-    first, second = gradients[:9], gradients[9:]
-    return gramian_of([{0: g} for g in first]), gramian_of(
-        [{0: second[0]}, {0: second[1], 1: second[0]}, {1: second[2]}]
+    one, two, three = gradients[9:]
+    partly = [WrittenOut((0, 1), [one, two]), WrittenOut((1, 2), [one, three])]
+    return (
+        statistics.gramian([WrittenOut(tuple(range(9)), gradients[:9])], 9),
+        statistics.gramian(partly, 3),
     )
 
 

@@ -47,6 +47,22 @@ def test_finite_at_any_scale(name):
                 assert np.isfinite(weights).all(), (num, scale)
 
 
+@pytest.mark.parametrize("floatx", ["float64", "bfloat16"])
+@pytest.mark.parametrize("name", METHODS)
+def test_weights_are_float32_whatever_floatx_is(name, floatx):
+    gramian = np.array([[4.0, -3.0, 1.0], [-3.0, 9.0, 2.0], [1.0, 2.0, 5.0]], "float32")
+    present = np.array([True, True, False])
+    given = ops.convert_to_tensor(gramian), ops.convert_to_tensor(present)
+    expected = make(name).solve(*given)
+    keras.config.set_floatx(floatx)
+    try:
+        found = make(name).solve(*given)
+    finally:
+        keras.config.set_floatx("float32")
+    assert keras.backend.standardize_dtype(found.dtype) == "float32"
+    np.testing.assert_allclose(array(found), array(expected), rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_degenerate_gradients(name):
     for num in (1, 2, 5):

@@ -9,8 +9,9 @@ import pytest
 from gramians import array, compiled
 from keras import ops
 
+from lossweigh.gradients import gramian as products
 from lossweigh.gradients import statistics
-from lossweigh.gradients.statistics import gramian_of, squares_of
+from lossweigh.gradients.written_out import WrittenOut, join_small
 
 SHAPES = {
     "odd": [(7, 5)],
@@ -24,23 +25,31 @@ SHAPES = {
 }
 
 
-def traced(function):
+def sites_of(gradients):
+    """Sites from, for each site, its tensors by branch."""
+    return [WrittenOut(tuple(few), list(few.values())) for few in gradients]
+
+
+def gramian_of(gradients, number):
+    return statistics.gramian(sites_of(gradients), number)
+
+
+def squares_of(gradients, number):
+    return statistics.squared_norms(sites_of(gradients), number)
+
+
+def traced(function, gradients, number):
     """Compiled as a training step is; with a batch of unknown size on TensorFlow."""
     if keras.backend.backend() != "tensorflow":
-        return function
+        return function(gradients, number)
     import tensorflow as tf
 
-    def unknown(branches):
-        return [
-            {place: tf.TensorSpec([None, *g.shape[1:]]) for place, g in mine.items()}
-            for mine in branches
-        ]
-
-    def call(branches):
-        compiled = tf.function(function, input_signature=[unknown(branches)])
-        return compiled(branches)
-
-    return call
+    unknown = [
+        {k: tf.TensorSpec([None, *g.shape[1:]]) for k, g in few.items()}
+        for few in gradients
+    ]
+    compiled = tf.function(lambda few: function(few, number), input_signature=[unknown])
+    return compiled(gradients)
 
 
 @pytest.mark.parametrize("number", [1, 4, 14])
@@ -49,31 +58,37 @@ def test_against_numpy(shapes, number):
     rng = np.random.default_rng(number)
     drawn = [
         {
-            place: rng.normal(size=shape).astype("float32") * 10.0**place
-            for place, shape in enumerate(SHAPES[shapes])
-            if place == 0 or (place + k) % 3  # not every branch is at every place
+            k: rng.normal(size=shape).astype("float32") * 10.0**index
+            for k in range(number)
+            if index == 0 or (index + k) % 3  # not every branch is at every site
         }
-        for k in range(number)
+        for index, shape in enumerate(SHAPES[shapes])
     ]
     expected = np.array(
         [
             [
-                sum(np.vdot(a[p].astype(float), b[p]) for p in a.keys() & b.keys())
-                for b in drawn
+                sum(
+                    np.vdot(few[i].astype(float), few[k])
+                    for few in drawn
+                    if i in few and k in few
+                )
+                for k in range(number)
             ]
-            for a in drawn
+            for i in range(number)
         ]
     )
-    given = [{p: ops.convert_to_tensor(g) for p, g in m.items()} for m in drawn]
+    given = [
+        {k: ops.convert_to_tensor(g) for k, g in few.items()} for few in drawn if few
+    ]
     lengths = np.sqrt(np.diag(expected))
-    for of_known_shapes in (False, True):
-        if of_known_shapes and keras.backend.backend() != "tensorflow":
-            continue  # they are always known
-        way = (lambda function: function) if of_known_shapes else traced
-        found = array(way(gramian_of)(given))
+    ways = [traced]
+    if keras.backend.backend() == "tensorflow":  # elsewhere shapes are always known
+        ways.append(lambda function, *arguments: function(*arguments))
+    for way in ways:
+        found = array(way(gramian_of, given, number))
         error = np.abs(found - expected) / np.outer(lengths, lengths)
         assert error.max() < 2e-6  # the solvers count on it
-        squares = array(way(squares_of)(given))
+        squares = array(way(squares_of, given, number))
         np.testing.assert_allclose(squares, np.diag(expected), rtol=2e-6)
 
 
@@ -81,21 +96,23 @@ def test_small_tensors_are_joined():
     """Those of the same branches, or a deep network takes minutes to compile."""
     rng = np.random.default_rng(0)
     sizes = [3, 64 * 512, 20, 7, 64 * 513, 1, 12, 5]
-    given = [
-        {p: rng.normal(size=n).astype("float32") for p, n in enumerate(sizes)}
-        for _ in range(3)
+    everyone = dict.fromkeys(range(len(sizes)), (0, 1, 2))
+    branches = {**everyone, 2: (0, 2), 5: (0, 2), 6: (0, 2), 7: (0, 1)}
+    sites = [
+        WrittenOut(
+            branches[p],
+            [ops.convert_to_tensor(rng.normal(size=n)) for _ in branches[p]],
+        )
+        for p, n in enumerate(sizes)
     ]
-    for place in (2, 5, 6):
-        del given[1][place]
-    del given[2][7]
-    joined = statistics._joined(
-        [{p: ops.convert_to_tensor(g) for p, g in mine.items()} for mine in given]
-    )
-    assert [sorted(mine) for mine in joined] == [[0, 2, 4, 7], [0, 4, 7], [0, 2, 4]]
-    for one, other in zip(joined, given, strict=True):
-        one = np.concatenate([array(one[place]) for place in one])
-        other = np.concatenate(list(other.values()))
-        np.testing.assert_array_equal(np.sort(one), np.sort(other))
+    joined = join_small(sites)
+    assert [site.branches for site in joined] == [(0, 1, 2), (0, 1, 2), (0, 2), (0, 1)]
+    for k in range(3):
+        one = [array(s.gradient(k)) for s in joined if k in s.branches]
+        other = [array(s.gradient(k)) for s in sites if k in s.branches]
+        np.testing.assert_allclose(
+            np.sort(np.concatenate(one)), np.sort(np.concatenate(other)), rtol=1e-6
+        )
 
 
 def test_pieces_under_xla():
@@ -103,15 +120,17 @@ def test_pieces_under_xla():
         np.random.default_rng(k).normal(size=(100, 150, 33)).astype("float32")
         for k in range(9)
     ]
-    given = [{0: ops.convert_to_tensor(gradient)} for gradient in gradients]
-    function = compiled(gramian_of)
+    given = [ops.convert_to_tensor(gradient) for gradient in gradients]
+
+    def gramian(given):
+        return gramian_of([dict(enumerate(given))], 9)
+
+    function = compiled(gramian)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        signature = [{0: tf.TensorSpec([None, 150, 33])}] * 9
-        function = tf.function(
-            gramian_of, input_signature=[signature], jit_compile=True
-        )
+        signature = [tf.TensorSpec([None, 150, 33])] * 9
+        function = tf.function(gramian, input_signature=[signature], jit_compile=True)
     flat = np.array(gradients, "float64").reshape(9, -1)
     lengths = np.linalg.norm(flat, axis=1)
     error = (array(function(given)) - flat @ flat.T) / np.outer(lengths, lengths)
@@ -120,17 +139,17 @@ def test_pieces_under_xla():
 
 def test_never_more_than_a_piece_side_by_side(monkeypatch):
     copied = []
-    product = statistics._product
+    product = products._product
 
     def watched(tensors, block):
         copied.append(len(tensors) * np.prod(tensors[0].shape))
         return product(tensors, block)
 
-    monkeypatch.setattr(statistics, "_product", watched)
+    monkeypatch.setattr(products, "_product", watched)
     gradients = [ops.ones((1024, 1024)) * (1.0 + k) for k in range(14)]
-    found = array(gramian_of([{0: gradient} for gradient in gradients]))
+    found = array(gramian_of([dict(enumerate(gradients))], 14))
     np.testing.assert_allclose(found[1], 2 * 1024**2 * np.arange(1.0, 15.0))
-    assert max(copied) <= statistics._AT_ONCE
+    assert max(copied) <= products._AT_ONCE
 
 
 def test_nothing_is_kept():
@@ -142,7 +161,7 @@ def test_nothing_is_kept():
     alive = [weakref.ref(gradient) for gradient in gradients]
     gc.disable()
     try:
-        found = gramian_of([{0: gradient} for gradient in gradients])
+        found = gramian_of([dict(enumerate(gradients))], 12)
         gradients.clear()
         assert [one() for one in alive] == [None] * 12
     finally:

@@ -5,13 +5,14 @@ import numpy as np
 from keras import layers, ops
 
 import lossweigh as lw
+from lossweigh.gradients.balanced import BalancedModel
 
 ROWS = 8
 LEVELS = {
     "representation": {"level": "representation"},
     "parameters": {"level": "parameters"},
-    "parameters / 3": {"level": "parameters", "update_every": 3},
-    "calibrated": {"level": "calibrated", "update_every": 3},
+    "parameters / 3": {"level": lw.Parameters(update_every=3)},
+    "calibrated": {"level": lw.Calibrated(update_every=3)},
 }
 
 
@@ -239,3 +240,21 @@ class Alone:
             own.append(heads[index])
             self.model.set_weights(before)
         return np.array(shared), own
+
+
+def balanced_layer(training):
+    """The layer of a training model that keeps what its balancer finds."""
+    (part,) = (part for part in training.layers if isinstance(part, BalancedModel))
+    return part
+
+
+def weights_of(training):
+    """The balancer's weights in the last step."""
+    return ops.convert_to_numpy(balanced_layer(training).loss_weights)
+
+
+def state_of(training):
+    """What the balancer's method and level keep, by name."""
+    state = balanced_layer(training).state
+    kept = {**state.method, **state.level}
+    return {name: ops.convert_to_numpy(values) for name, values in kept.items()}

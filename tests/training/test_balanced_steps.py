@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from balanced_nets import Alone, Uneven, data, plain, train
+from balanced_nets import Alone, Uneven, data, plain, state_of, train, weights_of
 from keras import layers, ops
 
 import lossweigh as lw
@@ -39,7 +39,7 @@ def test_exact_weights_are_kept_in_between():
     model = probed()
     x, y = data(model)
     alone = Alone(model, x, y)
-    balancer = Uneven(level="parameters", update_every=3)
+    balancer = Uneven(level=lw.Parameters(update_every=3))
     training = train(model, y, balancer, optimizer=keras.optimizers.SGD(0.1))
     refreshed = []
     for index in range(8):
@@ -48,9 +48,7 @@ def test_exact_weights_are_kept_in_between():
             refreshed.append(uneven(exact @ exact.T))
         weights, before = refreshed[-1], model.get_weights()
         training.train_on_batch(x, y)
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(balancer.loss_weights), weights, rtol=1e-4
-        )
+        np.testing.assert_allclose(weights_of(training), weights, rtol=1e-4)
         moved, _ = alone.lost_since(before)
         np.testing.assert_allclose(moved, 0.1 * weights @ exact, rtol=1e-4, atol=2e-6)
     assert np.abs(refreshed[0] / refreshed[1] - 1).max() > 0.02
@@ -58,41 +56,41 @@ def test_exact_weights_are_kept_in_between():
 
 
 def test_calibrated_weights():
-    """From the representation's Gramian with the factors of the last exact step."""
+    """From the representation's Gramian with the ratios of the last exact step."""
     model = probed()
     x, y = data(model)
     alone = Alone(model, x, y)
-    balancer = lw.UPGrad(level="calibrated", update_every=3)
+    balancer = lw.UPGrad(level=lw.Calibrated(update_every=3))
     training = train(model, y, balancer, optimizer=keras.optimizers.SGD(0.1))
     differences = []
     for index in range(8):
         exact, _ = alone.gradients()
         near = exact[:, -64:]  # the probe's
         if index % 3 == 0:
-            factors = np.linalg.norm(exact, axis=1) / np.linalg.norm(near, axis=1)
+            ratios = np.linalg.norm(exact, axis=1) / np.linalg.norm(near, axis=1)
             gramian = exact @ exact.T
         else:
-            gramian = near @ near.T * np.outer(factors, factors)
+            gramian = near @ near.T * np.outer(ratios, ratios)
         training.train_on_batch(x, y)
-        found = ops.convert_to_numpy(balancer.loss_weights)
+        found = weights_of(training)
         expected = balancer.solve(ops.convert_to_tensor(gramian, "float32"))
         expected = ops.convert_to_numpy(expected)
         np.testing.assert_allclose(found, expected, rtol=1e-3)
-        kept = ops.convert_to_numpy(balancer.state)
-        np.testing.assert_allclose(kept[:-1], factors, rtol=1e-4)
-        assert kept[-1] == (index + 1) % 3
+        kept = state_of(training)
+        np.testing.assert_allclose(kept["ratios"], ratios, rtol=1e-4)
+        assert kept["age"] == (index + 1) % 3
         exactly = ops.convert_to_tensor(exact @ exact.T, "float32")
         exactly = ops.convert_to_numpy(balancer.solve(exactly))
         differences.append(np.abs(found - exactly).max())
-    assert max(differences) > 1e-3  # or the factors weren't needed
+    assert max(differences) > 1e-3  # or the ratios weren't needed
 
 
 ACCUMULATED = {
     "GradNorm": {},
     "GradVac": {"level": "representation", "seed": 1},
     "PCGrad": {"seed": 1},
-    "IMTLG": {"level": "parameters", "update_every": 3},
-    "UPGrad": {"level": "calibrated", "update_every": 3},
+    "IMTLG": {"level": lw.Parameters(update_every=3)},
+    "UPGrad": {"level": lw.Calibrated(update_every=3)},
 }
 
 
@@ -115,9 +113,7 @@ def test_accumulated_gradients(name, scaled):
         training.compile(optimizer)  # again: nothing is done twice
         part = {branch: values[:28] for branch, values in y.items()}
         training.fit(x[:28], part, batch_size=4, shuffle=False, verbose=0)
-        values = [balancer.loss_weights]
-        values += [] if balancer.state is None else [balancer.state]
-        found.append([ops.convert_to_numpy(value) for value in values])
+        found.append([weights_of(training), *state_of(training).values()])
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
     if name == "GradNorm":

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from balanced_nets import Alone, data, plain
+from balanced_nets import Alone, data, plain, weights_of
 from keras import ops
 
 import lossweigh as lw
@@ -53,9 +53,7 @@ def test_the_weighted_gradients_are_balanced(alone, name):
         gramian = ops.convert_to_tensor(weighted @ weighted.T, "float32")
         balance = ops.convert_to_numpy(balancer.solve(gramian))
         uneven.append(np.abs(balance * len(y) - 1).max())
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(balancer.loss_weights), balance, rtol=2e-3, atol=1e-4
-        )
+        np.testing.assert_allclose(weights_of(training), balance, rtol=2e-3, atol=1e-4)
         np.testing.assert_allclose(moved, RATE * balance @ weighted, atol=2e-6)
     assert max(uneven) > 0.1  # or there was nothing to balance
 
@@ -82,7 +80,7 @@ def test_imtl_is_two_halves(alone):
 
     shared, _ = alone.gradients()
     weighted = weights[:, None] * shared
-    combined = ops.convert_to_numpy(balancer.loss_weights) @ weighted
+    combined = weights_of(training) @ weighted
     units = weighted / np.linalg.norm(weighted, axis=1, keepdims=True)
     projections = units @ combined
     np.testing.assert_allclose(projections, projections.mean(), rtol=2e-2)

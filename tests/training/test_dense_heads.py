@@ -3,22 +3,34 @@
 import keras
 import numpy as np
 import pytest
-from balanced_nets import LEVELS, NETS, Uneven, data, dense, plain, step, train
+from balanced_nets import (
+    LEVELS,
+    NETS,
+    Uneven,
+    balanced_layer,
+    data,
+    dense,
+    plain,
+    step,
+    train,
+    weights_of,
+)
 from keras import layers, ops
 
 import lossweigh as lw
-from lossweigh.gradients import passes
-from lossweigh.gradients.balanced import BalancedModel
+from lossweigh.gradients import boundary
+from lossweigh.gradients.dense_heads import DenseHeads
 
 BACKEND = keras.backend.backend()
 
 
 def heads_of_one(training):
     """The names of the `Dense` layers, by the layer whose output they take."""
-    (balanced,) = (part for part in training.layers if isinstance(part, BalancedModel))
+    parts = balanced_layer(training).cut
     return {
-        balanced.cut.places[place]: [layer.name for layer in several]
-        for place, several in balanced.cut.dense.items()
+        name: [layer.name for layer in exit.layers]
+        for name, exit in zip(parts.layers, parts.exits.exits, strict=True)
+        if isinstance(exit, DenseHeads)
     }
 
 
@@ -100,6 +112,30 @@ def twice(tensor):
     return layers.Flatten()(tensor) * ops.ones((1, 2))
 
 
+def pixels():
+    """Convolutions of size 1, whose kernels have two axes more."""
+    x = keras.Input((6, 6, 1), name="x")
+    hidden = layers.Conv2D(12, 3, activation="tanh", padding="same", name="last")(x)
+    sizes = {"z": 2, "b": 1, "a": 2}
+    heads = {
+        k: layers.Conv2D(units, 1, activation="tanh", name=f"to_{k}")(hidden)
+        for k, units in sizes.items()
+    }
+    pool = layers.GlobalAveragePooling2D
+    pooled = {k: pool()(head) for k, head in heads.items()}
+    return keras.Model(x, {k: p if k != "b" else twice(p) for k, p in pooled.items()})
+
+
+def places():
+    """One unit each, of a volume."""
+    x = keras.Input((6, 1), name="x")
+    hidden = layers.Reshape((3, 2, 1, 1))(x)
+    hidden = layers.Conv3D(8, 2, activation="tanh", padding="same", name="last")(hidden)
+    heads = {k: layers.Conv3D(1, 1, name=f"to_{k}")(hidden) for k in "zb"}
+    pool = layers.GlobalAveragePooling3D
+    return keras.Model(x, {k: twice(pool()(head)) for k, head in heads.items()})
+
+
 def adapted():
     """With a low-rank adapter in the head of z."""
     model = plain()
@@ -129,6 +165,8 @@ FOUND = {
     one_unit_each: {"last": ["to_z", "to_b", "to_a"]},
     one_unit_of_some: {"high": ["to_z", "to_b"]},
     one_unit_a_step: {"last": ["to_z", "to_b"]},
+    pixels: {"last": ["to_z", "to_b", "to_a"]},
+    places: {"last": ["to_z", "to_b"]},
     adapted: {"last": ["z", "b", "a"]},
     probabilities: {"last": ["z", "b"]},
     NETS["partly"]: {"first": ["a"], "second": ["z", "b"]},
@@ -151,7 +189,7 @@ def test_what_is_not_written_out(net):
 def both_ways(monkeypatch, found):
     """The layers to find: as things are, then with nothing left a product."""
     yield found
-    monkeypatch.setattr(passes, "takes_products", lambda *_: False)
+    monkeypatch.setattr(boundary, "FACTORED", ())
     yield {}
 
 
@@ -173,7 +211,7 @@ COMPARED += [(plain, lw.UPGrad), (plain, lw.NormBalancer)]
 # Those that look at elements, behind layers of one unit.
 COMPARED += [
     (net, method)
-    for net in (one_unit_each, one_unit_of_some, one_unit_a_step)
+    for net in (one_unit_each, one_unit_of_some, one_unit_a_step, places)
     for method in (GradDrop, annealing)
 ]
 
@@ -193,7 +231,7 @@ def test_as_with_the_gradients_written_out(net, method, monkeypatch):
     for expected in both_ways(monkeypatch, FOUND[net]):
         lost, training = step(model, x, y, method(), loss=loss)
         assert heads_of_one(training) == expected
-        runs.append([training.balancer.loss_weights, *lost])
+        runs.append([weights_of(training), *lost])
     names = ["weights", *(variable.path for variable in model.weights)]
     for name, one, other in zip(names, *runs, strict=True):
         one, other = map(ops.convert_to_numpy, (one, other))
@@ -224,7 +262,7 @@ def test_at_the_other_levels(net, level, bad, monkeypatch):
             if spoilt:
                 for name, values in zip(heads_of(model), heads, strict=True):
                     model.get_layer(name).set_weights(values)
-            found.append(ops.convert_to_numpy(balancer.loss_weights))
+            found.append(weights_of(training))
             found += model.get_weights()
         runs.append(found)
     for one, other in zip(*runs, strict=True):
@@ -257,7 +295,7 @@ def test_in_half_precision(policy, last, monkeypatch):
             assert heads_of_one(training) == expected
             for _ in range(4):
                 training.train_on_batch(x, y)
-            runs.append([training.balancer.loss_weights, *model.get_weights()])
+            runs.append([weights_of(training), *model.get_weights()])
         moved = max(abs(a - b).max() for a, b in zip(start, runs[0][1:], strict=True))
         assert moved > 0.05
         for one, other in zip(*runs, strict=True):
@@ -275,21 +313,31 @@ class Own(layers.Dense):
 class Mixing(lw.UPGrad):
     """A user's own, which adds up in its own way."""
 
-    def mix(self, gradients, weights, place, draws):
-        return super().mix(gradients, weights, place, draws)
+    def combine(self, site, weights, noise=None):
+        return super().combine(site, weights, noise)
 
 
 class MixingByElement(lw.GradDrop):
     """A user's own, which looks at elements in its own way."""
 
-    def mix(self, gradients, weights, place, draws):
-        return super().mix(gradients, weights, place, draws)
+    def combine(self, site, weights, noise=None):
+        return super().combine(site, weights, noise)
 
 
 def two_heads(layer=layers.Dense, units=2, **arguments):
     x = keras.Input((6,), name="x")
     hidden = dense(16, "last")(x)
     heads = {n: layer(units, name=n, **arguments)(hidden) for n in ("z", "b")}
+    return keras.Model(x, heads)
+
+
+def of_pixels(**arguments):
+    """Convolutions that aren't a `Dense` layer of the channels."""
+    x = keras.Input((6, 6, 1), name="x")
+    hidden = layers.Conv2D(12, 3, padding="same", name="last")(x)
+    given = {"filters": 2, "kernel_size": 1, **arguments}
+    pool = layers.GlobalAveragePooling2D
+    heads = {k: pool(name=k)(layers.Conv2D(**given)(hidden)) for k in "zb"}
     return keras.Model(x, heads)
 
 
@@ -316,12 +364,14 @@ def mixed_dtypes():
         (lambda: two_heads(Own), lw.UPGrad),
         (lambda: two_heads(activity_regularizer="l2"), lw.UPGrad),
         (lambda: two_heads(units=8), lw.UPGrad),
+        (lambda: of_pixels(kernel_size=2), lw.UPGrad),
+        (lambda: of_pixels(strides=2), lw.UPGrad),
+        (lambda: of_pixels(groups=2), lw.UPGrad),
         (own_use_of_the_tensor, lw.UPGrad),
         (mixed_dtypes, lw.UPGrad),
         (NETS["shared_output"], lw.UPGrad),
         (two_heads, Mixing),
-        (lambda: two_heads(units=1), Mixing),
-        (lambda: two_heads(units=1), MixingByElement),
+        (two_heads, MixingByElement),
         (two_heads, lw.GradDrop),
         (two_heads, lw.LearningRateAnnealing),
     ],
@@ -339,12 +389,12 @@ def test_one_that_is_not_finite_leaves_the_others_balanced():
     x, y = data(model)
     training = train(model, y, lw.UPGrad(), optimizer=keras.optimizers.SGD(0.01))
     training.train_on_batch(x, y)
-    before = ops.convert_to_numpy(training.balancer.loss_weights)
+    before = weights_of(training)
     trunk = model.get_layer("second").get_weights()[0]
     bad = {**y, "b": np.full_like(y["b"], 1e30)}  # its square overflows
     for _ in range(2):
         training.train_on_batch(x, bad)
-    after = ops.convert_to_numpy(training.balancer.loss_weights)
+    after = weights_of(training)
     place = list(y).index("b")
     assert after[place] == before[place]
     assert (np.delete(after, place) != np.delete(before, place)).any()

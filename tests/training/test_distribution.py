@@ -17,8 +17,8 @@ BALANCERS = {
     "None": "None",
     "UPGrad": "lw.UPGrad()",
     "GradNorm": "lw.GradNorm()",
-    "NashMTL at the parameters": "lw.NashMTL(level='parameters', update_every=2)",
-    "MGDA calibrated": "lw.MGDA(level='calibrated', update_every=2)",
+    "NashMTL at the parameters": "lw.NashMTL(level=lw.Parameters(update_every=2))",
+    "MGDA calibrated": "lw.MGDA(level=lw.Calibrated(update_every=2))",
 }
 
 BEGIN = """

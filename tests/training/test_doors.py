@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
+from balanced_nets import balanced_layer
 from keras import layers, ops
 
 import lossweigh as lw
@@ -201,7 +202,7 @@ def test_the_doors_of_an_optimizer(door):
         values = [variable.value for variable in variables]
         after, _ = optimizer.stateless_apply(state, gradients, values)
         after = [ops.convert_to_numpy(value) for value in after]
-    ours = {id(variable) for variable in training.balancer.trainable_variables}
+    ours = {id(variable) for variable in balanced_layer(training).state_variables}
     for variable, old, new in zip(variables, before, after, strict=True):
         expected = np.ones_like(old) if id(variable) in ours else old - 0.05
         np.testing.assert_allclose(new, expected, atol=1e-6)

@@ -247,22 +247,33 @@ def test_class_weights_of_a_regression_are_refused():
 # Weighters and balancers --------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["weighter", "balancer"])
-def test_what_has_learned_is_not_taken_along(kind):
-    layer = lw.Uncertainty() if kind == "weighter" else lw.GradNorm()
+def test_what_has_learned_is_not_taken_along():
+    layer = lw.Uncertainty()
     y = {"price": PRICES, "kind": KINDS}
-    training = lw.build_training_model(price_and_kind(), LOSSES, **{kind: layer})
+    training = lw.build_training_model(price_and_kind(), LOSSES, layer)
     training.compile("sgd")
-    lw.build_training_model(price_and_kind(), LOSSES, **{kind: layer})  # not yet
+    lw.build_training_model(price_and_kind(), LOSSES, layer)  # not yet
     training.fit(X, y, verbose=0)
-    with pytest.raises(ValueError, match=rf"or give `{kind}\.fresh\(\)`"):
-        lw.build_training_model(price_and_kind(), LOSSES, **{kind: layer})
+    with pytest.raises(ValueError, match=r"or give `weighter\.fresh\(\)`"):
+        lw.build_training_model(price_and_kind(), LOSSES, layer)
     again = layer.fresh()
     assert type(again) is type(layer)
-    assert again.get_config() == {**layer.get_config(), "branches": None} | (
-        {"kinds": None} if kind == "weighter" else {}
+    fresh = {"branches": None, "kinds": None}
+    assert again.get_config() == {**layer.get_config(), **fresh}
+    lw.build_training_model(price_and_kind(), LOSSES, again)
+
+
+def test_a_balancer_may_serve_two_models():
+    """It is a description: each training model keeps what its own steps find."""
+    balancer, y = lw.MGDA(), {"price": PRICES, "kind": KINDS}
+    one, other = (
+        lw.build_training_model(price_and_kind(), LOSSES, balancer=balancer)
+        for _ in range(2)
     )
-    lw.build_training_model(price_and_kind(), LOSSES, **{kind: again})
+    one.compile("sgd")
+    one.fit(X, y, verbose=0)
+    assert one.balance != {"price": 1.0, "kind": 1.0}
+    assert other.balance == {"price": 1.0, "kind": 1.0}
 
 
 def test_a_weighter_without_state_may_be_shared():

@@ -80,7 +80,7 @@ BALANCERS = {
     "draws": lambda: lw.GradDrop(seed=1),
     "parameters": lambda: lw.NormBalancer(level="parameters"),
     "kept weights and draws": lambda: lw.PCGrad(seed=1),
-    "calibrated": lambda: Uneven(level="calibrated", update_every=2),
+    "calibrated": lambda: Uneven(level=lw.Calibrated(update_every=2)),
 }
 
 if keras.backend.backend() == "tensorflow":

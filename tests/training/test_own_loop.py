@@ -75,7 +75,7 @@ def test_steps_by_keras_optimizer(level):
         theirs.train_on_batch(DATA)
     for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
-    assert ours.balancer.has_learned()
+    assert set(ours.balance.values()) != {1.0}
 
 
 @pytest.mark.parametrize("level", ["representation", "parameters"])

@@ -3,8 +3,15 @@
 import keras
 import numpy as np
 import pytest
-from balanced_nets import Uneven, data, plain, train
-from keras import ops
+from balanced_nets import (
+    Uneven,
+    balanced_layer,
+    data,
+    plain,
+    state_of,
+    train,
+    weights_of,
+)
 
 import lossweigh as lw
 
@@ -12,10 +19,11 @@ pytestmark = pytest.mark.compiled
 
 BACKEND = keras.backend.backend()
 EVERY = 3
+LEVELS = {"parameters": lw.Parameters, "calibrated": lw.Calibrated}
 
 
 def kept_at_the_parameters():
-    return Uneven(level="parameters", update_every=EVERY)
+    return Uneven(level=lw.Parameters(update_every=EVERY))
 
 
 class Weights(keras.callbacks.Callback):
@@ -31,12 +39,10 @@ class Weights(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if BACKEND == "jax":  # where a model in training has its variables elsewhere
             self.model.jax_state_sync()
-        balancer = self.model.balancer
-        self.weights.append(ops.convert_to_numpy(balancer.loss_weights).tolist())
-        state = ops.convert_to_numpy(balancer.state)
-        self.ages.append(state[-1])
+        self.weights.append(weights_of(self.model).tolist())
+        self.ages.append(state_of(self.model)["age"])
         if batch in self.steps:
-            balancer.state.assign([*state[:-1], 0.0])
+            balanced_layer(self.model).state.level["age"].assign(0.0)
 
 
 def found_anew(weights):
@@ -119,14 +125,12 @@ def test_weights_that_are_loaded(tmp_path):
         training.train_on_batch(x, y)
     training.save_weights(tmp_path / "two_steps.weights.h5")
     losses = [float(training.train_on_batch(x, y)[0]) for _ in range(4)]
-    kept = ops.convert_to_numpy(training.balancer.loss_weights)
+    kept = weights_of(training)
     training.load_weights(tmp_path / "two_steps.weights.h5")
     assert losses == pytest.approx(
         [float(training.train_on_batch(x, y)[0]) for _ in range(4)], rel=1e-5
     )
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(training.balancer.loss_weights), kept, rtol=1e-5
-    )
+    np.testing.assert_allclose(weights_of(training), kept, rtol=1e-5)
 
 
 def test_compiled_again():
@@ -135,7 +139,7 @@ def test_compiled_again():
     training, weights = start(model), []
     for step in range(7):
         training.train_on_batch(x, y)
-        weights.append(ops.convert_to_numpy(training.balancer.loss_weights).tolist())
+        weights.append(weights_of(training).tolist())
         if step == 1:
             training.compile(keras.optimizers.SGD(0.05), run_eagerly=True)
         if step == 4:
@@ -153,7 +157,7 @@ def test_a_step_that_fails():
             with pytest.raises(Exception, match=r"(?i)shape|size|dimension|axis"):
                 training.train_on_batch(x, {**y, "z": y["z"][:, :1].repeat(5, axis=1)})
         training.train_on_batch(x, y)
-        weights.append(ops.convert_to_numpy(training.balancer.loss_weights).tolist())
+        weights.append(weights_of(training).tolist())
     assert found_anew(weights) == [0, 3, 6]
 
 
@@ -167,33 +171,33 @@ def test_steps_that_loss_scaling_skips(level):
         optimizer = keras.optimizers.LossScaleOptimizer(
             keras.optimizers.SGD(0.01), initial_scale=2.0**22
         )
-        balancer = Uneven(level=level, update_every=50)
+        balancer = Uneven(level=LEVELS[level](update_every=50))
         training = start(model, balancer, optimizer=optimizer)
         before, skipped = model.get_weights()[0], 0
         for _ in range(40):
             training.train_on_batch(x, y)
             if not np.array_equal(model.get_weights()[0], before):
                 break
-            assert ops.convert_to_numpy(balancer.loss_weights).tolist() == [1, 1, 1]
-            assert ops.convert_to_numpy(balancer.state)[-1] == 0
+            assert weights_of(training).tolist() == [1, 1, 1]
+            assert state_of(training)["age"] == 0
             skipped += 1
         assert 0 < skipped < 30
-        assert ops.convert_to_numpy(balancer.state)[-1] == 1
-        assert (np.abs(ops.convert_to_numpy(balancer.loss_weights) - 1) > 0.01).all()
+        assert state_of(training)["age"] == 1
+        assert (np.abs(weights_of(training) - 1) > 0.01).all()
     finally:
         keras.config.set_dtype_policy("float32")
 
 
-class Telling(lw.UPGrad):
+class Asking(lw.UPGrad):
     """Notes what the steps that find weights were told."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.told = set()
 
-    def advance(self, seen, state):
-        self.told.add(self.refreshes)
-        return super().advance(seen, state)
+    def advance(self, statistics, state):
+        self.told.add(balanced_layer(self.training).exact)
+        return super().advance(statistics, state)
 
 
 @pytest.mark.parametrize("scaled", [False, True])
@@ -205,10 +209,10 @@ def test_two_programs_on_jax(level, scaled):
     optimizer = keras.optimizers.SGD(0.1)
     if scaled:
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    balancer = Telling(level=level, update_every=EVERY)
-    training = start(model, balancer, optimizer=optimizer)
+    balancer = Asking(level=LEVELS[level](update_every=EVERY))
+    training = balancer.training = start(model, balancer, optimizer=optimizer)
     for _ in range(2):
         training.train_on_batch(x, y)
     knows = {True, False} if level == "calibrated" else {True}
     assert balancer.told == (knows if BACKEND == "jax" and not scaled else {None})
-    assert balancer.refreshes is None
+    assert balanced_layer(training).exact is None

@@ -1,0 +1,116 @@
+"""The forward pass of a model whose backward pass is balanced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from lossweigh import _backend, _compat
+from lossweigh.balancing.base import Balancer
+from lossweigh.balancing.levels import Representation
+from lossweigh.gradients.boundary import Cut
+from lossweigh.gradients.parameters import TrunkCall, balance_parameters
+from lossweigh.gradients.representation import balance_tensors
+from lossweigh.gradients.state import BalancerState
+
+
+class ForwardPass(NamedTuple):
+    """What a forward pass gives.
+
+    Attributes:
+        outputs: The outputs of `Cut.heads`.
+        tap: `(K + 1,)`, for `LossTap`.
+        losses: The losses that the shared layers added and Keras doesn't know of.
+    """
+
+    outputs: list[Any]
+    tap: Any
+    losses: list[Any]
+
+
+def forward(
+    cut: Cut,
+    balancer: Balancer,
+    state: BalancerState,
+    inputs: Any,
+    masks_of: Callable[[Sequence[Any]], list[Any]],
+    generator: keras.random.SeedGenerator | None,
+    exact: bool | None,
+) -> ForwardPass:
+    """Calls the shared layers, and then the heads on what leaves these.
+
+    Args:
+        cut: The prediction model in two.
+        balancer: What combines the branches' gradients on their way back.
+        state: The balancer's variables.
+        inputs: What the prediction model takes.
+        masks_of: The masks of a list of tensors that layers have just given.
+        generator: For a balancer that draws random numbers.
+        exact: As for `balance_parameters`.
+    """
+    state = state.filled(ops.convert_to_tensor(variable) for variable in state.flat())
+    draws = None
+    if balancer.needs_draws:
+        number = state.weights.shape[0]
+        draws = keras.random.uniform((number, number), dtype="float32", seed=generator)
+    if isinstance(balancer.level, Representation):
+        trunk = _call_trunk(cut, balancer, state, inputs, masks_of, generator, draws)
+    else:
+        trunk = balance_parameters(
+            balancer, state, cut.trunk, inputs, cut.exits, masks_of, draws, exact
+        )
+    flat = keras.tree.flatten(inputs)
+    direct = [flat[index] for index in cut.direct]
+    exits = cut.exits.exits
+    masks = [
+        mask
+        for mask, exit in zip(trunk.masks, exits, strict=False)
+        for _ in exit.inputs
+    ]
+    outputs = _outputs_of(
+        cut.heads,
+        [*trunk.departure.tensors, *trunk.plain, *direct],
+        [*masks, *trunk.masks[len(exits) :], *masks_of(direct)],
+    )
+    return ForwardPass(outputs, trunk.departure.tap, trunk.losses)
+
+
+def _call_trunk(
+    cut: Cut,
+    balancer: Balancer,
+    state: BalancerState,
+    inputs: Any,
+    masks_of: Callable[[Sequence[Any]], list[Any]],
+    generator: keras.random.SeedGenerator | None,
+    draws: Any,
+) -> TrunkCall:
+    """The shared layers as Keras calls them, with a balancer behind them."""
+    tensors = _outputs_of(cut.trunk, inputs, None)
+    masks = masks_of(tensors)
+    number = len(cut.exits.exits)
+    shared, plain = tensors[:number], tensors[number:]
+    noise = None
+    if balancer.needs_noise and generator is not None:
+        noise = [_backend.uniform(ops.shape(tensor), generator) for tensor in shared]
+    departure = balance_tensors(balancer, state, shared, cut.exits, draws, noise)
+    return TrunkCall(departure, plain, masks, losses=[])
+
+
+def _outputs_of(model: keras.Model, inputs: Any, masks: Any) -> list[Any]:
+    """What a part of the model gives in training."""
+    # Not by `model(...)`: that warns of masks which its layers do take.
+    outputs = model.call(inputs, training=True, mask=masks)
+    return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+
+
+def masks_of(tensors: Sequence[Any]) -> list[Any]:
+    """The masks that layers gave their outputs, `None` where there is none."""
+    return [_compat.keras_mask(tensor) for tensor in tensors]
+
+
+def no_masks(tensors: Sequence[Any]) -> list[Any]:
+    """`None` for each tensor, where no layer of the model starts a mask."""
+    return [None] * len(tensors)

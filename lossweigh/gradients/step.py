@@ -1,0 +1,122 @@
+"""From the branches' gradients in one step to their weights and their weighted sum."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from lossweigh import _backend
+from lossweigh.balancing.base import Balancer, StepStatistics
+from lossweigh.balancing.site import Site
+from lossweigh.gradients import statistics
+from lossweigh.gradients.state import BalancerState
+
+
+@dataclasses.dataclass(frozen=True)
+class BranchGradients:
+    """The branch gradients of one step, and what came with them.
+
+    Attributes:
+        sites: The gradients at each shared tensor, or parameter.
+        losses: `(K,)`, the branch losses.
+        scale: The loss scale.
+        draws: `(K, K)` random numbers, or `None`.
+        noise: Random numbers of each tensor's shape, or `None`.
+    """
+
+    sites: Sequence[Site]
+    losses: Any
+    scale: Any
+    draws: Any = None
+    noise: Sequence[Any] | None = None
+
+    @property
+    def num_branches(self) -> int:
+        return int(self.losses.shape[0])
+
+
+def measure(
+    balancer: Balancer, gradients: BranchGradients
+) -> tuple[StepStatistics, Any]:
+    """What there is to see, and `(K,)` which branches' gradients are finite."""
+    sites, scale = gradients.sites, gradients.scale
+    number = gradients.num_branches
+    if balancer.needs_angles:
+        gramian = statistics.gramian(sites, number) / (scale * scale)
+        squares = ops.diagonal(gramian)
+    else:
+        squares = statistics.squared_norms(sites, number) / (scale * scale)
+        gramian = ops.diag(squares)
+    finite = ops.isfinite(squares)
+    present = finite & (squares > 0)
+    pairs = present[None, :] & present[:, None]
+    mean_abs = None
+    if balancer.needs_mean_abs:
+        mean_abs = statistics.mean_abs(sites, number) / scale
+        mean_abs = ops.where(present, mean_abs, ops.zeros_like(mean_abs))
+    gramian = ops.where(pairs, gramian, ops.zeros_like(gramian))
+    seen = StepStatistics(gramian, present, gradients.losses, mean_abs, gradients.draws)
+    return seen, finite
+
+
+def advance(
+    balancer: Balancer, seen: StepStatistics, before: BalancerState
+) -> BalancerState:
+    """Weights and state, finite, and unmoved for branches that aren't present."""
+    weights, method = balancer.advance(seen, dict(before.method))
+    weights = ops.cast(weights, "float32")
+    usable = ops.logical_and(seen.present, ops.isfinite(weights))
+    weights = ops.where(usable, weights, before.weights)
+    kept = {}
+    for name, old in before.method.items():
+        new = ops.cast(method[name], "float32")
+        kept[name] = ops.where(ops.isfinite(new), new, old)
+    return before.replace(weights=weights, method=kept)
+
+
+def combine(
+    balancer: Balancer, gradients: BranchGradients, weights: Any, finite: Any
+) -> list[Any]:
+    """The combined gradient at each site, without branches that aren't finite.
+
+    Under loss scaling they are left in: the optimizer sees them, skips the
+    step and lowers the scale.
+    """
+    number = gradients.num_branches
+    isolate = ~ops.all(finite) & (gradients.scale < 1.5)
+
+    def combined(sites: Sequence[Site]) -> list[Any]:
+        noise = gradients.noise or [None] * len(sites)
+        return [
+            balancer.combine(site, of_branches(weights, site, number), each)
+            for site, each in zip(sites, noise, strict=True)
+        ]
+
+    def of_the_finite() -> list[Any]:
+        keep = ops.logical_or(finite, ops.logical_not(isolate))
+        return combined(
+            [site.only(of_branches(keep, site, number)) for site in gradients.sites]
+        )
+
+    if _backend.fuses_elementwise:
+        return of_the_finite()  # selects in passing; a branch would stop it
+    return list(
+        ops.cond(isolate, of_the_finite, lambda: combined(list(gradients.sites)))
+    )
+
+
+def of_branches(values: Any, site: Site, num_branches: int) -> Any:
+    """`(m,)`: of K values those of the branches at a site."""
+    if site.branches == tuple(range(num_branches)):
+        return values
+    return ops.take(values, np.array(site.branches))
+
+
+def in_dtypes_of(gradients: Sequence[Any], tensors: Sequence[Any]) -> list[Any]:
+    """The gradients, each in the dtype of its tensor."""
+    pairs = zip(gradients, tensors, strict=True)
+    return [ops.cast(gradient, tensor.dtype) for gradient, tensor in pairs]
