@@ -67,6 +67,7 @@ class AdaptiveWeighter(Weighter):
         is_free = ops.equal(self.frozen, 0.0)
         moving = ops.logical_and(is_free, here)
         weights = ops.stop_gradient(ops.where(moving, weights, current))
+        offset = ops.cast(offset, weights.dtype)  # it may be a number, of no dtype
         offset = ops.stop_gradient(ops.where(is_free, offset, 0.0))
         if training:
             self.update(self.current, current, weights)

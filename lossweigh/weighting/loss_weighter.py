@@ -116,7 +116,7 @@ class LossWeighter(Weighter):
     @property
     def loss_weights(self) -> Any:
         if self.num_branches == 1:
-            return ops.ones((1,))
+            return ops.ones((1,), "float32")
         return self._weights(self._in_force(self.loss_weight * 1.0))
 
     def freeze(self) -> None:
