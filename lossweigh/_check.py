@@ -8,7 +8,7 @@ reads `self.temperature = positive("temperature", temperature)`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 
@@ -140,6 +140,59 @@ def numbers(name: str, values: Any, num_branches: int | None = None) -> list[flo
             f"branches. Received {len(result)}: {name}={result}."
         )
     return result
+
+
+def by_name(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """The values of a dict, and of the dicts in it, by the name that an output has.
+
+    Examples:
+        >>> by_name({"a": 1, 2: {"b": 3}})
+        {'a': 1, '2/b': 3}
+    """
+    named: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            named.update({f"{key}/{name}": v for name, v in by_name(value).items()})
+        else:
+            named[str(key)] = value
+    return named
+
+
+def per_branch(
+    name: str, values: Any, check: Callable[[str, Any], list[float]]
+) -> list[float] | dict[str, float] | None:
+    """One number a branch in a list or in a dict by branch name; or `None`.
+
+    Args:
+        name: The argument's name.
+        values: What was given.
+        check: What checks the numbers, `weights` or `numbers`.
+    """
+    if values is None:
+        return None
+    if not isinstance(values, Mapping):
+        return check(name, values)
+    named = by_name(values)
+    return dict(zip(named, check(name, list(named.values())), strict=True))
+
+
+def in_order(name: str, values: Any, branches: list[str] | None) -> Any:
+    """What a dict has by branch name in the branches' order; a list as it is."""
+    if not isinstance(values, Mapping):
+        return values
+    names(name, values, with_names(name, values, branches))
+    return [values[branch] for branch in branches or []]
+
+
+def with_names(name: str, values: Any, branches: list[str] | None) -> list[str]:
+    """The branches' names, which a dict by these needs."""
+    if branches is None:
+        raise ValueError(
+            f"`{name}` given by branch name need branches with names, as "
+            "`build_training_model` gives them. In a model that you wire by hand, give "
+            f"a list in the order of the losses. Received: {name}={values}."
+        )
+    return branches
 
 
 def names(argument: str, given: Iterable[str], expected: Iterable[str]) -> None:

@@ -9,17 +9,22 @@ def names_of(of: Any) -> list[str] | None:
     """`of` as a list of names, `None` for the output of the branch's name."""
     if of is None:
         return None
-    names = [of] if isinstance(of, str) else of
+    names = [of] if is_name(of) else of
     if (
         not isinstance(names, (list, tuple))
         or not names
-        or not all(isinstance(name, str) for name in names)
+        or not all(is_name(name) for name in names)
     ):
         raise TypeError(
             "`of` must be the name of an output or input of the prediction model, or a "
             f"list of names. Received: of={of!r}."
         )
-    return list(names)
+    return [str(name) for name in names]
+
+
+def is_name(value: Any) -> bool:
+    """Whether it is a name, or the whole number that is an output's key."""
+    return isinstance(value, (str, int)) and not isinstance(value, bool)
 
 
 def check_steps(mask: Any) -> str | bool | None:

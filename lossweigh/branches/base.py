@@ -57,7 +57,7 @@ class Branch(keras.layers.Layer, abc.ABC):
         self,
         loss: Any,
         *,
-        of: str | Sequence[str] | None,
+        of: str | int | Sequence[str | int] | None,
         mask: str | bool | None,
         normalize: str,
         branch: str | None,

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh import _compat
+from lossweigh.branches.arguments import is_name
 from lossweigh.branches.base import Branch
 from lossweigh.branches.elements import (
     all_of,
@@ -132,8 +133,8 @@ class BranchLoss(Branch):
         self,
         loss: str | keras.losses.Loss | keras.layers.Layer | Callable[[Any, Any], Any],
         *,
-        of: str | Sequence[str] | None = None,
-        target: str | None = None,
+        of: str | int | Sequence[str | int] | None = None,
+        target: str | int | None = None,
         mask: str | bool | None = None,
         class_weight: Mapping[int, float] | None = None,
         missing: str | float | None = None,
@@ -146,14 +147,14 @@ class BranchLoss(Branch):
         super().__init__(
             loss, of=of, mask=mask, normalize=normalize, branch=branch, **kwargs
         )
-        if target is not None and not isinstance(target, str):
+        if target is not None and not is_name(target):
             raise TypeError(
                 "`target` must be a name, by which `fit` finds the target in `y`. "
                 f"Received: target={target!r}. (A loss without a target is a "
                 "`TargetFreeLoss`.)"
             )
         loss = self.loss
-        self.target_name = target
+        self.target_name = None if target is None else str(target)
         self.missing = check_missing(missing)
         self.class_weight = check_class_weight("class_weight", class_weight)
         own_shape = other_target_shape(loss)

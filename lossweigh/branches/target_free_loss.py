@@ -56,7 +56,7 @@ class TargetFreeLoss(Branch):
         self,
         loss: str | keras.losses.Loss | keras.layers.Layer | Callable[..., Any],
         *,
-        of: str | Sequence[str] | None = None,
+        of: str | int | Sequence[str | int] | None = None,
         mask: str | bool | None = None,
         normalize: str = "valid",
         branch: str | None = None,

@@ -68,10 +68,13 @@ def build_training_model(
             `"shape": BranchLoss(Correlation(), of="demand")` or
             `"rank": TargetFreeLoss(PairwiseRanking(), of=["right", "wrong"])`.
         weighter: What combines the branch losses; numbers, in a list or a dict by
-            branch name, are `FixedWeights`. Default: `RevisedUncertainty()`,
-            whose worst branch did best over the problems that the methods were
-            compared on (`docs/methods`); with a balancer, `FixedWeights()`, equal
-            weights.
+            branch name, are `FixedWeights`. (A list of numbers has the order of
+            `losses`; where `losses` is a dict of outputs alone, and the model returns
+            a list, the order of the outputs. Where these two differ and there are
+            further branches, or the model returns a dict, lists are refused.)
+            Default: `RevisedUncertainty()`, whose worst branch did best over the
+            problems that the methods were compared on (`docs/methods`); with a
+            balancer, `FixedWeights()`, equal weights.
         balancer: What combines the branches' gradients on their way into the
             layers that they share, such as `UPGrad()`. Default: nothing, they add
             up. Needs a functional prediction model; where its branches leave the
@@ -125,11 +128,11 @@ def build_training_model(
     chosen = losses_by_name(losses, list(outputs))
     in_order = [name for name in outputs if name in chosen]
     if [name for name in chosen if name in outputs] != in_order:
-        if isinstance(made, Mapping):
+        further = [name for name in chosen if name not in outputs]
+        if further or isinstance(made, Mapping):
             check_no_lists(list(outputs), list(chosen), weighter, balancer)
-        else:  # a list with one entry a branch then means what it means in Keras
-            in_order += [name for name in chosen if name not in outputs]
-            chosen = {name: chosen[name] for name in in_order}
+        if not isinstance(made, Mapping):  # a list means what it means in Keras
+            chosen = {name: chosen[name] for name in [*in_order, *further]}
     branches = list(chosen)
     of_inputs = [tensor.name for tensor in keras.tree.flatten(inputs)]
     taken = {pred_model.name, *of_inputs}

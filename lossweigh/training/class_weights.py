@@ -29,9 +29,9 @@ def class_weights(
         if len(names) != 1:
             raise ValueError(_by_name(class_weight, names))
         class_weight = {names[0]: class_weight}
-    class_weight = {str(name): some for name, some in class_weight.items()}
     known = [branch for branch, target in targets.items() if target is not None]
     known += [name for name in names if name not in known]
+    class_weight = _named(class_weight, known)
     unknown = [name for name in class_weight if name not in known]
     if unknown:
         raise KeyError(
@@ -47,6 +47,24 @@ def class_weights(
         for branch, target in targets.items()
         if target is not None and (branch in checked or target in checked)
     }
+
+
+def _named(class_weight: Mapping[Any, Any], known: Sequence[str]) -> dict[str, Any]:
+    """Class weights by a name that is known, or by what isn't one.
+
+    Those of a name are a dict too, so that the names tell where a dict in a dict ends.
+    """
+    named: dict[str, Any] = {}
+    for key, some in class_weight.items():
+        name = str(key)
+        inner = some.values() if isinstance(some, Mapping) else ()
+        if name not in known and any(isinstance(value, Mapping) for value in inner):
+            within = [n.removeprefix(f"{name}/") for n in known if f"{name}/" in n]
+            found = _named(some, within)
+            named.update({f"{name}/{n}": value for n, value in found.items()})
+        else:
+            named[name] = some
+    return named
 
 
 def _by_name(class_weight: Any, names: Sequence[str]) -> str:

@@ -9,7 +9,6 @@ import numpy as np
 
 from lossweigh import _backend, _check
 from lossweigh.training.names import (
-    by_name,
     data_names,
     sample_weight_name,
     target_name,
@@ -190,7 +189,7 @@ class TrainingInputs:
                 f"`fit(x, {{{', '.join(f'{t!r}: ...' for t in targets)}}})`."
             )
         if isinstance(values, Mapping):
-            values = by_name(values)
+            values = _check.by_name(values)
             _check.known_names(
                 argument, values, dict.fromkeys([*self.outputs, *targets])
             )
@@ -231,7 +230,7 @@ class TrainingInputs:
         if sample_weight is None:
             return {}
         if isinstance(sample_weight, Mapping):
-            sample_weight = by_name(sample_weight)
+            sample_weight = _check.by_name(sample_weight)
             _check.known_names(
                 "sample_weight",
                 sample_weight,

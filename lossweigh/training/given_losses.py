@@ -8,7 +8,6 @@ from typing import Any
 from lossweigh import _check
 from lossweigh.branches import Branch, BranchLoss
 from lossweigh.training.names import (
-    by_name,
     layer_name,
     sample_weight_name,
     target_name,
@@ -19,7 +18,7 @@ from lossweigh.training.wiring import loss_keys
 def losses_by_name(losses: Any, outputs: list[str]) -> dict[str, Any]:
     """The losses that aren't `None` by branch name, in the order they were given."""
     if isinstance(losses, Mapping):
-        losses = by_name(losses)
+        losses = _check.by_name(losses)
         own = [name for name, loss in losses.items() if isinstance(loss, Branch)]
         own = [name for name in own if losses[name].of is not None]
         _check.known_names("losses", losses, dict.fromkeys([*outputs, *own]))

@@ -146,6 +146,6 @@ def check_no_lists(
                 raise ValueError(
                     f"`{argument}` of {type(layer).__name__} is a list, and it "
                     f"can't be told in which order: `losses` has the branches "
-                    f"{branches}, the prediction model returns a dict with the outputs "
-                    f"{outputs}. Give `losses` in the order of the outputs."
+                    f"{branches}, the prediction model the outputs {outputs}. Give "
+                    "`losses` in the order of the outputs."
                 )

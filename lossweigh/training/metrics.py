@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lossweigh import _compat
-from lossweigh.training.names import by_name, target_name
+from lossweigh import _check, _compat
+from lossweigh.training.names import target_name
 from lossweigh.training.wiring import Wiring
 
 
@@ -86,7 +86,7 @@ def _by_output(
                 f"metrics of each of the outputs {list(measured)} in their order, if "
                 f"the model has one. Received: {argument}={given!r}."
             )
-    given = by_name(given)
+    given = _check.by_name(given)
     unknown = [name for name in given if name not in outputs]
     if unknown:
         raise KeyError(

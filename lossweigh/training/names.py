@@ -1,9 +1,8 @@
-"""Names of the training model's inputs, and values by name."""
+"""Names of the training model's inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 
 def target_name(target: str) -> str:
@@ -19,22 +18,6 @@ def sample_weight_name(branch: str) -> str:
 def layer_name(name: str) -> str:
     """A name as a layer may have it: an output's may have a `/`, and a layer's not."""
     return name.replace("/", "_")
-
-
-def by_name(values: Mapping[Any, Any]) -> dict[str, Any]:
-    """The values of a dict, and of the dicts in it, by the name that an output has.
-
-    Examples:
-        >>> by_name({"a": 1, 2: {"b": 3}})
-        {'a': 1, '2/b': 3}
-    """
-    named: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            named.update({f"{key}/{name}": v for name, v in by_name(value).items()})
-        else:
-            named[str(key)] = value
-    return named
 
 
 def data_names(inputs: Iterable[str], names: Iterable[str]) -> list[str]:

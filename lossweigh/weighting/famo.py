@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -39,7 +39,8 @@ class FAMO(DescendingWeighter):
     Args:
         learning_rate: Float greater than 0, the own one of `p`.
         weight_decay: Float of at least 0, the own one of `p`.
-        minimum_losses: Optional list of K numbers, `b`. Default: all 0.
+        minimum_losses: Optional list of K numbers, `b`, or dict by branch name.
+            Default: all 0.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Raises:
@@ -67,15 +68,13 @@ class FAMO(DescendingWeighter):
         *,
         learning_rate: float = 0.025,
         weight_decay: float = 1e-3,
-        minimum_losses: Sequence[float] | None = None,
+        minimum_losses: Sequence[float] | Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate=learning_rate, **kwargs)
         self.weight_decay = _check.not_negative("weight_decay", weight_decay)
-        self.minimum_losses = (
-            None
-            if minimum_losses is None
-            else _check.numbers("minimum_losses", minimum_losses)
+        self.minimum_losses = _check.per_branch(
+            "minimum_losses", minimum_losses, _check.numbers
         )
 
     def first_weights(self) -> Any:
@@ -84,9 +83,8 @@ class FAMO(DescendingWeighter):
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         number = self.num_branches
-        self.minimum = _check.numbers(
-            "minimum_losses", self.minimum_losses or [0.0] * number, number
-        )
+        least = _check.in_order("minimum_losses", self.minimum_losses, self.branches)
+        self.minimum = _check.numbers("minimum_losses", least or [0.0] * number, number)
         # log D of each branch when it was last there, and whether it ever was.
         self.before = self.add_state("before", (number,))
         self.seen = self.add_state("seen", (number,))

@@ -50,31 +50,13 @@ class FixedWeights(Weighter):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(weights, Mapping):
-            _check.weights("weights", list(weights.values()))
-            self.weights_given: Any = {k: float(v) for k, v in weights.items()}
-        else:
-            self.weights_given = (
-                None if weights is None else _check.weights("weights", weights)
-            )
+        self.weights_given = _check.per_branch("weights", weights, _check.weights)
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
-        given = self.weights_given
-        if given is None:
-            initial = [1.0] * self.num_branches
-        elif isinstance(given, dict):
-            if self.branches is None:
-                raise ValueError(
-                    "`weights` given by branch name need branches with names, as "
-                    "`build_training_model` gives them. In a model that you wire by "
-                    "hand, give a list in the order of the losses. "
-                    f"Received: weights={given}."
-                )
-            _check.names("weights", given, self.branches)
-            initial = [given[name] for name in self.branches]
-        else:
-            initial = _check.weights("weights", given, self.num_branches)
+        initial = _check.in_order("weights", self.weights_given, self.branches)
+        initial = [1.0] * self.num_branches if initial is None else initial
+        initial = _check.weights("weights", initial, self.num_branches)
         self.variable = self.add_weight(
             name="loss_weights",
             shape=(self.num_branches,),
@@ -94,6 +76,7 @@ class FixedWeights(Weighter):
                 branches that a dict leaves out keep their weight.
         """
         if isinstance(weights, Mapping):
+            weights = _check.by_name(weights)
             _check.known_names("weights", weights, self.branches or [])
             now = [float(w) for w in ops.convert_to_numpy(self.loss_weights)]
             named = dict(zip(self.branches or [], now, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -43,8 +43,8 @@ class LossWeighter(Weighter):
     gets no gradient.
 
     Args:
-        initial_weights: Optional list of K numbers, scaled to sum to 1.
-            Default: all the same, which is `a = 0.5` for two.
+        initial_weights: Optional list of K numbers, or dict by branch name, scaled to
+            sum to 1. Default: all the same, which is `a = 0.5` for two.
         barrier: Float of at least 0. `0` is the literal rule: it collapses, and
             the training model warns once when it has.
         min_weight: Float, the least that one weight may be.
@@ -69,16 +69,14 @@ class LossWeighter(Weighter):
     def __init__(
         self,
         *,
-        initial_weights: Sequence[float] | None = None,
+        initial_weights: Sequence[float] | Mapping[str, float] | None = None,
         barrier: float = 0.5,
         min_weight: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.initial_weights = (
-            None
-            if initial_weights is None
-            else _check.weights("initial_weights", initial_weights)
+        self.initial_weights = _check.per_branch(
+            "initial_weights", initial_weights, _check.weights
         )
         self.barrier = _check.not_negative("barrier", barrier)
         self.min_weight = _check.between("min_weight", min_weight, 0.0, 1.0)
@@ -91,8 +89,10 @@ class LossWeighter(Weighter):
                 f"`min_weight` must be less than 1/{size} for {size} losses, whose "
                 f"weights sum to 1. Received: min_weight={self.min_weight}."
             )
-        initial = self.initial_weights or [1.0] * size
-        initial = _check.weights("initial_weights", initial, size)
+        initial = _check.in_order(
+            "initial_weights", self.initial_weights, self.branches
+        )
+        initial = _check.weights("initial_weights", initial or [1.0] * size, size)
         initial = [weight / sum(initial) for weight in initial]
         if size == 1:
             return  # one loss has the weight 1, and there is nothing to train

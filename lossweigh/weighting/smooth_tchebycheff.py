@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -34,9 +34,9 @@ class SmoothTchebycheff(AdaptiveWeighter):
 
     Args:
         smoothing: Float greater than 0, `m`.
-        preferences: Optional list of K numbers, scaled to sum to 1. Default: all
-            the same.
-        ideal_losses: Optional list of K numbers, `z`. Default: all 0.
+        preferences: Optional list of K numbers, or dict by branch name, scaled to
+            sum to 1. Default: all the same.
+        ideal_losses: Likewise, `z`. Default: all 0.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Raises:
@@ -61,30 +61,26 @@ class SmoothTchebycheff(AdaptiveWeighter):
         self,
         *,
         smoothing: float = 0.1,
-        preferences: Sequence[float] | None = None,
-        ideal_losses: Sequence[float] | None = None,
+        preferences: Sequence[float] | Mapping[str, float] | None = None,
+        ideal_losses: Sequence[float] | Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.smoothing = _check.positive("smoothing", smoothing)
-        self.preferences = (
-            None if preferences is None else _check.weights("preferences", preferences)
-        )
-        self.ideal_losses = (
-            None
-            if ideal_losses is None
-            else _check.numbers("ideal_losses", ideal_losses)
+        self.preferences = _check.per_branch("preferences", preferences, _check.weights)
+        self.ideal_losses = _check.per_branch(
+            "ideal_losses", ideal_losses, _check.numbers
         )
 
     def build(self, input_shape: Any) -> None:
         number = self.count(input_shape)
+        preferences = _check.in_order("preferences", self.preferences, self.branches)
         preferences = _check.weights(
-            "preferences", self.preferences or [1.0] * number, number
+            "preferences", preferences or [1.0] * number, number
         )
         self.shares = [value / sum(preferences) for value in preferences]
-        self.ideal = _check.numbers(
-            "ideal_losses", self.ideal_losses or [0.0] * number, number
-        )
+        ideal = _check.in_order("ideal_losses", self.ideal_losses, self.branches)
+        self.ideal = _check.numbers("ideal_losses", ideal or [0.0] * number, number)
         super().build(input_shape)
 
     def first_weights(self) -> Any:

@@ -101,7 +101,7 @@ def check_terms(terms: Any) -> Any:
     """Terms as given, each of them one of `KINDS`."""
     if terms is None:
         return None
-    terms = dict(terms) if isinstance(terms, Mapping) else list(terms)
+    terms = _check.by_name(terms) if isinstance(terms, Mapping) else list(terms)
     for term in terms.values() if isinstance(terms, dict) else terms:
         _check.one_of("terms", term, KINDS)
     return terms
@@ -120,7 +120,7 @@ def terms_of(
     """
     chosen = list(kinds) if kinds else ["regression"] * num_branches
     if isinstance(terms, dict):
-        _check.known_names("terms", terms, branches or [])
+        _check.known_names("terms", terms, _check.with_names("terms", terms, branches))
         return [
             terms.get(name, kind)
             for name, kind in zip(branches or [], chosen, strict=True)

@@ -352,10 +352,10 @@ def test_refused_in_words(case):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"of": 3}, "`of` must be the name of an output or input"),
+        ({"of": 3.5}, "`of` must be the name of an output or input"),
         ({"of": []}, "`of` must be the name of an output or input"),
         ({"mask": True}, "`mask` must be None"),
-        ({"target": 3}, "`target` must be a name"),
+        ({"target": 3.5}, "`target` must be a name"),
     ],
 )
 def test_arguments_are_checked(arguments, message):

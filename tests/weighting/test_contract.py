@@ -279,7 +279,7 @@ def test_hyper_parameters_out_of_range(name, arguments, message):
     [
         ("DWA", {"temperature": "hot"}),
         ("FAMO", {"minimum_losses": 3}),
-        ("SmoothTchebycheff", {"ideal_losses": {"a": 1}}),
+        ("SmoothTchebycheff", {"ideal_losses": {"a": "high"}}),
         ("SmoothTchebycheff", {"preferences": "ab"}),
     ],
 )
