@@ -87,7 +87,8 @@ class BranchLoss(Branch):
         class_weight: Optional dict from class index to weight; classes it
             doesn't name weigh 1. The class is the target's own index, the
             `argmax` of a one-hot target, or the value, 0 or 1, of a binary one: at
-            each time step, pixel or label. A regression has no classes.
+            each time step, pixel or label. A regression has no classes, and a loss of
+            your own is one unless its attribute `kind` is `"classification"`.
         missing: What marks a label as missing: `None` (no label is), `"nan"`,
             or a number such as `-1`. A vector label of a loss that needs the
             whole vector (a cross-entropy over classes) counts as missing where
@@ -283,7 +284,15 @@ class BranchLoss(Branch):
             weights: From class index to weight.
         """
         argument = f"`{argument}`{self._of_branch()}"
-        check_class_range(argument, self.loss, weights, self.num_classes)
+        has_classes = (
+            self.kind == "classification"
+            or self.is_sparse
+            or isinstance(self.loss, OwnTarget)
+            or "int" in (self.target_dtype or "")
+        )
+        check_class_range(
+            argument, self.loss, weights, self.num_classes, has_classes=has_classes
+        )
 
     def _labels(self, y_true: Any) -> tuple[Any, Any]:
         labelled, y_true = split_labels(y_true, self.missing)

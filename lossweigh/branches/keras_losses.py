@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from lossweigh import _compat
+from lossweigh.branches.functions import Partial
 
 _losses = keras.losses
 
@@ -21,11 +22,6 @@ _ELEMENTWISE_REGRESSION = {
     _losses.MeanSquaredError: _losses.mean_squared_error,
     _losses.MeanSquaredLogarithmicError: _losses.mean_squared_logarithmic_error,
     _losses.Poisson: _losses.poisson,
-}
-# Keras losses of numbers.
-_REGRESSION = {
-    _losses.CosineSimilarity: _losses.cosine_similarity,
-    **_ELEMENTWISE_REGRESSION,
 }
 # Keras losses whose target has a class of its own at each element, 0 or 1.
 _BINARY = {
@@ -145,11 +141,6 @@ def num_classes(loss: Any, features: int | None) -> int | None:
     return features if _is_one_of(loss, _CATEGORICAL) else None
 
 
-def has_no_classes(loss: Any) -> bool:
-    """Whether it is a Keras loss of numbers, which class weights can't weigh."""
-    return _is_one_of(loss, _REGRESSION)
-
-
 def goes_below_zero(loss: Any) -> bool:
     """Whether it is a Keras loss that training takes below 0."""
     return _is_one_of(loss, _BELOW_ZERO)
@@ -166,8 +157,12 @@ def kind_of(loss: Any) -> str:
     """`"classification"` or `"regression"`, for uncertainty weighting.
 
     A loss of the user's says it with an attribute `kind`; without one it is a
-    regression.
+    regression. A partial of one of Keras's functions is what the function is.
     """
+    if isinstance(loss, Partial):
+        loss = loss.function
+    elif isinstance(loss, str):
+        loss = keras.losses.get(loss)
     if _is_one_of(loss, _CLASSIFICATION) or isinstance(loss, tuple(_CLASSIFICATION)):
         return "classification"
     return getattr(loss, "kind", "regression")

@@ -11,7 +11,6 @@ from keras import ops
 
 from lossweigh import _check
 from lossweigh.branches.functions import loss_name
-from lossweigh.branches.keras_losses import has_no_classes
 
 MOST_CLASSES = 10**6  # where a loss doesn't say how many: the weights are a table
 
@@ -110,6 +109,8 @@ def check_class_range(
     loss: Any,
     class_weight: Mapping[int, float],
     num_classes: int | None,
+    *,
+    has_classes: bool,
 ) -> None:
     """Refuses class weights of classes that there aren't.
 
@@ -118,11 +119,15 @@ def check_class_range(
         loss: The loss.
         class_weight: From class index to weight.
         num_classes: How many classes there are, `None` if that isn't known.
+        has_classes: Whether the loss's targets are classes.
     """
-    if has_no_classes(loss):
+    if not has_classes:
         raise ValueError(
-            f"{what} must be left out: the loss {loss_name(loss)!r} has no classes. "
-            "Give samples weights with `fit(..., sample_weight={branch: weights})`."
+            f"{what} must be left out: the loss {loss_name(loss)!r} has no classes, it "
+            "counts as a regression. Give samples weights with `fit(..., "
+            "sample_weight={branch: weights})`. If it is a loss of your own whose "
+            'targets are classes, say so by an attribute: `loss.kind = "classification"'
+            "`."
         )
     number = MOST_CLASSES if num_classes is None else num_classes
     unknown = [index for index in class_weight if index >= number]

@@ -1,5 +1,7 @@
 """Losses of the user's own: called as Keras calls them, and refused in words."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -214,3 +216,64 @@ def test_a_network_in_a_masked_loss_is_one_of_inference():
     assert trained == pytest.approx(training.evaluate(X, Y, verbose=0)[0], rel=1e-5)
     for one, other in zip(before, judge.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+# Class weights --------------------------------------------------------------------
+
+
+@keras.saving.register_keras_serializable("test_own_losses")
+def cross_entropy(y_true, y_pred):
+    return -ops.sum(y_true * ops.log(y_pred), axis=-1)
+
+
+@keras.saving.register_keras_serializable("test_own_losses")
+def squares(y_true, y_pred):
+    return ops.mean(ops.square(y_true - y_pred), axis=-1)
+
+
+class Squares(keras.losses.MeanSquaredError):
+    pass
+
+
+CLASS_WEIGHTS = {0: 0.5, 1: 4.0, 2: 3.0}
+
+
+def one_softmax():
+    x = keras.Input((4,), name="x")
+    return keras.Model(x, layers.Dense(3, activation="softmax", name="kind")(x))
+
+
+@pytest.mark.parametrize("loss", [squares, Squares(), functools.partial(squares)])
+def test_class_weights_of_a_regression_of_ones_own(loss):
+    """Keras weighs a row by the place of its largest number."""
+    message = 'has no classes.*`loss.kind = "classification"`'
+    with pytest.raises(ValueError, match=message):
+        lw.BranchLoss(loss, class_weight={0: 2.0})
+    training = lw.build_training_model(one_softmax(), {"kind": loss})
+    training.compile("sgd")
+    x, y = np.ones((6, 4), "float32"), np.ones((6, 3), "float32")
+    for class_weight in ({"kind": CLASS_WEIGHTS}, CLASS_WEIGHTS):
+        with pytest.raises(ValueError, match=f"class_weight.'kind'.*{message}"):
+            training.fit(x, y, class_weight=class_weight, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [cross_entropy, functools.partial(keras.losses.categorical_crossentropy, axis=-1)],
+    ids=["own", "partial"],
+)
+def test_class_weights_of_a_classification_of_ones_own(loss, monkeypatch):
+    monkeypatch.setattr(cross_entropy, "kind", "classification", raising=False)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(12, 4)).astype("float32")
+    y = np.eye(3, dtype="float32")[rng.integers(0, 3, 12)]
+    model = one_softmax()
+    weights = model.get_weights()
+    training = lw.build_training_model(model, {"kind": loss}, lw.FixedWeights())
+    training.compile(keras.optimizers.SGD(0.1))
+    fit = {"batch_size": 4, "epochs": 2, "shuffle": False, "verbose": 0}
+    found = training.fit(x, y, class_weight=CLASS_WEIGHTS, **fit).history["loss"]
+    model.set_weights(weights)
+    model.compile(keras.optimizers.SGD(0.1), loss="categorical_crossentropy")
+    native = model.fit(x, y, class_weight=CLASS_WEIGHTS, **fit).history["loss"]
+    np.testing.assert_allclose(found, native, rtol=1e-5)
