@@ -7,7 +7,7 @@ shared layers meet the heads, from the gradients themselves, their K x K Gramian
 from lossweigh.balancing.aligned_mtl import AlignedMTL
 from lossweigh.balancing.base import Balancer
 from lossweigh.balancing.cagrad import CAGrad
-from lossweigh.balancing.config import ConFIG
+from lossweigh.balancing.conflict_free import ConFIG
 from lossweigh.balancing.dual_proj import DualProj
 from lossweigh.balancing.fair_grad import FairGrad
 from lossweigh.balancing.grad_drop import GradDrop

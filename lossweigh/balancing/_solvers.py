@@ -89,17 +89,17 @@ def largest(values: Any, here: Any) -> Any:
 
 
 def preferred(
-    preference: Sequence[float] | None, num_branches: int, present: Any
+    preferences: Sequence[float] | None, num_branches: int, present: Any
 ) -> Any:
     """The preferences, `(K,)`: 1 / K each by default.
 
     Those of the branches that are present are scaled to the sum of all.
     """
-    if preference is None:
+    if preferences is None:
         shares = ops.ones((num_branches,), dtype="float32") / num_branches
     else:
-        _check.weights("preference", preference, num_branches)
-        shares = ops.convert_to_tensor(list(preference), dtype="float32")
+        _check.weights("preferences", preferences, num_branches)
+        shares = ops.convert_to_tensor(list(preferences), dtype="float32")
     if present is None:
         return shares
     kept = shares * ones(present, num_branches)

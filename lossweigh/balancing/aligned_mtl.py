@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -34,7 +34,8 @@ class AlignedMTL(Balancer):
     the weight is the preference.
 
     Args:
-        preference: A list of numbers of at least 0, one a branch. Default:
+        preferences: Numbers of at least 0, one a branch, in a list in the order of the
+            branches or in a dict by branch name. Default:
             `1 / K` each. With a branch absent, the others are scaled to the sum.
         **kwargs: Passed to `Balancer`.
 
@@ -52,19 +53,22 @@ class AlignedMTL(Balancer):
         alignment for multi-task learning. CVPR 2023.
     """
 
-    per_branch = ("preference",)
+    per_branch = ("preferences",)
 
     def __init__(
-        self, *, preference: Sequence[float] | None = None, **kwargs: Any
+        self,
+        *,
+        preferences: Sequence[float] | Mapping[str, float] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.preference = (
-            None if preference is None else _check.weights("preference", preference)
-        )
+        self.preferences = _check.per_branch("preferences", preferences, _check.weights)
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
         gramian = _solvers.masked(gramian, present)
-        shares = _solvers.preferred(self.preference, gramian.shape[0], present)
+        shares = _solvers.preferred(
+            self.in_order("preferences"), gramian.shape[0], present
+        )
         longest = ops.max(ops.diagonal(gramian))
         scaled = gramian / ops.where(longest > 0.0, longest, 1.0)
         values, vectors, kept = _solvers.spectrum(scaled)
@@ -75,4 +79,4 @@ class AlignedMTL(Balancer):
         return ops.where(longest > 0.0, weights, shares)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "preference": self.preference}
+        return {**super().get_config(), "preferences": self.preferences}

@@ -65,8 +65,8 @@ class Balancer(abc.ABC):
         needs_mean_abs: Whether `advance` uses `StepStatistics.mean_abs`.
         needs_draws: Whether `advance` uses `StepStatistics.draws`.
         needs_noise: Whether `combine` uses random numbers, one an element.
-        per_branch: Names of the arguments, and attributes, that are lists with one
-            number a branch.
+        per_branch: Names of the arguments, and attributes, that hold one number a
+            branch, in a list or in a dict by branch name.
         default_level: The `level` where none is given.
 
     Raises:
@@ -149,7 +149,7 @@ class Balancer(abc.ABC):
 
         Raises:
             ValueError: If the balancer belongs to other branches already, or has an
-                argument for so many branches that isn't for as many.
+                argument that is for other ones.
         """
         if self.branches is not None and self.branches != list(branches):
             raise ValueError(
@@ -157,9 +157,20 @@ class Balancer(abc.ABC):
                 f"balance {list(branches)}. Make a new {type(self).__name__}."
             )
         for name in self.per_branch:
-            if (values := getattr(self, name)) is not None:
+            values = _check.in_order(name, getattr(self, name), list(branches))
+            if values is not None:
                 _check.weights(name, values, len(branches))
         self.branches = list(branches)
+
+    def in_order(self, name: str) -> list[float] | None:
+        """One of the arguments `per_branch`, as a list in the order of the branches.
+
+        `None` if it wasn't given.
+        """
+        values: list[float] | None = _check.in_order(
+            name, getattr(self, name), self.branches
+        )
+        return values
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Not for a balancer, which isn't a layer."""

@@ -37,16 +37,17 @@ class CAGrad(Balancer):
     `rescale=True`. The problem is solved exactly.
 
     Args:
-        c: Float of at least 0.
+        radius: Float of at least 0, `c`: of the ball, in lengths of the mean.
         rescale: Whether to divide the weights by `1 + c^2`.
         **kwargs: Passed to `Balancer`.
 
     Raises:
-        ValueError: If `c` is out of range.
+        ValueError: If `radius` is out of range.
 
     Examples:
         >>> from keras import ops
-        >>> weights = CAGrad(c=0.5).solve(ops.array([[18.0, -22.0], [-22.0, 38.0]]))
+        >>> gramian = ops.array([[18.0, -22.0], [-22.0, 38.0]])
+        >>> weights = CAGrad(radius=0.5).solve(gramian)
         >>> print(ops.convert_to_numpy(weights).round(3))
         [0.704 0.5  ]
 
@@ -55,30 +56,32 @@ class CAGrad(Balancer):
         for multi-task learning. NeurIPS 2021.
     """
 
-    def __init__(self, *, c: float = 0.5, rescale: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *, radius: float = 0.5, rescale: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.c = _check.not_negative("c", c)
+        self.radius = _check.not_negative("radius", radius)
         self.rescale = bool(rescale)
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
         lengths, cosines, here = _solvers.split(gramian, present)
         kept = _solvers.ones(present, cosines.shape[0])
         mean = kept / ops.maximum(ops.sum(kept), 1.0)
-        if self.c == 0.0:
+        if self.radius == 0.0:
             return mean
         longest = _solvers.largest(lengths, here)
         # In parts of the longest, with u_k the gradients' directions:
         # pull_k = u_k . g_0, and mu * shares_k what d . u_k must at least be.
         parts = mean * lengths / longest
         pull = ops.sum(cosines * parts[None, :], axis=-1)
-        radius = self.c * ops.sqrt(ops.maximum(ops.sum(parts * pull), 0.0))
+        radius = self.radius * ops.sqrt(ops.maximum(ops.sum(parts * pull), 0.0))
         shares = ops.where(here, _solvers.smallest(lengths, here) / lengths, 0.0)
         found = _within(_solvers.regular(cosines, here), pull, shares, radius)
         weights = mean + ops.where(here, found * (longest / lengths), 0.0)
-        return weights / (1.0 + self.c**2) if self.rescale else weights
+        return weights / (1.0 + self.radius**2) if self.rescale else weights
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "c": self.c, "rescale": self.rescale}
+        return {**super().get_config(), "radius": self.radius, "rescale": self.rescale}
 
 
 def _within(matrix: Any, pull: Any, shares: Any, radius: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -34,7 +34,8 @@ class DualProj(Balancer):
     than 100, lower it.
 
     Args:
-        preference: A list of numbers of at least 0, one a branch. Default:
+        preferences: Numbers of at least 0, one a branch, in a list in the order of the
+            branches or in a dict by branch name. Default:
             `1 / K` each. With a branch absent, the others are scaled to the sum.
         ridge: Float of at least 0, the part of the trace of the Gramian that is
             added to its diagonal.
@@ -54,28 +55,28 @@ class DualProj(Balancer):
         NeurIPS 2017.
     """
 
-    per_branch = ("preference",)
+    per_branch = ("preferences",)
 
     def __init__(
         self,
         *,
-        preference: Sequence[float] | None = None,
+        preferences: Sequence[float] | Mapping[str, float] | None = None,
         ridge: float = 1e-4,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.preference = (
-            None if preference is None else _check.weights("preference", preference)
-        )
+        self.preferences = _check.per_branch("preferences", preferences, _check.weights)
         self.ridge = _check.not_negative("ridge", ridge)
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
-        shares = _solvers.preferred(self.preference, gramian.shape[0], present)
+        shares = _solvers.preferred(
+            self.in_order("preferences"), gramian.shape[0], present
+        )
         return _solvers.projected(gramian, shares[None, :], present, self.ridge)[0]
 
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "preference": self.preference,
+            "preferences": self.preferences,
             "ridge": self.ridge,
         }

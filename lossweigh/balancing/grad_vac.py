@@ -25,12 +25,12 @@ class GradVac(Balancer):
             if c < f_ij:
                 g_i' = g_i' + ||g_i'|| (f_ij sqrt(1 - c^2) - c sqrt(1 - f_ij^2))
                               / (||g_j|| sqrt(1 - f_ij^2)) g_j
-            f_ij = (1 - beta) f_ij + beta c
+            f_ij = m f_ij + (1 - m) c
         sum_i g_i'
 
-    with `g_k` the gradient of branch k and `f` the moving averages of the cosines,
-    0 at first: where `f_ij = 0` it is PCGrad, where the branches usually agree it
-    asks them to agree as much as usual.
+    with `g_k` the gradient of branch k, `f` the moving averages of the cosines, 0 at
+    first, `m` the momentum: where `f_ij = 0` it is PCGrad, where the branches
+    usually agree it asks them to agree as much as usual.
 
     `w_k >= 1`, all 1 where the cosines are at least the usual ones: the weights sum
     to K or more, the learning rate of a plain sum. A gradient of 0 has the weight
@@ -40,16 +40,16 @@ class GradVac(Balancer):
     `solve` is the first step, with the branches in the order in which they are
     listed.
 
-    Differs from the paper: `beta` is 0.5 (the paper's 0.01 hardly moves in a short
-    training), one group of parameters (what the branches share), and no cosine
-    above 0.999 is asked for (the step grows without bound towards 1).
+    Differs from the paper: the momentum is 0.5 (the paper's `1 - beta`, 0.99, hardly
+    moves in a short training), one group of parameters (what the branches share), and
+    no cosine above 0.999 is asked for (the step grows without bound towards 1).
 
     It acts on cosines alone, and at the representation these are all near 0. So
     without a `level` it is `Parameters(update_every=10)`: as in the paper,
     but with weights that are kept for ten steps.
 
     Args:
-        beta: Float between 0 and 1, how fast the averages follow.
+        momentum: Float between 0 and 1, the weight of the past in the averages.
         **kwargs: Passed to `Balancer`.
 
     Raises:
@@ -70,9 +70,9 @@ class GradVac(Balancer):
     needs_draws = True
     default_level = Parameters(update_every=10)
 
-    def __init__(self, *, beta: float = 0.5, **kwargs: Any) -> None:
+    def __init__(self, *, momentum: float = 0.5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.beta = _check.between("beta", beta, 0.0, 1.0)
+        self.momentum = _check.between("momentum", momentum, 0.0, 1.0)
 
     def initial_state(self, num_branches: int) -> dict[str, Any]:
         return {"average_cosines": [[0.0] * num_branches] * num_branches}
@@ -121,9 +121,9 @@ class GradVac(Balancer):
             # Rounding must not make a length of 0.
             square = ops.maximum(square + step * (2.0 * product + step), 1e-6)
             met = met + cosine * chosen
-        met = averages + self.beta * (met - averages) * pairs
+        met = averages + (1.0 - self.momentum) * (met - averages) * pairs
         added = ops.sum(taken * (lengths[:, None] / lengths[None, :]), axis=0)
         return (1.0 + added) * _solvers.ones(present, num), met
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "beta": self.beta}
+        return {**super().get_config(), "momentum": self.momentum}

@@ -18,11 +18,11 @@ _LARGEST = 1e6  # weight that is aimed at
 class LearningRateAnnealing(Balancer):
     """Brings every gradient to the size of a reference branch's, slowly.
 
-        w_k <- (1 - rate) w_k + rate mean|g_r| / mean|g_k|,    w_r = 1
+        w_k <- m w_k + (1 - m) mean|g_r| / mean|g_k|,    w_r = 1
 
     with `g_k` the gradient of branch k, `g_r` that of the reference (the residual
-    of the differential equation, in the paper) and `mean|g|` the mean absolute
-    element. The weights start from 1.
+    of the differential equation, in the paper), `mean|g|` the mean absolute
+    element and `m` the momentum. The weights start from 1.
 
     The weights sum to no fixed number; the reference has the weight 1 and so keeps
     its learning rate. A branch keeps its weight in a step in which its gradient is
@@ -37,7 +37,7 @@ class LearningRateAnnealing(Balancer):
 
     Args:
         reference: The name or the index of the reference branch.
-        rate: Float between 0 and 1, how fast the weights follow.
+        momentum: Float between 0 and 1, the weight of the past.
         **kwargs: Passed to `Balancer`.
 
     Raises:
@@ -46,7 +46,7 @@ class LearningRateAnnealing(Balancer):
 
     Examples:
         >>> from keras import ops
-        >>> balancer = LearningRateAnnealing(rate=0.5)
+        >>> balancer = LearningRateAnnealing(momentum=0.5)
         >>> weights = balancer.solve(ops.array([[4.0, 0.0], [0.0, 100.0]]))
         >>> print(ops.convert_to_numpy(weights).round(3))
         [1.  0.6]
@@ -61,13 +61,13 @@ class LearningRateAnnealing(Balancer):
     needs_mean_abs = True
 
     def __init__(
-        self, *, reference: str | int = 0, rate: float = 0.01, **kwargs: Any
+        self, *, reference: str | int = 0, momentum: float = 0.99, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         if not isinstance(reference, str):
             reference = _check.whole("reference", reference, at_least=0)
         self.reference = reference
-        self.rate = _check.between("rate", rate, 0.0, 1.0)
+        self.momentum = _check.between("momentum", momentum, 0.0, 1.0)
 
     def initial_state(self, num_branches: int) -> dict[str, Any]:
         self._index(num_branches)
@@ -94,7 +94,9 @@ class LearningRateAnnealing(Balancer):
         goals = ops.where(here, sizes[index] / ops.where(here, sizes, 1.0), 0.0)
         goals = ops.minimum(goals, _LARGEST)
         moved = ops.logical_and(here, here[index])
-        return ops.where(moved, weights + self.rate * (goals - weights), weights)
+        return ops.where(
+            moved, weights + (1.0 - self.momentum) * (goals - weights), weights
+        )
 
     def _index(self, num_branches: int) -> int:
         if isinstance(self.reference, str):
@@ -113,5 +115,5 @@ class LearningRateAnnealing(Balancer):
         return {
             **super().get_config(),
             "reference": self.reference,
-            "rate": self.rate,
+            "momentum": self.momentum,
         }

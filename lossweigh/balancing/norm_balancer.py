@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -21,7 +21,7 @@ class NormBalancer(Balancer):
 
     with `m_k` the moving average of `||g_k||`, the length of the gradient of branch
     k, `s_k` the branch's share and `R` the total length. The average is that of the
-    steps so far, weighted by powers of `decay` (an average that starts from 0 and
+    steps so far, weighted by powers of `momentum` (an average that starts from 0 and
     is divided by the sum of its weights), and has this step in it.
 
     The weights sum to no fixed number: the lengths of the weighted gradients sum to
@@ -33,8 +33,9 @@ class NormBalancer(Balancer):
     `solve` is the first step, in which the average is the length itself.
 
     Args:
-        shares: A list of numbers of at least 0, one a branch. Default: equal.
-        decay: Float between 0 and 1, the weight of the past in the average.
+        preferences: Numbers of at least 0, `s`, one a branch, in a list in the order
+            of the branches or in a dict by branch name. Default: equal.
+        momentum: Float between 0 and 1, the weight of the past in the average.
         total_norm: Float greater than 0, `R`, or `None` for the sum of the
             averages: as long as the plain sum of gradients could be, so that a
             learning rate that was tuned for it fits.
@@ -55,19 +56,19 @@ class NormBalancer(Balancer):
     """
 
     needs_angles = False
-    per_branch = ("shares",)
+    per_branch = ("preferences",)
 
     def __init__(
         self,
         *,
-        shares: Sequence[float] | None = None,
-        decay: float = 0.999,
+        preferences: Sequence[float] | Mapping[str, float] | None = None,
+        momentum: float = 0.999,
         total_norm: float | None = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.shares = None if shares is None else _check.weights("shares", shares)
-        self.decay = _check.between("decay", decay, 0.0, 1.0)
+        self.preferences = _check.per_branch("preferences", preferences, _check.weights)
+        self.momentum = _check.between("momentum", momentum, 0.0, 1.0)
         self.total_norm = (
             None if total_norm is None else _check.positive("total_norm", total_norm)
         )
@@ -86,19 +87,21 @@ class NormBalancer(Balancer):
         present = statistics.present
         lengths, _, here = _solvers.split(statistics.gramian, present)
         lengths = ops.where(here, lengths, 0.0)
-        sums = ops.where(present, self.decay * state["sums"] + lengths, state["sums"])
-        counts = ops.where(present, self.decay * state["counts"] + 1.0, state["counts"])
+        sums = ops.where(
+            present, self.momentum * state["sums"] + lengths, state["sums"]
+        )
+        counts = ops.where(
+            present, self.momentum * state["counts"] + 1.0, state["counts"]
+        )
         averages = sums / ops.maximum(counts, 1.0)
         state = {"sums": sums, "counts": counts}
         return self._weights(averages, present), state
 
     def _weights(self, averages: Any, present: Any) -> Any:
         num = averages.shape[0]
-        if self.shares is None:
-            shares = ops.ones((num,), dtype="float32")
-        else:
-            _check.weights("shares", self.shares, num)
-            shares = ops.convert_to_tensor(self.shares, dtype="float32")
+        preferences = self.in_order("preferences") or [1.0] * num
+        _check.weights("preferences", preferences, num)
+        shares = ops.convert_to_tensor(preferences, dtype="float32")
         shares = shares * _solvers.ones(present, num)
         if self.total_norm is None:
             total = ops.sum(averages * _solvers.ones(present, num))
@@ -112,7 +115,7 @@ class NormBalancer(Balancer):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "shares": self.shares,
-            "decay": self.decay,
+            "preferences": self.preferences,
+            "momentum": self.momentum,
             "total_norm": self.total_norm,
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -36,7 +36,8 @@ class UPGrad(Balancer):
     Where lengths differ by more than 100, lower it.
 
     Args:
-        preference: A list of numbers of at least 0, one a branch. Default:
+        preferences: Numbers of at least 0, one a branch, in a list in the order of the
+            branches or in a dict by branch name. Default:
             `1 / K` each. With a branch absent, the others are scaled to the sum.
         ridge: Float of at least 0, the part of the trace of the Gramian that is
             added to its diagonal.
@@ -56,30 +57,29 @@ class UPGrad(Balancer):
         arXiv:2406.16232, 2024.
     """
 
-    per_branch = ("preference",)
+    per_branch = ("preferences",)
 
     def __init__(
         self,
         *,
-        preference: Sequence[float] | None = None,
+        preferences: Sequence[float] | Mapping[str, float] | None = None,
         ridge: float = 1e-4,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.preference = (
-            None if preference is None else _check.weights("preference", preference)
-        )
+        self.preferences = _check.per_branch("preferences", preferences, _check.weights)
         self.ridge = _check.not_negative("ridge", ridge)
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
         num = gramian.shape[0]
-        shares = _solvers.preferred(self.preference, num, present)
+        preferences = self.in_order("preferences")
+        shares = _solvers.preferred(preferences, num, present)
         wishes = ops.eye(num, dtype="float32") * shares[None, :]
         return ops.sum(_solvers.projected(gramian, wishes, present, self.ridge), axis=0)
 
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "preference": self.preference,
+            "preferences": self.preferences,
             "ridge": self.ridge,
         }

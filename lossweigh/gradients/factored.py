@@ -149,6 +149,7 @@ class Factored(Site):
             tensor: `(..., features)`, what the layers took.
         """
         rows = ops.reshape(tensor, (-1, self.kernel.shape[0]))
-        rows = ops.cast(rows, self.kernel.dtype)
+        # Keras's product of two float64 tensors is float32 on torch.
+        rows = ops.cast(rows, self.left.dtype)
         left = ops.reshape(self.left, (-1, sum(self.units)))
-        return thin_product(rows, left)
+        return ops.cast(thin_product(rows, left), self.kernel.dtype)

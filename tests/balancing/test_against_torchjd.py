@@ -54,7 +54,7 @@ def test_projections(name, preferred, number):
         preference = preferences[len(jacobian)]
         arguments, theirs = {}, None
         if preferred:
-            arguments = {"preference": list(preference)}
+            arguments = {"preferences": list(preference)}
             theirs = torch.tensor(preference, dtype=torch.float64)
         expected = weights_of(weighting(theirs, projector=PROJECTOR), jacobian)
         weights = solve(name, jacobian @ jacobian.T, **arguments)
@@ -129,7 +129,7 @@ def test_grad_vac(number):
         weighting = aggregation.GradVacWeighting(beta=0.5, eps=0.0)
         draws = [draw_as_torchjd(num, i, True) for i in range(len(jacobians))]
         found, _ = walk(
-            GradVac(beta=0.5),
+            GradVac(momentum=0.5),
             [
                 {"gramian": jacobian @ jacobian.T, "draws": draw}
                 for jacobian, draw in zip(jacobians, draws, strict=True)
@@ -191,7 +191,7 @@ def test_aligned_mtl(preferred, number):
         arguments, theirs = {}, None
         if preferred:
             preference = preferences[len(jacobian)]
-            arguments = {"preference": list(preference)}
+            arguments = {"preferences": list(preference)}
             theirs = torch.tensor(preference, dtype=torch.float64)
         weights = solve("AlignedMTL", jacobian @ jacobian.T, **arguments)
         expected = weights_of(aggregation.AlignedMTLWeighting(theirs), jacobian)

@@ -13,7 +13,7 @@ def test_numbers():
 
 
 def test_orthogonal_gradients_become_as_long_as_the_shortest():
-    weights = solve("AlignedMTL", np.diag([1.0, 4.0, 25.0]), preference=[1, 2, 3])
+    weights = solve("AlignedMTL", np.diag([1.0, 4.0, 25.0]), preferences=[1, 2, 3])
     np.testing.assert_allclose(weights, (1, 1, 0.6), rtol=1e-5)
 
 
@@ -26,8 +26,8 @@ def test_zero_and_identical_gradients():
 
 
 def test_arguments():
-    with pytest.raises(ValueError, match="`preference` must hold at least one number"):
-        AlignedMTL(preference=[0, 0])
-    with pytest.raises(ValueError, match="`preference` must hold one number for each"):
-        AlignedMTL(preference=[1, 2]).solve(np.eye(3))
-    assert AlignedMTL(preference=(1, 2)).get_config()["preference"] == [1, 2]
+    with pytest.raises(ValueError, match="`preferences` must hold at least one number"):
+        AlignedMTL(preferences=[0, 0])
+    with pytest.raises(ValueError, match="`preferences` must hold one number for each"):
+        AlignedMTL(preferences=[1, 2]).solve(np.eye(3))
+    assert AlignedMTL(preferences=(1, 2)).get_config()["preferences"] == [1, 2]

@@ -3,7 +3,9 @@
 import json
 
 import keras
+import numpy as np
 import pytest
+from keras import ops
 
 import lossweigh as lw
 
@@ -45,14 +47,14 @@ def test_described():
     assert repr(lw.MGDA()) == "MGDA(level=Representation(), normalization=None)" or (
         "level=Representation()" in repr(lw.MGDA())
     )
-    shown = repr(lw.UPGrad(level=lw.Calibrated(), preference=[1, 2]))
+    shown = repr(lw.UPGrad(level=lw.Calibrated(), preferences=[1, 2]))
     assert shown.startswith("UPGrad(level=Calibrated(update_every=25), ")
-    assert "preference=[1" in shown
+    assert "preferences=[1" in shown
 
 
 def test_saved_by_keras():
     """A balancer is an object like any that Keras serialises."""
-    balancer = lw.NormBalancer(level=lw.Representation(layers=["neck"]), decay=0.5)
+    balancer = lw.NormBalancer(level=lw.Representation(layers=["neck"]), momentum=0.5)
     text = json.dumps(keras.saving.serialize_keras_object(balancer))
     again = keras.saving.deserialize_keras_object(json.loads(text))
     assert repr(again) == repr(balancer)
@@ -78,10 +80,10 @@ def test_layers_must_be_names(layers):
 @pytest.mark.parametrize(
     ("balancer", "argument"),
     [
-        (lw.UPGrad(preference=[1, 2, 3]), "preference"),
-        (lw.DualProj(preference=[1, 2, 3]), "preference"),
-        (lw.AlignedMTL(preference=[1]), "preference"),
-        (lw.NormBalancer(shares=[1, 2, 3]), "shares"),
+        (lw.UPGrad(preferences=[1, 2, 3]), "preferences"),
+        (lw.DualProj(preferences=[1, 2, 3]), "preferences"),
+        (lw.AlignedMTL(preferences=[1]), "preferences"),
+        (lw.NormBalancer(preferences=[1, 2, 3]), "preferences"),
     ],
 )
 def test_arguments_for_another_number_of_branches(balancer, argument):
@@ -91,6 +93,25 @@ def test_arguments_for_another_number_of_branches(balancer, argument):
     ):
         balancer.set_branches(["a", "b"])
     assert balancer.branches is None
+
+
+def test_preferences_by_name():
+    """In whatever order; another set of names is refused, and changes nothing."""
+    gramian = np.diag([1.0, 4.0]).astype("float32")
+    for method in (lw.UPGrad, lw.DualProj, lw.AlignedMTL, lw.NormBalancer):
+        named = method(preferences={"b": 3.0, "a": 1.0})
+        named.set_branches(["a", "b"])
+        again = method.from_config(named.get_config())
+        expected = ops.convert_to_numpy(method(preferences=[1, 3]).solve(gramian))
+        for balancer in (named, again):
+            found = ops.convert_to_numpy(balancer.solve(gramian))
+            np.testing.assert_allclose(found, expected)
+        other = method(preferences={"a": 1.0, "c": 3.0})
+        with pytest.raises((KeyError, ValueError), match=r"`preferences` must have"):
+            other.set_branches(["a", "b"])
+        assert other.branches is None
+        with pytest.raises(ValueError, match="need branches with names"):
+            other.solve(gramian)
 
 
 @pytest.mark.parametrize(("seed", "error"), [("x", TypeError), (-1, ValueError)])

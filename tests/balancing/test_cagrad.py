@@ -15,27 +15,27 @@ def test_numbers():
 
 def test_without_a_radius_it_is_the_mean():
     for jacobian in drawn(20, sizes=(5,)):
-        weights = solve("CAGrad", jacobian @ jacobian.T, c=0.0)
+        weights = solve("CAGrad", jacobian @ jacobian.T, radius=0.0)
         np.testing.assert_allclose(weights, 1 / len(jacobian), rtol=1e-6)
 
 
 def test_with_a_large_radius_it_is_mgda():
     for jacobian in drawn(20, sizes=(5,), kinds=["plain", "lengths"]):
         gramian = jacobian @ jacobian.T
-        found = solve("CAGrad", gramian, c=1e4) @ jacobian
+        found = solve("CAGrad", gramian, radius=1e4) @ jacobian
         expected = solve("MGDA", gramian) @ jacobian
         cosine = found @ expected / np.linalg.norm(found) / np.linalg.norm(expected)
         assert cosine > 1 - 1e-4
 
 
-@pytest.mark.parametrize("c", [0.1, 0.9])
-def test_it_stays_in_the_ball(c):
+@pytest.mark.parametrize("radius", [0.1, 0.9])
+def test_it_stays_in_the_ball(radius):
     for jacobian in drawn(50, sizes=(5,)):
-        weights = solve("CAGrad", jacobian @ jacobian.T, c=c)
+        weights = solve("CAGrad", jacobian @ jacobian.T, radius=radius)
         mean = jacobian.mean(axis=0)
         distance = np.linalg.norm(weights @ jacobian - mean)
         slack = 1e-5 * parts(jacobian, weights)
-        assert distance <= c * np.linalg.norm(mean) * (1 + 1e-3) + slack
+        assert distance <= radius * np.linalg.norm(mean) * (1 + 1e-3) + slack
 
 
 def test_a_zero_gradient_counts_in_the_mean():
@@ -44,7 +44,7 @@ def test_a_zero_gradient_counts_in_the_mean():
 
 
 def test_arguments():
-    with pytest.raises(ValueError, match="`c` must be at least 0"):
-        CAGrad(c=-0.5)
-    config = CAGrad(c=0.2, rescale=True).get_config()
-    assert (config["c"], config["rescale"]) == (0.2, True)
+    with pytest.raises(ValueError, match="`radius` must be at least 0"):
+        CAGrad(radius=-0.5)
+    config = CAGrad(radius=0.2, rescale=True).get_config()
+    assert (config["radius"], config["rescale"]) == (0.2, True)

@@ -45,7 +45,7 @@ def test_against_the_naive_loops(beta):
         {"gramian": jacobian @ jacobian.T, "draws": draw}
         for jacobian, draw in zip(jacobians, draws, strict=True)
     ]
-    found, state = walk(GradVac(beta=beta), steps)
+    found, state = walk(GradVac(momentum=1 - beta), steps)
     usual = np.zeros((4, 4))
     for jacobian, draw, weights in zip(jacobians, draws, found, strict=True):
         expected = naive(jacobian, usual, draw.argsort(axis=1), beta)
@@ -80,8 +80,8 @@ def test_opposite_gradients_after_identical_ones():
 
 
 def test_arguments():
-    with pytest.raises(ValueError, match="`beta` must be between 0 and 1"):
-        GradVac(beta=1.5)
-    assert GradVac(beta=0.25).get_config()["beta"] == 0.25
+    with pytest.raises(ValueError, match="`momentum` must be between 0 and 1"):
+        GradVac(momentum=1.5)
+    assert GradVac(momentum=0.25).get_config()["momentum"] == 0.25
     state = GradVac().initial_state(3)["average_cosines"]
     np.testing.assert_array_equal(state, np.zeros((3, 3)))

@@ -8,7 +8,7 @@ from lossweigh.balancing import LearningRateAnnealing
 @pytest.mark.parametrize("reference", [0, 2])
 def test_against_a_naive_loop(reference):
     sizes = np.random.default_rng(0).uniform(0.1, 10, size=(8, 3))
-    balancer = LearningRateAnnealing(reference=reference, rate=0.2)
+    balancer = LearningRateAnnealing(reference=reference, momentum=0.8)
     found, state = walk(
         balancer, [{"gramian": np.eye(3), "mean_abs": size} for size in sizes]
     )
@@ -21,12 +21,12 @@ def test_against_a_naive_loop(reference):
 
 
 def test_solve_takes_lengths():
-    weights = solve("LearningRateAnnealing", np.diag([4.0, 1.0, 0.0]), rate=0.5)
+    weights = solve("LearningRateAnnealing", np.diag([4.0, 1.0, 0.0]), momentum=0.5)
     np.testing.assert_allclose(weights, (1, 1.5, 1))
 
 
 def test_a_reference_by_name():
-    arguments = {"reference": "b", "branches": ["a", "b"], "rate": 1.0}
+    arguments = {"reference": "b", "branches": ["a", "b"], "momentum": 0.0}
     weights = solve("LearningRateAnnealing", np.diag([4.0, 36.0]), **arguments)
     np.testing.assert_allclose(weights, (3, 1))
 
@@ -47,18 +47,18 @@ def test_absent_branches_keep_their_weights():
 
 def test_a_gradient_that_all_but_vanishes():
     step = {"gramian": np.eye(2), "mean_abs": [1e15, 1e-20]}
-    found, _ = walk(LearningRateAnnealing(rate=1.0), [step])
+    found, _ = walk(LearningRateAnnealing(momentum=0.0), [step])
     np.testing.assert_allclose(found[0], (1, 1e6))
 
 
 def test_arguments():
-    with pytest.raises(ValueError, match="`rate` must be between 0 and 1"):
-        LearningRateAnnealing(rate=-1)
+    with pytest.raises(ValueError, match="`momentum` must be between 0 and 1"):
+        LearningRateAnnealing(momentum=-1)
     with pytest.raises(ValueError, match="`reference` must be a whole number of at"):
         LearningRateAnnealing(reference=-1)
     with pytest.raises(ValueError, match="less than the number of branches, 2"):
         LearningRateAnnealing(reference=2).initial_state(2)
     with pytest.raises(KeyError, match="`reference` may only have the names"):
         LearningRateAnnealing(reference="c", branches=["a", "b"]).initial_state(2)
-    config = LearningRateAnnealing(reference="a", rate=0.5).get_config()
-    assert (config["reference"], config["rate"]) == ("a", 0.5)
+    config = LearningRateAnnealing(reference="a", momentum=0.5).get_config()
+    assert (config["reference"], config["momentum"]) == ("a", 0.5)

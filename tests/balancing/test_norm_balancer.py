@@ -15,14 +15,14 @@ def test_numbers():
 
 
 @pytest.mark.parametrize("total", [1.0, 3.0, None])
-@pytest.mark.parametrize("shares", [None, [1.0, 3.0, 0.0]])
-def test_against_a_naive_loop(total, shares):
+@pytest.mark.parametrize("preferences", [None, [1.0, 3.0, 0.0]])
+def test_against_a_naive_loop(total, preferences):
     norms = np.random.default_rng(0).uniform(0.1, 10, size=(8, 3))
-    arguments = {"shares": shares, "total_norm": total, "decay": 0.9}
+    arguments = {"preferences": preferences, "total_norm": total, "momentum": 0.9}
     found, _ = walk(
         NormBalancer(**arguments), [{"gramian": np.diag(n**2)} for n in norms]
     )
-    share = np.array(shares or [1, 1, 1])
+    share = np.array(preferences or [1, 1, 1])
     for t, weights in enumerate(found):
         past = 0.9 ** np.arange(t, -1, -1.0)
         averages = (past[:, None] * norms[: t + 1]).sum(axis=0) / past.sum()
@@ -34,7 +34,7 @@ def test_against_a_naive_loop(total, shares):
 def test_an_absent_branch_keeps_its_average_and_the_others_share():
     there = {"gramian": np.diag([1.0, 4.0, 16.0])}
     gone = {"gramian": np.diag([1.0, 4.0, 0.0]), "present": [True, True, False]}
-    found, state = walk(NormBalancer(decay=0.5), [there, gone])
+    found, state = walk(NormBalancer(momentum=0.5), [there, gone])
     np.testing.assert_allclose(found[1], (1 / 2, 1 / 4, 0), rtol=1e-5)
     np.testing.assert_allclose(state["sums"], (1.5, 3, 4), rtol=1e-6)
     np.testing.assert_allclose(state["counts"], (1.5, 1.5, 1), rtol=1e-6)
@@ -46,14 +46,16 @@ def test_a_branch_that_has_never_had_a_gradient():
 
 
 def test_arguments():
-    with pytest.raises(ValueError, match="`decay` must be between 0 and 1"):
-        NormBalancer(decay=2)
+    with pytest.raises(ValueError, match="`momentum` must be between 0 and 1"):
+        NormBalancer(momentum=2)
     with pytest.raises(ValueError, match="`total_norm` must be greater than 0"):
         NormBalancer(total_norm=0)
-    with pytest.raises(TypeError, match="`shares` must be a list with one number a"):
-        NormBalancer(shares={"a": 1})
-    with pytest.raises(ValueError, match="`shares` must hold one number for each of"):
-        NormBalancer(shares=[1]).solve(np.eye(2))
-    config = NormBalancer(shares=(1, 2), total_norm=None, decay=0.5).get_config()
-    assert config["shares"] == [1, 2]
-    assert (config["total_norm"], config["decay"]) == (None, 0.5)
+    with pytest.raises(TypeError, match="`preferences` must be a list with one"):
+        NormBalancer(preferences=3)
+    with pytest.raises(ValueError, match="`preferences` must hold one number for"):
+        NormBalancer(preferences=[1]).solve(np.eye(2))
+    config = NormBalancer(
+        preferences=(1, 2), total_norm=None, momentum=0.5
+    ).get_config()
+    assert config["preferences"] == [1, 2]
+    assert (config["total_norm"], config["momentum"]) == (None, 0.5)

@@ -202,7 +202,7 @@ class GradDrop(lw.GradDrop):
 
 def annealing():
     """What one step finds, nearly whole."""
-    return lw.LearningRateAnnealing(rate=0.9)
+    return lw.LearningRateAnnealing(momentum=0.1)
 
 
 # `test_balanced.py` compares the other two with one pass for each branch.

@@ -187,7 +187,7 @@ def test_a_list_of_branches_whose_order_is_not_known(balanced):
     def build(losses, numbers=(0.1, 0.2, 0.7)):
         if balanced:
             return lw.build_training_model(
-                model, losses, balancer=lw.UPGrad(preference=numbers)
+                model, losses, balancer=lw.UPGrad(preferences=numbers)
             )
         return lw.build_training_model(model, losses, list(numbers))
 
