@@ -53,7 +53,6 @@ LONGEST = 250
 LONG_FILES = {
     "balancing/_solvers.py": 319,
     "branches/branch_loss.py": 386,
-    "losses/_series.py": 318,
     "training/data.py": 308,
     "training/model.py": 525,
 }
@@ -64,7 +63,6 @@ NAMED_BACKENDS = {
     "_compat/layers.py": 1,
     "_compat/variables.py": 1,
     "gradients/gramian.py": 12,
-    "losses/_series.py": 4,
     "training/logs.py": 1,
 }
 

@@ -74,22 +74,22 @@ class Concordance(MaskedLoss):
 
     def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:
         y_true, y_pred = tensors
-        of = _series.series("Concordance", y_true, y_pred, valid, weight)
-        at = _series.moments(of)
+        series = _series.check("Concordance", y_true, y_pred, valid, weight)
+        at = _series.moments(series)
         whole = at.var_true + at.var_pred + ops.square(at.gap)
-        size = ops.maximum(at.size_true, at.size_pred)
-        differ = _series.varies(whole, size, self.epsilon)
+        mean = ops.maximum(ops.abs(at.mean_true), ops.abs(at.mean_pred))
+        differ = _series.varies(whole, mean, self.epsilon)
         per_whole = ops.where(differ, 2.0 / ops.where(differ, whole, 1.0), 0.0)
         c = ops.where(differ, ops.clip(at.cov * per_whole, -1.0, 1.0), 1.0)
         down = -c * per_whole
         concordance = _series.with_gradient(
             c,
-            of,
+            series,
             at,
-            of_true=(down, per_whole, down * at.gap),
-            of_pred=(per_whole, down, -down * at.gap),
+            factors_true=(down, per_whole, down * at.gap),
+            factors_pred=(per_whole, down, -down * at.gap),
         )
-        return of.of_samples(1.0 - concordance)
+        return series.of_samples(1.0 - concordance)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon}

@@ -100,15 +100,15 @@ class Correlation(MaskedLoss):
 
     def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:
         y_true, y_pred = tensors
-        of = _series.series("Correlation", y_true, y_pred, valid, weight)
+        series = _series.check("Correlation", y_true, y_pred, valid, weight)
         if self.form == "steps":
-            return self._steps(of)
-        losses = self._sequences(of)
+            return self._steps(series)
+        losses = series.of_samples(1.0 - self._correlation(series))
         if self.form == "scalar":
             valid = _shapes.valid_samples(valid)
             return ops.mean(per_sample(losses, valid, []))
         if self.form == "repeated":
-            shape = ops.shape(of.y_pred)[:2]
+            shape = ops.shape(series.y_pred)[:2]
             return ops.broadcast_to(ops.expand_dims(losses, 1), shape)
         return losses
 
@@ -118,42 +118,41 @@ class Correlation(MaskedLoss):
         if self.form == "scalar":
             return super().sample_values(*tensors, valid=valid, weight=weight)
         y_true, y_pred = tensors
-        of = _series.series("Correlation", y_true, y_pred, valid, weight)
-        return self._sequences(of)
+        series = _series.check("Correlation", y_true, y_pred, valid, weight)
+        return series.of_samples(1.0 - self._correlation(series))
 
-    def _sequences(self, of: _series.Series) -> Any:
-        return of.of_samples(1.0 - self._correlation(of))
-
-    def _correlation(self, of: _series.Series) -> Any:
-        at = _series.moments(of)
-        per_true = self._inverse(at.var_true, at.size_true)
-        per_pred = self._inverse(at.var_pred, at.size_pred)
+    def _correlation(self, series: _series.Series) -> Any:
+        at = _series.moments(series)
+        per_true = self._inverse(at.var_true, at.mean_true)
+        per_pred = self._inverse(at.var_pred, at.mean_pred)
         both = per_true * per_pred
         r = at.cov * both
         return _series.with_gradient(
             ops.clip(r, -1.0, 1.0),
-            of,
+            series,
             at,
-            of_true=(-r * per_true * per_true, both, 0.0),
-            of_pred=(both, -r * per_pred * per_pred, 0.0),
+            factors_true=(-r * per_true * per_true, both, 0.0),
+            factors_pred=(both, -r * per_pred * per_pred, 0.0),
         )
 
-    def _steps(self, of: _series.Series) -> Any:
-        # Here a gradient may differ from step to step: it takes the long way.
-        d_true, size_true = _series.centered(of, of.y_true)
-        d_pred, size_pred = _series.centered(of, of.y_pred)
-        per_true = self._inverse(of.mean(ops.square(d_true)), size_true)
-        per_pred = self._inverse(of.mean(ops.square(d_pred)), size_pred)
+    def _steps(self, series: _series.Series) -> Any:
+        # Each step may have a gradient of its own, so these moments are differentiated.
+        d_true, first_true, rest_true = _series.centered(series, series.y_true)
+        d_pred, first_pred, rest_pred = _series.centered(series, series.y_pred)
+        mean_true, mean_pred = first_true + rest_true, first_pred + rest_pred
+        per_true = self._inverse(series.mean(ops.square(d_true)), mean_true[:, 0])
+        per_pred = self._inverse(series.mean(ops.square(d_pred)), mean_pred[:, 0])
         parts = 1.0 - d_true * d_pred * ops.expand_dims(per_true * per_pred, 1)
-        if of.steps is not None:
-            parts = parts * of.steps * ops.cast(ops.shape(parts)[1], parts.dtype)
-        if of.share is None:
+        if series.step_weights is not None:
+            number = ops.cast(ops.shape(parts)[1], parts.dtype)
+            parts = parts * series.step_weights * number
+        if series.channel_weights is None:
             return ops.mean(parts, axis=-1)
-        return ops.sum(parts * ops.expand_dims(of.share, 1), axis=-1)
+        return ops.sum(parts * ops.expand_dims(series.channel_weights, 1), axis=-1)
 
-    def _inverse(self, variance: Any, size: Any) -> Any:
-        """One by the standard deviation, 0 for a constant."""
-        varies = _series.varies(variance, size, self.epsilon)
+    def _inverse(self, variance: Any, mean: Any) -> Any:
+        """One divided by the standard deviation; 0 for a constant."""
+        varies = _series.varies(variance, mean, self.epsilon)
         return ops.where(varies, ops.rsqrt(ops.where(varies, variance, 1.0)), 0.0)
 
     def get_config(self) -> dict[str, Any]:

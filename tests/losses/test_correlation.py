@@ -188,14 +188,14 @@ def test_weights_that_are_the_same():
 @pytest.mark.parametrize(
     ("form", "case"),
     [
-        *(("sequence", case) for case in ("lanes", "shifted", "weight")),
+        *(("sequence", case) for case in ("plain", "shifted", "weight")),
         ("steps", "shifted"),
         *((form, "both") for form in FORMS),
     ],
 )
 def test_gradient(form, case):
     level = 100.0 if case == "shifted" else 0.0
-    y, p = draw(B, 6 if case == "lanes" else T, C, level=level)
+    y, p = draw(B, T, C, level=level)
     valid = mask("holes") if case == "both" else None
     weight = None
     if case in ("weight", "both"):
