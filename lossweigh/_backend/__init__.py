@@ -1,107 +1,155 @@
-"""What `keras.ops` has no word for: thirteen functions, in one small file a backend.
+"""What `keras.ops` lacks: `Backend` lists it, and each backend has a file."""
 
-custom_gradient(function, tensors) -> tuple of tensors
-    `function(*tensors)` gives a tuple of outputs and a function from their
-    gradients to a tuple of the tensors' gradients. (`keras.ops.custom_gradient`
-    takes one output on torch.)
-
-vector_jacobian(function, tensors) -> outputs, extras, pull_back
-    `function(*tensors)` gives a tuple of outputs and anything else, which
-    isn't differentiated. `pull_back(several)` takes, several times, one gradient an
-    output to one gradient a tensor, and may be called more than once.
-
-not_compiled(function) -> function
-    The same, which torch's compiler leaves as it is: it fails on a `vector_jacobian`
-    inside of a `custom_gradient`. JAX and TensorFlow compile it as everything.
-
-elementwise(function, tensors) -> tensor
-    `function(*tensors)`, from tensors of one shape to another of it, where each element
-    depends on the tensors' elements at its place only. Large ones are taken in pieces,
-    for what is between them needs room; XLA keeps that in registers anyway. The last
-    tensor is given up: on torch the result is written in its place. It isn't
-    differentiated.
-
-ensure_shape(tensor, shape) -> tensor
-    The same. TensorFlow may trace a function for tensors some of whose sizes aren't
-    known, and there compares them with the shape as it runs. Elsewhere they are known.
-
-float32_product(a, b) -> tensor
-    `a @ b` of float32, with all its digits: accelerators may multiply float32 in
-    TF32, which has three, and TensorFlow and JAX let them unless told otherwise.
-
-thin_product(a, b) -> tensor
-    `a' b`, of few columns. It isn't differentiated. XLA and torch take a dozen times
-    longer, at worst, for `a' b` on processors than for `b' a`, and XLA turns the one
-    into the other unless it is kept from it.
-
-raise_unless(condition, message)
-    A `ValueError` with the message unless the condition, a scalar, is true. Inside of
-    what is compiled it comes as the backend's own kind of error, when it runs.
-
-replicas() -> int
-    How many copies of a model are trained side by side on parts of a batch without
-    knowing of each other. JAX's arrays are whole ones: 1.
-
-squared_norm(tensor) -> scalar
-    The sum of the squares, in float32, by what reads a tensor once and writes nothing.
-
-stack(tensors, axis=0) -> tensor
-    As `ops.stack`, of tensors of one dtype. On torch that one takes twenty times as
-    long, and holds on to its tensors until Python's garbage collector next runs: its
-    walk through the list leaves a circle of functions.
-
-uniform(shape, generator) -> tensor
-    float32 numbers between 0 and 1, drawn with a `keras.random.SeedGenerator`. As
-    `keras.random.uniform`, which on JAX works on four arrays of that size at once on
-    processors.
-
-stateless -> bool
-    Whether a compiled step is a function of all variables to their next values.
-
-fuses_elementwise -> bool
-    Whether operations on single elements cost nothing beside what they are fused with.
-
-weighted_sum(tensors, weights) -> tensor
-    `sum_k w_k t_k` in float32, from scalars and tensors of one shape. It isn't
-    differentiated, so that torch, which doesn't fuse, may add in place.
-"""
+from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
 
-_functions = importlib.import_module(f"{__name__}.{keras.backend.backend()}")
 
-custom_gradient = _functions.custom_gradient
-vector_jacobian = _functions.vector_jacobian
-not_compiled = _functions.not_compiled
-ensure_shape = _functions.ensure_shape
-elementwise = _functions.elementwise
-float32_product = _functions.float32_product
-thin_product = _functions.thin_product
-raise_unless = _functions.raise_unless
-replicas = _functions.replicas
-squared_norm = _functions.squared_norm
-stack = _functions.stack
-uniform = _functions.uniform
-weighted_sum = _functions.weighted_sum
-stateless = _functions.stateless
-fuses_elementwise = _functions.fuses_elementwise
+class Backend(Protocol):
+    """What each file of this folder defines. mypy compares the two.
 
-__all__ = [
-    "custom_gradient",
-    "elementwise",
-    "ensure_shape",
-    "float32_product",
-    "fuses_elementwise",
-    "not_compiled",
-    "raise_unless",
-    "replicas",
-    "squared_norm",
-    "stack",
-    "stateless",
-    "thin_product",
-    "uniform",
-    "vector_jacobian",
-    "weighted_sum",
-]
+    Attributes:
+        TENSORS_TAKE_ATTRIBUTES: Whether a tensor can carry an attribute, as the mask
+            that Keras gives it.
+        STATELESS: Whether a step is a function from the values of all variables to
+            the next ones. `fit` then takes the values out of the variables before the
+            first step, and puts them back after the last.
+        FUSES_ELEMENTWISE: Whether operations on single elements cost next to nothing
+            where their input is read anyway.
+    """
+
+    TENSORS_TAKE_ATTRIBUTES: bool
+    STATELESS: bool
+    FUSES_ELEMENTWISE: bool
+
+    def custom_gradient(
+        self, function: Callable[..., Any], tensors: Sequence[Any]
+    ) -> Any:
+        """A tuple of tensors, with a gradient that the function brings.
+
+        `function(*tensors)` returns a tuple of outputs, and a function from their
+        gradients to a tuple of the tensors' gradients. `keras.ops.custom_gradient`
+        takes only one output on torch.
+        """
+
+    def vector_jacobian(
+        self, function: Callable[..., Any], tensors: Sequence[Any]
+    ) -> tuple[Any, Any, Callable[[Iterable[Sequence[Any]]], list[list[Any]]]]:
+        """The outputs, the extras, and `pull_back`.
+
+        `function(*tensors)` returns a tuple of outputs, and extras, which aren't
+        differentiated. `pull_back` takes a list whose items hold one gradient for each
+        output. It returns a list whose items hold one gradient for each tensor. It
+        may be called more than once.
+        """
+
+    def not_compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, which torch's compiler doesn't compile.
+
+        That compiler fails on a `vector_jacobian` inside of a `custom_gradient`. JAX
+        and TensorFlow compile the function.
+        """
+
+    def ensure_shape(self, tensor: Any, shape: Sequence[int | None]) -> Any:
+        """The same tensor.
+
+        While TensorFlow traces a function, it may not know all sizes of a tensor. Then
+        it compares them with the shape when the function runs.
+        """
+
+    def float32_product(self, a: Any, b: Any) -> Any:
+        """`a @ b` of float32, with all its digits.
+
+        Accelerators may multiply float32 in TF32, which has three digits. TensorFlow
+        and JAX let them unless told otherwise.
+        """
+
+    def gramian(self, tensors: Sequence[Any]) -> Any:
+        """`(n, n)` float32: the inner products of n tensors of one shape.
+
+        A product of matrices needs its rows in one tensor, a copy of them all, so
+        large ones are taken in pieces.
+        """
+
+    def thin_product(self, a: Any, b: Any) -> Any:
+        """`a' b`, which has few columns; it isn't differentiated.
+
+        On processors XLA and torch take up to a dozen times longer for `a' b` than for
+        `b' a`. XLA turns one into the other unless it is kept from it.
+        """
+
+    def raise_unless(self, condition: Any, message: str) -> None:
+        """Raises a `ValueError` with the message unless the scalar is true.
+
+        In compiled code it raises the backend's own kind of error, when it runs.
+        """
+
+    def replicas(self) -> int:
+        """How many copies of a model train on parts of a batch, without each other.
+
+        JAX's arrays are whole, so there it is 1.
+        """
+
+    def squared_norm(self, tensor: Any) -> Any:
+        """The sum of the squares, in float32; it reads once and writes nothing."""
+
+    def stack(self, tensors: Sequence[Any], axis: int = 0) -> Any:
+        """`ops.stack`, of tensors of one dtype.
+
+        On torch `ops.stack` takes twenty times as long. It also keeps its tensors until
+        Python's garbage collector runs, in a circle of functions.
+        """
+
+    def uniform(
+        self, shape: Sequence[Any], generator: keras.random.SeedGenerator
+    ) -> Any:
+        """float32 numbers between 0 and 1, as `keras.random.uniform` draws them.
+
+        On processors JAX's generator needs four arrays of that size, so there large
+        ones are drawn in pieces.
+        """
+
+    def unstack(self, vector: Any, size: int) -> Sequence[Any]:
+        """The numbers of a vector of this size, one tensor each."""
+
+    def weighted_sum(self, tensors: Sequence[Any], weights: Sequence[Any]) -> Any:
+        """`sum_k w_k t_k` in float32; it isn't differentiated.
+
+        torch doesn't fuse operations, so it adds in place.
+
+        Args:
+            tensors: Of one shape.
+            weights: Scalar tensors.
+        """
+
+
+if TYPE_CHECKING:
+    from lossweigh._backend import jax, tensorflow, torch
+
+    _jax: Backend = jax
+    _tensorflow: Backend = tensorflow
+    _torch: Backend = torch
+
+_current: Backend = importlib.import_module(f"{__name__}.{keras.backend.backend()}")
+
+TENSORS_TAKE_ATTRIBUTES = _current.TENSORS_TAKE_ATTRIBUTES
+STATELESS = _current.STATELESS
+FUSES_ELEMENTWISE = _current.FUSES_ELEMENTWISE
+custom_gradient = _current.custom_gradient
+vector_jacobian = _current.vector_jacobian
+not_compiled = _current.not_compiled
+ensure_shape = _current.ensure_shape
+float32_product = _current.float32_product
+gramian = _current.gramian
+thin_product = _current.thin_product
+raise_unless = _current.raise_unless
+replicas = _current.replicas
+squared_norm = _current.squared_norm
+stack = _current.stack
+uniform = _current.uniform
+unstack = _current.unstack
+weighted_sum = _current.weighted_sum

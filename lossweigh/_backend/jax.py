@@ -8,16 +8,16 @@ from typing import Any
 
 import jax
 import keras
+import numpy as np
+
+TENSORS_TAKE_ATTRIBUTES = False
+STATELESS = True
+FUSES_ELEMENTWISE = True
 
 _PIECE = 2**18  # elements
 
-# Layers may only assign what Keras carries through a step; XLA fuses what it can.
-stateless = True
-fuses_elementwise = True
-
 
 def custom_gradient(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
-    """See `lossweigh._backend`."""
 
     def with_one_argument(*tensors: Any) -> Any:
         outputs, gradient = function(*tensors)
@@ -28,7 +28,6 @@ def custom_gradient(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
 
 
 def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
-    """See `lossweigh._backend`."""
     outputs, pull_one, extras = jax.vjp(function, *tensors, has_aux=True)
 
     # One after the other: `jax.vmap` took twice as long on processors.
@@ -39,33 +38,51 @@ def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
 
 
 def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """See `lossweigh._backend`."""
     return function
 
 
 def ensure_shape(tensor: Any, shape: Sequence[int | None]) -> Any:
-    """See `lossweigh._backend`."""
     return tensor
 
 
-def elementwise(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
-    """See `lossweigh._backend`."""
-    return function(*tensors)
-
-
 def float32_product(a: Any, b: Any) -> Any:
-    """See `lossweigh._backend`."""
     return jax.numpy.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
+def gramian(tensors: Sequence[Any]) -> Any:
+    number, shape = len(tensors), tensors[0].shape
+    # The batch may be spread over devices: a piece has a part of every sample.
+    lead = shape[0] if len(shape) > 1 else 1
+    rows = [tensor.reshape(lead, -1).astype("float32") for tensor in tensors]
+    length = rows[0].shape[1]
+    # What stays in a processor's caches; other devices are slow in small loops.
+    elements = 2**16 if jax.default_backend() == "cpu" else 2**22
+    piece = min(max(elements // (number * lead), 1), length)
+    pieces = length // piece if piece else 0
+
+    def product(parts: Sequence[Any]) -> Any:
+        stacked = jax.numpy.stack(parts).reshape(number, -1)
+        return float32_product(stacked, stacked.T)
+
+    def add_piece(index: Any, total: Any) -> Any:
+        slices = [
+            jax.lax.dynamic_slice_in_dim(row, index * piece, piece, axis=1)
+            for row in rows
+        ]
+        return total + product(slices)
+
+    total = jax.numpy.zeros((number, number), "float32")
+    total = jax.lax.fori_loop(0, pieces, add_piece, total)
+    rest = [row[:, pieces * piece :] for row in rows]
+    return total + product(rest) if pieces * piece < length else total
+
+
 def thin_product(a: Any, b: Any) -> Any:
-    """See `lossweigh._backend`."""
     kept: Callable[[Any], Any] = jax.lax.optimization_barrier
     return kept(jax.numpy.matmul(kept(b.T), a)).T
 
 
 def raise_unless(condition: Any, message: str) -> None:
-    """See `lossweigh._backend`."""
 
     def check(condition: Any) -> None:
         if not condition:
@@ -78,22 +95,18 @@ def raise_unless(condition: Any, message: str) -> None:
 
 
 def replicas() -> int:
-    """See `lossweigh._backend`."""
     return 1
 
 
 def squared_norm(tensor: Any) -> Any:
-    """See `lossweigh._backend`."""
     return jax.numpy.sum(jax.numpy.square(tensor.astype(jax.numpy.float32)))
 
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
-    """See `lossweigh._backend`."""
     return jax.numpy.stack(tensors, axis=axis)
 
 
 def uniform(shape: Sequence[int], generator: keras.random.SeedGenerator) -> Any:
-    """See `lossweigh._backend`."""
     seed = generator.next()
     # Elsewhere its work is fused, and split over devices by the batch.
     on_processors = jax.default_backend() == "cpu"
@@ -108,8 +121,14 @@ def uniform(shape: Sequence[int], generator: keras.random.SeedGenerator) -> Any:
     return drawn.reshape(shape)
 
 
+def unstack(vector: Any, size: int) -> Sequence[Any]:
+    # XLA compiles a kernel for each number that is cut out, but only one for all sums
+    # that differ in a constant. With many branches that is a tenth of its time.
+    selected = np.eye(size, dtype=bool)
+    return [jax.numpy.sum(jax.numpy.where(row, vector, 0.0)) for row in selected]
+
+
 def weighted_sum(tensors: Sequence[Any], weights: Sequence[Any]) -> Any:
-    """See `lossweigh._backend`."""
     total = None
     for tensor, weight in zip(tensors, weights, strict=True):
         part = weight * tensor.astype(jax.numpy.float32)

@@ -8,11 +8,12 @@ from typing import Any
 import keras
 import torch
 
-_PIECE = 2**18  # elements
+TENSORS_TAKE_ATTRIBUTES = True
+STATELESS = False
+FUSES_ELEMENTWISE = False
 
-# Layers may only assign what Keras carries through a step; XLA fuses what it can.
-stateless = False
-fuses_elementwise = False
+_PIECE = 2**18  # elements
+_BLOCK = 2**12
 
 
 class _WithGradient(torch.autograd.Function):
@@ -33,12 +34,10 @@ class _WithGradient(torch.autograd.Function):
 
 
 def custom_gradient(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
-    """See `lossweigh._backend`."""
     return _WithGradient.apply(function, *tensors)  # type: ignore[no-untyped-call]
 
 
 def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
-    """See `lossweigh._backend`."""
     with torch.enable_grad():
         tensors = [tensor.detach().requires_grad_() for tensor in tensors]
         outputs, extras = function(*tensors)
@@ -61,57 +60,45 @@ def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
 
 
 def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """See `lossweigh._backend`."""
     disabled: Callable[..., Any] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
     return disabled
 
 
 def ensure_shape(tensor: Any, shape: Sequence[int | None]) -> Any:
-    """See `lossweigh._backend`."""
     return tensor
 
 
-def elementwise(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
-    """See `lossweigh._backend`."""
-    first, given_up = tensors[0], tensors[-1]
-    if first.numel() <= _PIECE or torch.compiler.is_compiling():  # that one fuses
-        return function(*tensors)
-    if given_up.numel() != first.numel():
-        raise RuntimeError(
-            "`backward()` was called twice on one call of the training model, which "
-            "a balancer like GradDrop doesn't keep its random numbers for, "
-            "`retain_graph=True` or not. Call the training model again before it."
-        )
-    in_place = given_up.dtype == first.dtype and given_up.is_contiguous()
-    found = given_up.detach() if in_place else first.new_empty(first.shape)
-    flat = [tensor.reshape(-1).split(_PIECE) for tensor in (found, *tensors)]
-    for place, *piece in zip(*flat, strict=True):
-        place.copy_(function(*piece))
-    if in_place:
-        given_up.set_()  # empties it: whoever holds on to it holds nothing
-    return found
-
-
 def float32_product(a: Any, b: Any) -> Any:
-    """See `lossweigh._backend`."""
     if torch.get_float32_matmul_precision() != "highest":
         return (a.double() @ b.double()).float()
     return a @ b
 
 
+def gramian(tensors: Sequence[Any]) -> Any:
+    rows = [tensor.reshape(-1) for tensor in tensors]
+    number = len(rows)
+    total: Any = 0.0
+    for piece in zip(*(row.split(_PIECE) for row in rows), strict=True):
+        stacked = torch.stack(piece).float()
+        # A product of very long rows has few right digits.
+        in_blocks = stacked.shape[1] // _BLOCK * _BLOCK
+        blocks = stacked[:, :in_blocks].reshape(number, -1, _BLOCK).transpose(0, 1)
+        rest = stacked[:, in_blocks:]
+        total = total + float32_product(blocks, blocks.transpose(1, 2)).sum(dim=0)
+        total = total + float32_product(rest, rest.T)
+    return total
+
+
 def thin_product(a: Any, b: Any) -> Any:
-    """See `lossweigh._backend`."""
     return (b.T @ a).T
 
 
 def raise_unless(condition: Any, message: str) -> None:
-    """See `lossweigh._backend`."""
     if not torch.compiler.is_compiling() and not bool(condition):
         raise ValueError(message)
 
 
 def replicas() -> int:
-    """See `lossweigh._backend`."""
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized()):
         return 1
@@ -119,7 +106,6 @@ def replicas() -> int:
 
 
 def squared_norm(tensor: Any) -> Any:
-    """See `lossweigh._backend`."""
     vector = tensor.float().reshape(-1)
     if vector.numel() <= _PIECE:
         return torch.dot(vector, vector)
@@ -128,17 +114,19 @@ def squared_norm(tensor: Any) -> Any:
 
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
-    """See `lossweigh._backend`."""
     return torch.stack(list(tensors), dim=axis)
 
 
 def uniform(shape: Sequence[Any], generator: keras.random.SeedGenerator) -> Any:
-    """See `lossweigh._backend`."""
     return keras.random.uniform(shape, dtype="float32", seed=generator)
 
 
+def unstack(vector: Any, size: int) -> Sequence[Any]:
+    numbers: Sequence[Any] = torch.unbind(vector)
+    return numbers
+
+
 def weighted_sum(tensors: Sequence[Any], weights: Sequence[Any]) -> Any:
-    """See `lossweigh._backend`."""
     total = weights[0] * tensors[0].float()
     for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
         total.addcmul_(weight, tensor.float())  # two new tensors fewer each time

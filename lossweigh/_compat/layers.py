@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from lossweigh import _backend
+
 
 def takes_mask_argument(model: keras.Model) -> bool:
     """Whether a layer of a functional model, or of one in it, was called with a mask.
@@ -99,7 +101,7 @@ def keras_mask(tensor: Any) -> Any:
     """
     if isinstance(tensor, (list, tuple, dict)) or not keras.ops.is_tensor(tensor):
         return None
-    if keras.backend.backend() != "jax":
+    if _backend.TENSORS_TAKE_ATTRIBUTES:
         return getattr(tensor, "_keras_mask", None)
     reader = _Reader()
     reader(tensor)

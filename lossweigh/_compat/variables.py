@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from lossweigh import _backend
+
 
 class Assignments(keras.StatelessScope):
     """A stateless scope that knows which variables were assigned, of all there are.
@@ -49,7 +51,7 @@ def keeps_variables(model: keras.Model) -> Iterator[None]:
     the first step and puts them back after the last, so an error inside the first
     step of `fit`, or any step of `evaluate`, loses all weights.
     """
-    if keras.backend.backend() != "jax":
+    if not _backend.STATELESS:
         yield
         return
     optimizer = getattr(model, "optimizer", None)

@@ -139,7 +139,7 @@ def _check_assigned(balancer: Balancer, moved: Sequence[Any]) -> None:
     drops such values after each step, it is that of the value before, as here.
     """
     trained = [variable.path for variable in moved if variable.trainable]
-    if trained and not _backend.stateless:
+    if trained and not _backend.STATELESS:
         raise ValueError(
             f"`balancer` with level={balancer.level} needs shared layers that leave "
             "their trainable weights to the optimizer. Received layers that assign "

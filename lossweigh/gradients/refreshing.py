@@ -58,7 +58,7 @@ def compile_exact_and_cheap_steps(
     trained, and under loss scaling, whose optimizer may skip a step and only itself
     knows which.
     """
-    if balanced is None or not _backend.stateless:
+    if balanced is None or not _backend.STATELESS:
         return train_function
     level = balanced.balancer.level
     if (

@@ -102,7 +102,7 @@ def combine(
             [site.only(of_branches(keep, site, number)) for site in gradients.sites]
         )
 
-    if _backend.fuses_elementwise:
+    if _backend.FUSES_ELEMENTWISE:
         return of_the_finite()  # selects in passing; a branch would stop it
     return list(
         ops.cond(isolate, of_the_finite, lambda: combined(list(gradients.sites)))

@@ -11,7 +11,6 @@ from keras import ops
 
 from lossweigh import _backend
 from lossweigh.balancing.site import Site
-from lossweigh.gradients.gramian import inner_products
 
 # Gradients of up to so many elements are joined.
 _SMALL = 2**15
@@ -30,7 +29,7 @@ class WrittenOut(Site):
     tensors: Sequence[Any]
 
     def gramian(self) -> Any:
-        return inner_products(self.tensors)
+        return _backend.gramian(self.tensors)
 
     def squared_norms(self) -> Any:
         return _backend.stack([_backend.squared_norm(g) for g in self.tensors])

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from lossweigh import _backend
+
 SUSPECTS = "suspects"
 
 
@@ -136,7 +138,7 @@ class BranchLogs:
             weights: `(K,)`, the loss weights in force.
             balance: `(K,)`, the balancer's weights, if there is one.
         """
-        stacked = ops.stack(losses)
+        stacked = _backend.stack(losses)
         means = ops.mean(stacked, axis=-1)
         parts = [means, weights, *([] if balance is None else [balance])]
         parts = [ops.cast(part, means.dtype) for part in parts]
@@ -146,26 +148,16 @@ class BranchLogs:
             every = ops.broadcast_to(rows, (size,))
         else:
             every = [rows if count is None else count for count in counts]
-            every = ops.stack([*every, *[rows] * (size - len(every))])
+            every = _backend.stack([*every, *[rows] * (size - len(every))])
         self.tracker.update_state(ops.concatenate(parts), every)
 
     def result(self) -> dict[str, Any]:
         """Means since the last reset, by log name."""
         size = len(self.branches)
-        means = _numbers(self.tracker.result(), len(self.parts) * size)
+        means = _backend.unstack(self.tracker.result(), len(self.parts) * size)
         logs = {f"{b}_loss": means[i] for i, b in enumerate(self.branches)}
         logs["unweighted_loss"] = sum(means[1:size], means[0])
         for number, part in enumerate(self.parts[1:], start=1):
             for i, branch in enumerate(self.branches):
                 logs[f"{branch}_{part}"] = means[number * size + i]
         return logs
-
-
-def _numbers(vector: Any, size: int) -> list[Any]:
-    """The numbers of a vector, one tensor each."""
-    if keras.backend.backend() != "jax":
-        return ops.unstack(vector, size)
-    # XLA compiles a kernel for each place that something is cut from; but only one for
-    # sums that differ in a constant. With many branches that is a tenth of all it does.
-    places = np.eye(size, dtype=bool)
-    return [ops.sum(ops.where(place, vector, 0.0)) for place in places]

@@ -9,7 +9,6 @@ import pytest
 from gramians import array, compiled
 from keras import ops
 
-from lossweigh.gradients import gramian as products
 from lossweigh.gradients import statistics
 from lossweigh.gradients.written_out import WrittenOut, join_small
 
@@ -135,21 +134,6 @@ def test_pieces_under_xla():
     lengths = np.linalg.norm(flat, axis=1)
     error = (array(function(given)) - flat @ flat.T) / np.outer(lengths, lengths)
     assert np.abs(error).max() < 2e-6
-
-
-def test_never_more_than_a_piece_side_by_side(monkeypatch):
-    copied = []
-    product = products._product
-
-    def watched(tensors, block):
-        copied.append(len(tensors) * np.prod(tensors[0].shape))
-        return product(tensors, block)
-
-    monkeypatch.setattr(products, "_product", watched)
-    gradients = [ops.ones((1024, 1024)) * (1.0 + k) for k in range(14)]
-    found = array(gramian_of([dict(enumerate(gradients))], 14))
-    np.testing.assert_allclose(found[1], 2 * 1024**2 * np.arange(1.0, 15.0))
-    assert max(copied) <= products._AT_ONCE
 
 
 def test_nothing_is_kept():
