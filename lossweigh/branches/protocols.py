@@ -15,8 +15,12 @@ from lossweigh.branches.elements import divide, per_sample, to_rank
 REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "none")
 
 
-class _Reduce(keras.losses.Loss):
-    """Keras's reduction of values that are there already, distribution included."""
+class Mean(keras.losses.Loss):
+    """Keras's reduction of values that are losses already; by default their mean.
+
+    Under `tf.distribute` Keras divides it by the number of replicas, unless the values
+    are a scalar.
+    """
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         return y_pred
@@ -53,7 +57,7 @@ class MaskedLoss(keras.losses.Loss, abc.ABC):
         reduction = "none" if reduction is None else reduction
         _check.one_of("reduction", reduction, REDUCTIONS)
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self._reduce = _Reduce(reduction=reduction, dtype=dtype)
+        self._mean = Mean(reduction=reduction, dtype=dtype)
 
     @abc.abstractmethod
     def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:
@@ -110,7 +114,7 @@ class MaskedLoss(keras.losses.Loss, abc.ABC):
                 samples = ops.reshape(samples, (1,))
             elif self.reduction != "sum":
                 samples = shares_of_samples(samples, mask, [sample_weight], "valid")
-            return self._reduce(samples, samples)
+            return self._mean(samples, samples)
 
     def _tensor(self, x: Any) -> Any:
         x = ops.convert_to_tensor(x)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from lossweigh import _backend
 from lossweigh.branches import Branch, BranchLoss, OwnTarget, split_labels
 from lossweigh.training.data import library
 from lossweigh.training.names import sample_weight_name, target_name
@@ -215,4 +216,4 @@ def suspects(
             weight = ops.cast(weight, "float32")
             wrong = ops.logical_not(ops.isfinite(weight) & (weight >= 0))
             weights[-1] = ops.sum(ops.cast(wrong, "float32"))
-    return ops.stack([*targets, *weights])
+    return _backend.stack([*targets, *weights])

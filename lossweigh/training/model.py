@@ -12,6 +12,7 @@ from lossweigh import _compat
 from lossweigh._structure import may_mask, named_outputs
 from lossweigh.balancing.base import Balancer
 from lossweigh.branches import Branch
+from lossweigh.branches.protocols import Mean
 from lossweigh.gradients.refreshing import (
     compile_exact_and_cheap_steps,
     with_exact_flag,
@@ -29,13 +30,6 @@ from lossweigh.training.replicas import warn_of_replicas
 from lossweigh.training.saving import in_words, save_whole
 from lossweigh.training.wiring import WEIGHTED_LOSS, read
 from lossweigh.weighting.base import Weighter
-
-
-class _Mean(keras.losses.Loss):
-    """`ignoreLoss` as a Keras loss, which is scaled under `tf.distribute`."""
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        return ignoreLoss(y_true, y_pred)
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -84,7 +78,7 @@ class TrainingModel(keras.Model):
         self._logs: BranchLogs | None = None
         self._batches = Batches(self._wiring, self.input, self.output)
         self._has_warned = warn_of_replicas(self._wiring)
-        self._mean = _Mean(name="mean_of_rows", dtype="float32")
+        self._mean = Mean(name="mean_of_rows", dtype="float32")
 
     @property
     def prediction_model(self) -> keras.Model:
@@ -326,11 +320,10 @@ class TrainingModel(keras.Model):
             None if wiring.balanced is None else wiring.balanced.loss_weights,
         )
         # Of one element, not a scalar: those aren't scaled under `tf.distribute`.
-        mean = ops.mean(y_pred[WEIGHTED_LOSS], keepdims=True)
-        total = self._mean(mean, mean)
-        if self.losses:
-            total = total + super().compute_loss(x, None, None, None, training=training)
-        return total
+        total = ops.mean(y_pred[WEIGHTED_LOSS], keepdims=True)
+        for regulariser in self.losses:
+            total = total + ops.cast(ops.sum(regulariser), total.dtype)
+        return self._mean(total, total)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None

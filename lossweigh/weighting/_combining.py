@@ -25,17 +25,18 @@ def labelled(valid: Any) -> Any:
 
     Args:
         valid: A list with one tensor a branch, 0 where an element doesn't count, or
-            `None` where each does; or `None`.
+            `None` if each counts. `None` for the list if that isn't known.
     """
     if valid is None:
         return None
-    return ops.stack([one is None or ops.any(one > 0) for one in valid])
+    every = ops.convert_to_tensor(True)
+    return _backend.stack([every if one is None else ops.any(one > 0) for one in valid])
 
 
 def weighted_sum(weights: Any, losses: Any) -> Any:
     """`sum_k w_k L_k`, `(batch,)`, from `(K,)` and `(K, batch)`.
 
-    Its gradient is written out: TensorFlow's own works out shapes at run time,
+    Its gradient is written out, because TensorFlow's computes shapes at run time,
     which takes as long as the sum.
     """
 

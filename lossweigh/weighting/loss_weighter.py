@@ -1,4 +1,4 @@
-"""The layer this library is named for: a trained trade-off between losses."""
+"""The layer that gave the library its name: a trained trade-off between losses."""
 
 from __future__ import annotations
 
@@ -12,32 +12,30 @@ from lossweigh import _backend, _check
 from lossweigh.constraints import Between, Simplex
 from lossweigh.weighting.base import Weighter
 
-_LEAST = 1e-3  # below it the barrier goes on as a straight line, to stay finite
+_LEAST = 1e-3  # below this weight the barrier is a straight line, to stay finite
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
 class LossWeighter(Weighter):
     """`a L_1 + (1 - a) L_2` with a trained `a` in [0, 1]; K losses: a simplex.
 
-    The variable `loss_weight` is trained by the model's optimizer like any
-    other: a scalar under `Between(0, 1)` for two losses, a vector of K weights
-    that sum to 1 under `Simplex()` for more.
+    The model's optimizer trains the variable `loss_weight` like any other. For two
+    losses it is a scalar under `Between(0, 1)`, for more a vector of K weights that
+    sum to 1 under `Simplex()`.
 
-    **Taken literally, this rule collapses.** The gradient of `a` is
-    `L_1 - L_2`, which doesn't depend on `a`, so `a` walks to the bound that
-    favours the smaller loss, and the other branch is no longer trained at all.
-    The cure, on by default, is a barrier that pushes back the more, the smaller
-    a weight gets:
+    **Taken literally, this rule collapses.** The gradient of `a` is `L_1 - L_2`,
+    which doesn't depend on `a`. So `a` walks to the bound that favours the smaller
+    loss, and the other branch is no longer trained at all. By default a barrier
+    prevents that. It pushes back harder as a weight gets smaller:
 
         total = sum_k w_k L_k - barrier * mean_k|L_k| * sum_k log(w_k)
 
-    where `mean_k|L_k|` is held constant in the gradient. It makes the barrier
-    scale-free: multiply all losses by any number and the weights that minimise
-    the total are the same. At that minimum `w_k = barrier mean(L) / (L_k - l)`,
-    with `l` such that they sum to 1: the smaller loss weighs more, and with
-    `barrier=0.5` and two losses each weight stays within about 0.19 and 0.81
-    whatever the losses. `total` includes the barrier, in evaluation too; the
-    branches' own losses, logged beside it, don't.
+    where `mean_k|L_k|` is held constant in the gradient. It makes the barrier free of
+    scale: if all losses are multiplied by one number, the same weights minimise the
+    total. At that minimum `w_k = barrier mean(L) / (L_k - l)`, with `l` such that they
+    sum to 1. The smaller loss weighs more. With `barrier=0.5` and two losses each
+    weight stays between about 0.19 and 0.81, whatever the losses. `total` includes the
+    barrier, in evaluation too. The branches' losses in the logs don't.
 
     The weights sum to 1. Where a branch is absent from the batch, `loss_weight`
     gets no gradient.
@@ -45,9 +43,9 @@ class LossWeighter(Weighter):
     Args:
         initial_weights: Optional list of K numbers, or dict by branch name, scaled to
             sum to 1. Default: all the same, which is `a = 0.5` for two.
-        barrier: Float of at least 0. `0` is the literal rule: it collapses, and
-            the training model warns once when it has.
-        min_weight: Float, the least that one weight may be.
+        barrier: Float of at least 0. `0` is the literal rule, which collapses; then
+            the training model warns once.
+        min_weight: Float, the lower bound of each weight.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Raises:
@@ -109,8 +107,8 @@ class LossWeighter(Weighter):
             ),
             trainable=True,
         )
-        # What is in force while frozen: an optimizer with momentum moves a
-        # variable on even where its gradient is 0.
+        # The weights while the layer is frozen: an optimizer with momentum moves a
+        # variable even if its gradient is 0.
         self.held = self.add_state("held", tuple(self.loss_weight.shape))
 
     @property
@@ -121,7 +119,7 @@ class LossWeighter(Weighter):
 
     def freeze(self) -> None:
         if self.num_branches > 1:
-            # A copy: JAX would share the buffer, and can't then donate it twice.
+            # A copy, or JAX would share the buffer and couldn't donate it twice.
             self.held.assign(self.loss_weight * 1.0)
         super().freeze()
 
@@ -134,7 +132,7 @@ class LossWeighter(Weighter):
         return ops.where(ops.equal(self.frozen, 0.0), value, self.held * 1.0)
 
     def _weights(self, value: Any) -> Any:
-        return ops.stack([value, 1.0 - value]) if self.num_branches == 2 else value
+        return _backend.stack([value, 1.0 - value]) if self.num_branches == 2 else value
 
     def combine(self, losses: Any, labelled: Any, training: bool) -> Any:
         if self.num_branches == 1:
@@ -149,16 +147,15 @@ class LossWeighter(Weighter):
     def _weighted_loss(self, labelled: Any, value: Any, losses: Any) -> Any:
         """`sum_k w_k L_k` and the barrier, and their gradient, written out.
 
-        The gradient is tied to the value that was read, `0.0 * value`. In a
-        TensorFlow graph a weight that is read in the forward pass and assigned by
-        the optimizer can be read *after* its own update: where the gradient has no
-        data path from the read, only a control edge orders the two, and
-        TensorFlow's graph optimizer drops it.
+        `0.0 * value` ties the gradient to the value that was read. A TensorFlow graph
+        may read a weight *after* the optimizer has updated it: without a data path from
+        the read to the gradient only a control edge orders the two, and TensorFlow's
+        graph optimizer drops it.
         """
         weights = self._weights(self._in_force(value))
         total = ops.sum(ops.expand_dims(weights, 1) * losses, axis=0)
-        # As `present`, but from the means that the barrier and the logs need anyway: on
-        # JAX each further reduction of the losses is a kernel to compile.
+        # As `present`, but from the means, which the barrier and the logs need anyway:
+        # on JAX each further reduction of the losses is a kernel to compile.
         sizes = ops.abs(ops.mean(losses, axis=-1))
         size = ops.mean(sizes)
         there = ops.min(sizes) > 0 if labelled is None else ops.all(labelled)
