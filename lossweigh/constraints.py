@@ -1,4 +1,4 @@
-"""Constraints that keep loss weights where they belong."""
+"""Constraints that bound loss weights, or keep their sum at 1."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ class Between(keras.constraints.Constraint):
 class Simplex(keras.constraints.Constraint):
     """Projects vectors onto the simplex `sum(w) = 1, w >= min_value`.
 
-    The projection is the Euclidean one: the closest point of the simplex, by
-    the sort-and-threshold rule of Duchi et al. A tensor of rank 2 or more is
-    projected along its last axis; of rank 0 it becomes 1.
+    The projection is the closest point of the simplex, by the threshold of Duchi et
+    al. A tensor of rank 2 or more is projected along its last axis. A tensor of rank 0
+    becomes 1.
 
     Args:
-        min_value: Float in `[0, 1)`, the least that one element may be. For a
-            vector of K elements, `K * min_value` may not be more than 1.
+        min_value: Float in `[0, 1)`, the lower bound of each element. For a vector of
+            K elements, `K * min_value` may not be more than 1.
 
     Raises:
-        ValueError: If `min_value` is out of range, in the constructor or, for
-            the number of elements at hand, at the call.
+        ValueError: If `min_value` is out of range; in the call, if it is too large for
+            the number of elements.
 
     Examples:
         >>> from keras import ops
@@ -84,16 +84,15 @@ class Simplex(keras.constraints.Constraint):
                 f"`min_value` must be at most 1/{size} for {size} weights that "
                 f"sum to 1. Received: min_value={self.min_value}."
             )
-        # What is left to share out once each element has its minimum.
+        # The sum that is left after each element has its minimum.
         radius = max(1.0 - size * self.min_value, 0.0)
         shifted = w - self.min_value
-        # What the k largest elements exceed the radius by, shared by them, is largest
-        # for those that stay positive: that share is the threshold. (Comparing all
-        # with all is slower than a sort for many elements, but compiles many times
-        # faster.)
-        here, there = ops.expand_dims(shifted, -1), ops.expand_dims(shifted, -2)
-        above = ops.cast(there >= here, w.dtype)
-        excess = ops.sum(above * there, axis=-1) - radius
+        # For each k, the sum of the k largest elements less the radius, divided by k:
+        # the threshold is the largest of these. (For many elements a sort would be
+        # faster than comparing all pairs, but it takes many times longer to compile.)
+        each, other = ops.expand_dims(shifted, -1), ops.expand_dims(shifted, -2)
+        above = ops.cast(other >= each, w.dtype)
+        excess = ops.sum(above * other, axis=-1) - radius
         share = excess / ops.sum(above, axis=-1)
         threshold = ops.max(share, axis=-1, keepdims=True)
         return ops.maximum(shifted - threshold, 0) + self.min_value

@@ -30,7 +30,7 @@ def custom_gradient(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
 def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
     outputs, pull_one, extras = jax.vjp(function, *tensors, has_aux=True)
 
-    # One after the other: `jax.vmap` took twice as long on processors.
+    # A loop: `jax.vmap` took twice as long on processors.
     def pull_back(several: Iterable[Sequence[Any]]) -> list[list[Any]]:
         return [list(pull_one(tuple(gradients))) for gradients in several]
 
@@ -108,7 +108,7 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
 
 def uniform(shape: Sequence[int], generator: keras.random.SeedGenerator) -> Any:
     seed = generator.next()
-    # Elsewhere its work is fused, and split over devices by the batch.
+    # Other devices fuse the generator's work, and split it by the batch.
     on_processors = jax.default_backend() == "cpu"
     pieces = math.gcd(shape[0], 8)
     if not on_processors or math.prod(shape) <= _PIECE or pieces == 1:

@@ -17,7 +17,7 @@ _AT_ONCE = 2**20  # elements of all tensors that are copied side by side
 
 
 def custom_gradient(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
-    # A variable among the arguments would be one that the function "uses".
+    # TensorFlow asks for the gradients of variables that a function is given.
     return tf.custom_gradient(function)(*(tf.convert_to_tensor(t) for t in tensors))
 
 
@@ -52,7 +52,7 @@ def ensure_shape(tensor: Any, shape: Sequence[int | None]) -> Any:
 def float32_product(a: Any, b: Any) -> Any:
     if not tf.config.list_physical_devices("GPU"):
         return tf.matmul(a, b)
-    # TF32 can be switched off for a whole program only.
+    # TF32 can only be switched off for a whole program.
     product = tf.matmul(tf.cast(a, tf.float64), tf.cast(b, tf.float64))
     return tf.cast(product, tf.float32)
 

@@ -17,7 +17,7 @@ _BLOCK = 2**12
 
 
 class _WithGradient(torch.autograd.Function):
-    """A function of tensors to a tuple of tensors that brings its own gradient."""
+    """A function from tensors to a tuple of tensors, with a gradient of its own."""
 
     @staticmethod
     def forward(ctx: Any, function: Callable[..., Any], *tensors: Any) -> Any:
@@ -25,7 +25,7 @@ class _WithGradient(torch.autograd.Function):
         ctx.mark_non_differentiable(
             *(output for output in outputs if not output.is_floating_point())
         )
-        # An output may be an input, and several of them the same one.
+        # An output may be an input, and two outputs may be the same tensor.
         return tuple(output.view_as(output) for output in outputs)
 
     @staticmethod
@@ -109,7 +109,7 @@ def squared_norm(tensor: Any) -> Any:
     vector = tensor.float().reshape(-1)
     if vector.numel() <= _PIECE:
         return torch.dot(vector, vector)
-    # Of a long one, `torch.dot` has three right digits.
+    # Of a long vector `torch.dot` has three right digits.
     return sum(torch.dot(piece, piece) for piece in vector.split(_PIECE))
 
 
@@ -129,5 +129,5 @@ def unstack(vector: Any, size: int) -> Sequence[Any]:
 def weighted_sum(tensors: Sequence[Any], weights: Sequence[Any]) -> Any:
     total = weights[0] * tensors[0].float()
     for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
-        total.addcmul_(weight, tensor.float())  # two new tensors fewer each time
+        total.addcmul_(weight, tensor.float())  # allocates nothing
     return total

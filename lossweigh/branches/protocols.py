@@ -1,4 +1,4 @@
-"""What a loss may be beyond a function of elements that don't know each other."""
+"""Losses of several elements at once, and losses whose target has its own shape."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Mean(keras.losses.Loss):
 
 
 class MaskedLoss(keras.losses.Loss, abc.ABC):
-    """A loss whose value depends on several elements, so that it masks by itself.
+    """A loss whose value depends on several elements, so it applies masks itself.
 
-    Abstract: a loss is a subclass with one method to write, `values`. Keras would
-    apply a mask `(batch, time)` and a weight to what the loss returns, which fails
-    or is wrong where the loss has reduced time; here they go in. It works in
-    `compile(loss=...)` of any Keras model, and in a `BranchLoss`.
+    Abstract: a loss is a subclass with one method to write, `values`. Keras applies a
+    mask `(batch, time)` and a weight to what a loss returns. That fails, or is wrong,
+    if the loss has reduced time. So this class passes mask and weight to `values`. It
+    works in `compile(loss=...)` of any Keras model, and in a `BranchLoss`.
 
     Args:
         name: Name of the loss.
@@ -41,7 +41,7 @@ class MaskedLoss(keras.losses.Loss, abc.ABC):
 
     Attributes:
         kind: `"regression"` or `"classification"`.
-        over_time: Whether axis 1 is time, so that a mask which was lost matters.
+        over_time: Whether axis 1 is time. Then a mask that Keras lost matters.
     """
 
     kind = "regression"
@@ -64,11 +64,11 @@ class MaskedLoss(keras.losses.Loss, abc.ABC):
         """The weighted loss of each sample, or its parts.
 
         Args:
-            *tensors: `y_true, y_pred`, or what else the loss is of, float32 where
-                they are predictions.
-            valid: Bool, `(batch,)`, `(batch, time)` or the prediction's shape:
-                where an element is neither masked nor unlabelled. `None` if all are
-                valid. What isn't valid may hold any number, nan included.
+            *tensors: `y_true, y_pred`, or the loss's other arguments. Predictions are
+                float32.
+            valid: Bool, `(batch,)`, `(batch, time)` or the prediction's shape, true
+                for elements that are labelled and not masked. `None` if all are.
+                The other elements may hold any number, nan included.
             weight: float32, of 1 to as many axes as the prediction, axes of size 1
                 included. `None` if all weigh 1.
 
@@ -82,8 +82,8 @@ class MaskedLoss(keras.losses.Loss, abc.ABC):
     ) -> Any:
         """The mean of `values` over all axes but the first.
 
-        It is all that counts, unless the reduction is `"none"`. A loss may override it
-        if it has it for less.
+        Only this mean counts, unless the reduction is `"none"`. A loss may override the
+        method if it can compute the mean at a lower cost.
 
         Args:
             *tensors: As for `values`.
@@ -125,7 +125,7 @@ class MaskedLoss(keras.losses.Loss, abc.ABC):
 
 
 class OwnTarget(abc.ABC):
-    """A loss whose target isn't shaped like the prediction; it says how it is."""
+    """A loss whose target isn't shaped like the prediction, and that says its shape."""
 
     @abc.abstractmethod
     def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
@@ -133,7 +133,7 @@ class OwnTarget(abc.ABC):
 
         Args:
             prediction: Shape of the prediction, batch axis included, or a list of
-                the shapes of several.
+                shapes for several predictions.
         """
 
     def check_target(self, branch: str, target: np.ndarray) -> None:
@@ -141,7 +141,7 @@ class OwnTarget(abc.ABC):
 
         Args:
             branch: Name of the branch.
-            target: All targets that `fit` was given, without the missing ones.
+            target: All targets that `fit` received, without the missing ones.
         """
         return
 
@@ -149,17 +149,17 @@ class OwnTarget(abc.ABC):
 def shares_of_samples(
     samples: Any, valid: Any, weights: list[Any], normalize: str
 ) -> Any:
-    """What a `MaskedLoss` gave, to each sample's share of the batch's mean.
+    """Each sample's share of the batch's mean, from the values of a `MaskedLoss`.
 
     Args:
-        samples: From `MaskedLoss.sample_values`, `(batch,)`: weighted already.
-        valid: As it was given there.
-        weights: The weights in what was given there.
+        samples: From `MaskedLoss.sample_values`, `(batch,)`, already weighted.
+        valid: The argument of `sample_values`.
+        weights: The factors of its argument `weight`.
         normalize: As for `BranchLoss`; `"keras2"` divides by the fraction of samples
-            that weigh something.
+            whose weight isn't 0.
 
     Returns:
-        `(batch,)`: the mean is that over the samples with a valid element.
+        `(batch,)`, whose mean is the mean over the samples with a valid element.
     """
     if normalize == "keras2":
         for weight in weights:

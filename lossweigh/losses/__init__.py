@@ -1,7 +1,7 @@
 """Losses that Keras doesn't have: of sequences, triplets, pairs, co-occurrences.
 
-Each works in a `BranchLoss` or `TargetFreeLoss`, and where it is a function of one
-target and one output, in `compile(loss=...)` of any Keras model.
+Each works in a `BranchLoss` or `TargetFreeLoss`. One that takes one target and one
+output also works in `compile(loss=...)` of any Keras model.
 """
 
 from lossweigh.losses.center import CenterLoss

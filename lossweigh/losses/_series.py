@@ -68,7 +68,7 @@ def check(loss: str, y_true: Any, y_pred: Any, valid: Any, weight: Any) -> Serie
     shape, received = tuple(y_pred.shape), tuple(y_true.shape)
     if len(shape) not in (2, 3):
         raise ValueError(
-            f"{loss} is of an output with time steps, (batch, time) or (batch, time, "
+            f"{loss} needs an output with time steps, (batch, time) or (batch, time, "
             f"channels). Received a prediction of shape {shape}."
         )
     y_true, y_pred = to_rank(y_true, 3, _keep), to_rank(y_pred, 3, _keep)

@@ -1,4 +1,4 @@
-"""The shapes that losses are called on: checked, and brought in line."""
+"""Checks the shapes that losses are called on, and aligns them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def one_output(loss: str, prediction: Any) -> tuple[int | None, ...]:
     """The shape of the prediction, which must be one, not a list of several."""
     if prediction and isinstance(prediction[0], (list, tuple)):
         raise ValueError(
-            f"{loss} is of one output. Received {len(prediction)}, of the shapes "
+            f"{loss} takes one output. Received {len(prediction)}, of the shapes "
             f"{[tuple(shape) for shape in prediction]}."
         )
     return tuple(prediction)
@@ -62,7 +62,7 @@ def fits(shape: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
 
 
 def zero_invalid(tensor: Any, valid: Any) -> Any:
-    """Predictions, with 0 where they don't count and may be nan."""
+    """Predictions, with 0 for elements that don't count, which may be nan."""
     if valid is None:
         return tensor
     valid = to_rank(ops.cast(valid, "bool"), len(tensor.shape), ops.any)

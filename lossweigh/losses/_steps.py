@@ -8,7 +8,7 @@ from keras import ops
 
 
 def last_step(real: Any) -> tuple[Any, Any]:
-    """Each sequence's last real step, wherever the padding is.
+    """Each sequence's last real step, with padding on either side.
 
     Args:
         real: `(batch, time)` bool, True at real steps.

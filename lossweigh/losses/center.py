@@ -20,18 +20,20 @@ class CenterLoss(keras.layers.Layer, OwnTarget):
         L_i = |x_i - c_{y_i}|^2 / 2
 
     with the features `x_i` and the class `y_i` of sample `i`, and a centre `c_j`
-    for each class, which isn't trained by the optimizer: in each step of training
+    for each class. The optimizer doesn't train the centres. Each step of training moves
+    them:
 
         c_j <- c_j - alpha sum_{i: y_i = j} (c_j - x_i) / (1 + n_j)
 
     with `n_j` the number of the batch's samples of class `j`, and `alpha` the
-    centres' own learning rate. A class that isn't in the batch keeps its centre. The
-    loss is that of the centres as they were before the step, and its gradient goes
-    to the features alone. Centres start at 0 and are saved with the model.
+    centres' learning rate. A class that isn't in the batch keeps its centre. The loss
+    uses the centres from before the step, and its gradient goes to the features only.
+    Centres start at 0 and are saved with the model.
 
-    It goes with a classifying loss of the same features, which keeps the centres
-    apart; alone, it is least where all features are equal. The paper sums over the
-    batch, here it is a mean: the paper's weight of 0.003, times the batch size.
+    Use it beside a classification loss of the same features, which keeps the centres
+    apart: alone, it is smallest where all features are equal. The paper sums over the
+    batch, and we take the mean, so multiply the paper's weight of 0.003 by the batch
+    size.
 
     Args:
         num_classes: Number of classes.

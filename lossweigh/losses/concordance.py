@@ -21,22 +21,23 @@ class Concordance(MaskedLoss):
     with `y` and `p` target and prediction over the sequence's valid steps, `my` and
     `mp` their means, and variances and covariance divided by the number of steps, as
     in the paper. It is the mean squared error divided by what that error would be
-    without any correlation: 0 where the two are equal, by 1 to 2. Unlike
-    `Correlation`, it asks for the target's level and scale too. Each channel has its
-    own; the sequence's loss is the mean over those of its channels that have a valid
-    element.
+    without any correlation: 0 where the two are equal, 1 without a correlation, at
+    most 2. Unlike `Correlation`, it compares level and scale too. Each channel has its
+    own concordance. The sequence's loss is the mean over those of its channels that
+    have a valid element.
 
     A weight `(batch,)` is the sequence's. One of `(batch, time)` weighs the steps in
     all means, and its mean over the valid steps weighs the sequence: weights that are
     constant over time are the sequence's.
 
-    If either of the two is constant, there is no covariance and the loss is 1. If both
-    are, and equal, it is 0, with a gradient of 0: equal to the rounding of float32,
-    or `epsilon` times the mean. A sequence without a valid step counts for nothing.
+    If one of the two is constant, there is no covariance, and the loss is 1. If both
+    are constant and equal, the loss and its gradient are 0. Equal means up to `epsilon`
+    times the mean, which is float32's rounding. A sequence without a valid step doesn't
+    count.
 
     Args:
-        epsilon: Float of at least 0: a difference of up to this times the size of the
-            mean is none.
+        epsilon: Float of at least 0. Two sequences are equal if they differ by at most
+            this times the size of the mean.
         name: Name of the loss.
         reduction: As in Keras.
 

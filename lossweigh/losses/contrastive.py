@@ -14,7 +14,7 @@ from lossweigh.losses.distances import Distance, check_distance
 
 @keras.saving.register_keras_serializable(package="lossweigh")
 class ContrastiveLoss(keras.losses.Loss):
-    """Pulls the vectors of a similar pair together, pushes those of others apart.
+    """Pulls the vectors of a similar pair together, and pushes other pairs apart.
 
         L = y D^2 / 2 + (1 - y) max(0, m - D)^2 / 2
 
@@ -22,8 +22,8 @@ class ContrastiveLoss(keras.losses.Loss):
     dissimilar pair isn't pushed further, and `y` 1 for a similar pair and 0 for a
     dissimilar one. **The paper's `Y` is the opposite**, 0 for a similar pair.
 
-    In a model: `BranchLoss(ContrastiveLoss(), of=["left", "right"])`. A dissimilar
-    pair at distance 0 has a loss, but no direction to go: its gradient is 0.
+    In a model it is used as `BranchLoss(ContrastiveLoss(), of=["left", "right"])`. A
+    dissimilar pair at distance 0 has a loss but no direction, so its gradient is 0.
 
     Args:
         margin: Float greater than 0.
@@ -32,8 +32,8 @@ class ContrastiveLoss(keras.losses.Loss):
         reduction: As in Keras.
 
     Call arguments:
-        y_true: `(batch,)` or `(batch, 1)`, 1 or 0; between the two for pairs that
-            are similar in part.
+        y_true: `(batch,)` or `(batch, 1)`, 1 or 0, or a number between for pairs that
+            are partly similar.
         y_pred: A list of two `(batch, features)`.
 
     Returns:

@@ -17,48 +17,50 @@ FORMS = ("scalar", "sequence", "repeated", "steps")
 
 @keras.saving.register_keras_serializable(package="lossweigh")
 class Correlation(MaskedLoss):
-    """How little a sequence's shape over time is that of its target: `1 - r`.
+    """How much a sequence's shape over time differs from its target's: `1 - r`.
 
         r = sum_t w_t (y_t - my) (p_t - mp)
             / sqrt(sum_t w_t (y_t - my)^2 * sum_t w_t (p_t - mp)^2)
 
     with `y_t` and `p_t` target and prediction at step `t`, `w_t` the weight of the
-    step, and `my` and `mp` the weighted means over the sequence's valid steps. From 0,
-    for the same shape at any level and scale, by 1 to 2, for the opposite. Each channel
-    has its own correlation; the sequence's loss is the mean over those of its channels
-    that have a valid element. Levels and scales are free: add a squared error as a
-    second branch of the output, or take `Concordance`.
+    step, and `my` and `mp` the weighted means over the sequence's valid steps. The loss
+    is 0 for the same shape at any level and scale, 1 without a correlation, and 2 for
+    the opposite shape. Each channel has its own correlation. The sequence's loss is the
+    mean over those of its channels that have a valid element. Level and scale don't
+    count: for these add a squared error as a second branch of the output, or take
+    `Concordance`.
 
-    The same loss, and the same gradient, comes in four forms:
+    Four forms give the same loss with the same gradient:
 
     | `form` | `values` gives | |
     |---|---|---|
-    | `"scalar"` | `()` | the mean over the sequences, as it is |
+    | `"scalar"` | `()` | the mean over the sequences |
     | `"sequence"` | `(batch,)` | one number a sequence |
-    | `"repeated"` | `(batch, time)` | the same at each step, padded ones too |
-    | `"steps"` | `(batch, time)` | what each step adds to it, 0 where it's padded |
+    | `"repeated"` | `(batch, time)` | that number at each step, padded ones too |
+    | `"steps"` | `(batch, time)` | what each step adds to it, 0 at padded ones |
 
     `"steps"` is `1 - (y_t - my) (p_t - mp) / (sy sp)`, `sy` and `sp` the standard
-    deviations: its mean over time is `1 - r`. With `n` valid steps out of `T` they are
-    multiplied by `T / n`, so that this holds for the mean over all `T`. A `BranchLoss`
-    takes all forms but the first, which has no sequences left to mask or weigh.
+    deviations: its mean over time is `1 - r`. With `n` valid steps out of `T` each is
+    multiplied by `T / n`, so that the mean over all `T` is still `1 - r`. A
+    `BranchLoss` refuses `"scalar"`, which has no sequences left to mask or weigh.
 
     A weight `(batch,)` is the sequence's. One of `(batch, time)` weighs the steps in
     `r`, and its mean over the valid steps weighs the sequence: weights that are
     constant over time are the sequence's.
 
     A sequence whose target or prediction is constant has no correlation: `r` counts as
-    0, its loss is 1, and its gradient 0. So it is with a single valid step. A sequence
-    without any counts for nothing. A correlation knows no units, so no fixed epsilon
-    tells a constant from small numbers; here that is a standard deviation below
-    `epsilon` times the mean (or 1e-15), which float32 can't tell from its rounding.
+    0, its loss is 1, and its gradient 0. A single valid step is a constant. A sequence
+    without a valid step doesn't count. A correlation has no unit, so no fixed number
+    separates a constant from small numbers. A sequence counts as constant if its
+    standard deviation is below `epsilon` times its mean, which float32 can't tell from
+    rounding, or below 1e-15.
 
     Args:
         form: `"sequence"`, `"scalar"`, `"repeated"` or `"steps"`.
-        epsilon: Float of at least 0: a standard deviation of up to this times the
-            size of the mean is none.
+        epsilon: Float of at least 0. A sequence is constant if its standard deviation
+            is at most this times the size of its mean.
         name: Name of the loss.
-        reduction: As in Keras. A scalar is a mean already, whatever this is.
+        reduction: As in Keras. It doesn't act on the form `"scalar"`, which is a mean.
 
     Call arguments:
         y_true: Targets, of the prediction's shape.

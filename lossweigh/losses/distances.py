@@ -24,8 +24,8 @@ class Distance(abc.ABC):
     def ranks(self, rows: Any) -> Any:
         """Numbers that order the rows as their distances from a row do.
 
-        For choosing, not for a loss. Override it where the distances of all pairs
-        take less memory than `batch * batch * features` numbers.
+        It serves to choose rows, not as a loss. Override it if the distances of all
+        pairs take less memory than `batch * batch * features` numbers.
 
         Args:
             rows: `(batch, features)`.
@@ -58,8 +58,8 @@ class SquaredEuclidean(Distance):
         return ops.sum(ops.square(left - right), axis=-1)
 
     def ranks(self, rows: Any) -> Any:
-        # |x - y|^2 = |x|^2 - 2 <x, y> + |y|^2, without the part that is the same
-        # along a row; about the mean, where less is lost to rounding.
+        # |x - y|^2 = |x|^2 - 2 <x, y> + |y|^2, without |x|^2, which is the same along a
+        # row. Less is lost to rounding if the rows are centred.
         rows = rows - ops.mean(rows, axis=0, keepdims=True)
         squares = ops.sum(ops.square(rows), axis=-1)
         return ops.expand_dims(squares, 0) - 2.0 * ops.matmul(rows, ops.transpose(rows))
@@ -113,7 +113,7 @@ def check_distance(distance: Any) -> Distance:
 
 
 def _root(square: Any) -> Any:
-    """The square root, with a gradient of 0 at 0, where its own is infinite."""
+    """The square root, with a gradient of 0 at 0, where the true one is infinite."""
     safe = ops.where(square > 0, square, ops.ones_like(square))
     return ops.where(square > 0, ops.sqrt(safe), ops.zeros_like(square))
 

@@ -25,10 +25,10 @@ class GloVe(keras.losses.Loss, OwnTarget):
     prediction, which the model computes. The target is the count itself. A pair
     with a count of 0 has a loss and a gradient of 0, as in the paper.
 
-    The paper sums over the pairs that occur, here it is a mean over the batch.
+    The paper sums over the pairs that occur; this is a mean over the batch.
 
     Args:
-        max_count: Float greater than 0: `X_max`, from which on a pair weighs 1.
+        max_count: Float greater than 0: `X_max`. From this count on a pair weighs 1.
         exponent: Float of at least 0: `alpha`. With 0 all pairs that occur weigh 1.
         name: Name of the loss.
         reduction: As in Keras.

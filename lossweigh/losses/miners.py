@@ -1,4 +1,4 @@
-"""Which samples make a triplet: an argument of `TripletMargin`."""
+"""Miners, an argument of `TripletMargin`, choose which samples make a triplet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lossweigh.losses.distances import Distance
 
 
 class Miner(abc.ABC):
-    """Finds the triplets that a loss is of.
+    """Finds the triplets that a loss compares.
 
     Abstract: a miner is a subclass with one method to write, `triplets`; one
     that needs no labels overrides `target_spec` too. Decorate it with
@@ -30,12 +30,12 @@ class Miner(abc.ABC):
         Args:
             tensors: What the loss was called on.
             valid: Bool, `(batch,)` or the prediction's shape; `None` if all are.
-            distance: What is near and far.
+            distance: The distance by which samples are near or far.
 
         Returns:
-            Three tensors `(batch, features)`, and bool `(batch,)`: where there is a
-            triplet, `None` for everywhere. All numbers are finite where there is
-            none.
+            Three tensors `(batch, features)`, and bool `(batch,)`, true for anchors
+            with a triplet, or `None` if all have one. The numbers of the other anchors
+            are finite too.
         """
 
     def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
@@ -85,7 +85,7 @@ class GivenTriplets(Miner):
 
 @keras.saving.register_keras_serializable(package="lossweigh")
 class BatchHard(Miner):
-    """For each sample the furthest of its class and the nearest of another.
+    """Takes for each sample the furthest of its class and the nearest of another.
 
         p(a) = argmax_{i: y_i = y_a, i != a} D(f_a, f_i)
         n(a) = argmin_{i: y_i != y_a} D(f_a, f_i)
@@ -93,12 +93,12 @@ class BatchHard(Miner):
     over the samples `i` of the batch, with embeddings `f`, labels `y` and the
     distance `D`. The loss is called on labels `(batch,)` and embeddings `(batch,
     features)`. A batch should hold several classes with several samples each (the
-    paper: P classes, K samples each); a sample without a positive or a negative in
-    the batch is in no triplet of its own. A sample that isn't valid is in none.
+    paper: P classes, K samples each). A sample without a positive or a negative in
+    the batch is no anchor. A sample that isn't valid is in no triplet.
 
-    No gradient flows through the choice. What is chosen is as near to the extreme
-    as float32 matrix products can tell, on some accelerators fewer digits; the
-    chosen distance itself is computed in full.
+    No gradient flows through the choice. It compares float32 matrix products, which
+    have fewer digits on some accelerators, so two almost equal distances may be
+    confused. The chosen distance itself is computed in full.
 
     Reference:
         A. Hermans, L. Beyer, B. Leibe. In defense of the triplet loss for person

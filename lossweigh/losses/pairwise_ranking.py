@@ -1,4 +1,4 @@
-"""Herbrich, Graepel & Obermayer: what is right scores higher, by a margin."""
+"""Herbrich, Graepel & Obermayer: the right answer scores higher, by a margin."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lossweigh.losses import _shapes
 
 @keras.saving.register_keras_serializable(package="lossweigh")
 class PairwiseRanking(keras.losses.Loss):
-    """The hinge of two scores: the right one is to be higher by a margin.
+    """The hinge of two scores: the right one should be higher by a margin.
 
         L = max(0, m + s_wrong - s_right)
 
     with the scores `s` of a right and of a wrong answer to the same question, and
     the margin `m`. There is no target: in a model it is used as
     `TargetFreeLoss(PairwiseRanking(), of=["right", "wrong"])`. The paper's scores
-    are unbounded and its margin is 1; cosines, from -1 to 1, want less, such as 0.1.
+    are unbounded and its margin is 1. For cosines take a smaller margin, such as 0.1.
 
     Args:
         margin: Float of at least 0.
@@ -29,8 +29,8 @@ class PairwiseRanking(keras.losses.Loss):
 
     Call arguments:
         right: Scores, `(batch,)`, `(batch, 1)` or `(batch, n)`.
-        wrong: Scores, as many; or `(batch, n)` for one right score: each of the n
-            wrong ones is compared with it.
+        wrong: As many scores; or `(batch, n)` for one right score, with which each of
+            the n wrong ones is compared.
 
     Returns:
         `call` gives `(batch,)` float32, the mean over the n.

@@ -24,11 +24,11 @@ class PointwiseMutualInformation(keras.losses.Loss, OwnTarget):
     with `X_ij` how often the words i and j occur together, `X_i` and `X_j` the sums
     of their row and column of counts, `X` the sum of all, `v` the words' vectors,
     and `s_ij`, the prediction, which the model computes. There are no biases, so
-    that the vectors' lengths and angles mean something: adding one vector to all of
-    GloVe's can be undone by its biases. A pair with a count of 0 in its
-    target has a loss and a gradient of 0.
+    the vectors' lengths and angles mean something: GloVe's biases can undo a vector
+    that is added to all of its vectors. A pair with a count of 0 in its target has a
+    loss and a gradient of 0.
 
-    The target is the three counts, not the logarithm, so that it comes in batches
+    The target holds the three counts, not the logarithm, so that batches can come
     from the non-zero elements of a sparse matrix:
 
         counts = scipy.sparse.coo_array(counts)  # (words, words)
@@ -42,7 +42,7 @@ class PointwiseMutualInformation(keras.losses.Loss, OwnTarget):
 
     Args:
         total: Float greater than 0: `X`, the sum of all counts.
-        max_count: `None`, or float greater than 0: from where on a pair weighs 1.
+        max_count: `None`, or float greater than 0. From this count on a pair weighs 1.
             GloVe: 100.
         exponent: Float of at least 0, for `max_count`. GloVe: 0.75.
         name: Name of the loss.

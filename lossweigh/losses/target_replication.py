@@ -18,25 +18,24 @@ from lossweigh.losses import _steps
 
 @keras.saving.register_keras_serializable(package="lossweigh")
 class TargetReplication(MaskedLoss, OwnTarget):
-    """A sequence's target, asked for at every step and most of all at the last.
+    """A sequence's target, predicted at every step; the last step counts most.
 
         L = alpha * mean_{t < T} l_t + (1 - alpha) * l_T
 
     with `l_t` the loss of the prediction at step `t` against the one target of the
-    sequence, `T` its last step that is real (neither masked nor padded, on either
-    side), and the mean over its earlier real steps. A sequence with one real step has
-    no earlier one: its loss is `l_T`, whole. A sequence without any counts for
-    nothing.
+    sequence, `T` its last real step (neither masked nor padded, on either side), and
+    the mean over its earlier real steps. A sequence with one real step has no earlier
+    one, so its loss is `l_T`. A sequence without a real step doesn't count.
 
-    The recurrent network's output is per step, `return_sequences=True`; what counts
-    in the end is the last step's: see `lossweigh.metrics.LastStep`. `alpha=0` is the
-    last step's loss alone.
+    The recurrent network needs `return_sequences=True`. The metric
+    `lossweigh.metrics.LastStep` judges the last step. With `alpha=0` only the last
+    step's loss counts.
 
-    Class weights in a `BranchLoss` are the sequence's, by its class. A sample weight
-    `(batch,)` is the sequence's too; one of `(batch, time)` weighs each step's loss.
+    A class weight in a `BranchLoss` weighs the sequence, by its class. A sample weight
+    `(batch,)` weighs the sequence too; one of `(batch, time)` weighs each step's loss.
 
     Args:
-        loss: `l`: a Keras loss name, a `keras.losses.Loss` or a registered function
+        loss: `l`, a Keras loss name, a `keras.losses.Loss` or a registered function
             `(y_true, y_pred)` that gives one number a step, `(batch, time)`.
         alpha: Float from 0 to 1. The paper uses 0.5.
         name: Name of the loss.
@@ -65,9 +64,8 @@ class TargetReplication(MaskedLoss, OwnTarget):
 
     Reference:
         Z. C. Lipton, D. C. Kale, C. Elkan, R. Wetzel. Learning to diagnose with LSTM
-        recurrent neural networks. ICLR 2016, section 4.1. There sequences aren't
-        padded, and the mean is over all steps, the last one included; here it is
-        over the earlier ones.
+        recurrent neural networks. ICLR 2016, section 4.1. The paper's sequences
+        aren't padded, and its mean includes the last step; ours doesn't.
     """
 
     def __init__(
@@ -123,7 +121,7 @@ class TargetReplication(MaskedLoss, OwnTarget):
                 f"{expected}, for a prediction of shape {tuple(y_pred.shape)}. "
                 f"Received a target of shape {received}."
             )
-        if valid is not None:  # what isn't valid may be nan
+        if valid is not None:  # elements that aren't valid may be nan
             there = to_rank(ops.cast(valid, "bool"), 2, ops.any)
             there = ops.expand_dims(there, -1)
             y_pred = ops.where(there, y_pred, ops.full_like(y_pred, 0.5))
@@ -142,9 +140,9 @@ class TargetReplication(MaskedLoss, OwnTarget):
         shape = tuple(prediction)
         if len(shape) != 3 or isinstance(shape[0], (list, tuple)):
             raise ValueError(
-                "TargetReplication is of an output with time steps, (batch, time, "
-                f"classes). Received a prediction of shape {shape}. Does the recurrent "
-                "layer have `return_sequences=True`?"
+                "TargetReplication needs an output with time steps, (batch, time, "
+                f"classes). Received a prediction of shape {shape}. Give the recurrent "
+                "layer `return_sequences=True`."
             )
         if self.is_sparse:
             return (shape[0],), "int32"

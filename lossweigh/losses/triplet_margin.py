@@ -18,27 +18,26 @@ from lossweigh.losses.miners import GivenTriplets, Miner
 
 @keras.saving.register_keras_serializable(package="lossweigh")
 class TripletMargin(MaskedLoss, OwnTarget):
-    """An anchor is to be nearer to its positive than to its negative, by a margin.
+    """An anchor should be nearer to its positive than to its negative, by a margin.
 
         L = mean_a max(0, m + D(f_a, f_p) - D(f_a, f_n))
 
     with the embeddings `f` of an anchor, of a positive (a sample of the same
     class) and of a negative (a sample of another class), the distance `D` and the
-    margin `m`. Who finds the triplets is the miner:
+    margin `m`. The miner finds the triplets:
 
-    - `GivenTriplets()` takes the three as they are given: it has no target, and is
-      used in a `TargetFreeLoss(..., of=["anchor", "positive", "negative"])`.
-    - `BatchHard()` finds them in each batch, by labels: it is used in a
-      `BranchLoss(...)`, or in `compile(loss=...)` of a model with one output.
+    - `GivenTriplets()` takes the three as they are. It has no target: use it in a
+      `TargetFreeLoss(..., of=["anchor", "positive", "negative"])`.
+    - `BatchHard()` finds them in each batch, by labels. Use it in a `BranchLoss(...)`,
+      or in `compile(loss=...)` of a model with one output.
 
-    With `BatchHard` the mean is over the anchors that have a triplet: one without a
-    positive or negative in the batch has the value 0, no gradient, and doesn't
-    dilute the loss of the others. The values of the others are scaled for that, by
-    the number of valid samples over the number of anchors with a triplet, in
-    whatever way they are reduced. In a batch without any triplet the loss is 0.
+    With `BatchHard` the mean is over the anchors that have a triplet. An anchor without
+    one has the value 0 and no gradient. The other values are multiplied by the number
+    of valid samples divided by the number of anchors with a triplet, so that their
+    mean over all samples is right. In a batch without any triplet the loss is 0.
 
-    FaceNet has `D` the squared distance of embeddings of length 1, Hermans, Beyer
-    and Leibe the distance itself, of embeddings of any length.
+    FaceNet takes the squared distance of embeddings of length 1. Hermans, Beyer and
+    Leibe take the distance itself, of embeddings of any length.
 
     Args:
         margin: Float of at least 0. FaceNet: 0.2.
@@ -54,7 +53,7 @@ class TripletMargin(MaskedLoss, OwnTarget):
 
     Returns:
         `values` gives `(batch,)` float32, one number an anchor, times its weight. A
-        sample with weight 0 may be the positive or negative of others, one that
+        sample with weight 0 may be the positive or negative of another. A sample that
         isn't valid (masked, or without a label) may not.
 
     Raises:

@@ -16,8 +16,8 @@ from lossweigh.losses import _steps
 class LastStep(keras.metrics.Metric):
     """Another metric, or a loss, at the last real step of each sequence.
 
-    The metric of a model that predicts at each step and is judged by its last: trained
-    with `TargetReplication`, validated by `val_last_step_accuracy`.
+    It serves a model that predicts at each step and is judged by its last one. Such a
+    model is trained with `TargetReplication`, and watched by `val_last_step_accuracy`.
 
     Args:
         metric: A Keras metric or loss name, a `keras.metrics.Metric`, or a function
@@ -27,13 +27,14 @@ class LastStep(keras.metrics.Metric):
         dtype: As in Keras.
 
     Call arguments:
-        y_true: The target: once a sequence, `(batch,)`, `(batch, 1)` or
-            `(batch, classes)`; or at each step, `(batch, time, ...)`.
+        y_true: The target. One for each sequence, `(batch,)`, `(batch, 1)` or
+            `(batch, classes)`; or one for each step, `(batch, time, ...)`.
         y_pred: `(batch, time, ...)`.
         sample_weight: `(batch, time)`, 0 where a step isn't real, or `(batch,)`.
             Without it, the mask that Keras attached to the prediction says which
-            steps are. (A training model gives it: the mask, times the sample weights
-            for `weighted_metrics`.) The inner metric gets the last step's.
+            steps are real. (A training model passes the mask, and for
+            `weighted_metrics` multiplies it by the sample weights.) The inner metric
+            gets the last step's weight.
 
     Raises:
         ValueError: If the prediction has no time axis.
@@ -61,7 +62,7 @@ class LastStep(keras.metrics.Metric):
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         if len(y_pred.shape) < 2:
             raise ValueError(
-                f"{type(self).__name__} is of a prediction with time steps, (batch, "
+                f"{type(self).__name__} needs a prediction with time steps, (batch, "
                 f"time, ...). Received a prediction of shape {tuple(y_pred.shape)}."
             )
         shape = ops.shape(y_pred)[:2]

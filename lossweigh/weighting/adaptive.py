@@ -16,16 +16,16 @@ _SMALLEST = 1e-30  # loss that is divided by, or taken the logarithm of
 
 
 class AdaptiveWeighter(Weighter):
-    """`sum_k w_k l_k + c`: weights and an offset found anew in each step.
+    """`sum_k w_k l_k + c`, with weights and an offset that each step computes anew.
 
     Abstract: a method is a subclass that writes `weigh`. The weights and the
-    offset are constants in the gradient, so the gradient of branch k is `w_k`
-    times its own. A total `T(L)` that isn't linear in the branch means `L` is
-    written in the same form, with `w = dT / dL` and `c = T(L) - sum_k w_k L_k`:
-    value and gradient are those of `T`, for one pass over the batch.
+    offset are constants in the gradient, so branch k's gradient is multiplied by
+    `w_k`. A total `T(L)` that isn't linear in the branch means `L` has the same form,
+    with `w = dT / dL` and `c = T(L) - sum_k w_k L_k`. Its value and gradient are those
+    of `T`, for one pass over the batch.
 
-    `loss_weights` are the weights of the last step of training. The weight of a
-    branch that was absent from it is the one that it had before.
+    `loss_weights` are the weights of the last step of training. A branch that was
+    absent from it keeps the weight that it had before.
     """
 
     @abc.abstractmethod
@@ -35,15 +35,15 @@ class AdaptiveWeighter(Weighter):
         Moves state with `self.update` if `training`.
 
         Args:
-            means: `(K,)` float32, the branch losses' means over the batch,
-                without a gradient; 0 for a branch that is absent.
+            means: `(K,)` float32, the branch losses' means over the batch, 0 for a
+                branch that is absent. They have no gradient.
             here: `(K,)` bool, false for a branch that is absent, and for one
                 whose loss isn't positive if the method needs positive losses.
             training: Whether this is a step of training.
         """
 
     def first_weights(self) -> Any:
-        """What `loss_weights` are before the first step: `(K,)` or a number."""
+        """The `loss_weights` before the first step: `(K,)` or a number."""
         return 1.0
 
     @property
@@ -77,8 +77,8 @@ class AdaptiveWeighter(Weighter):
 class DrawingWeighter(AdaptiveWeighter):
     """An `AdaptiveWeighter` that draws random numbers, from `self.generator`.
 
-    Abstract. What the next draw will be is saved with the weights, so training
-    that is resumed draws what it would have drawn.
+    Abstract. The generator's state is saved with the weights, so resumed training
+    draws what it would have drawn without a break.
 
     Args:
         seed: Optional int, makes the draws reproducible (within a backend).
@@ -107,7 +107,7 @@ class DrawingWeighter(AdaptiveWeighter):
 
 
 def ratio(new: Any, old: Any) -> Any:
-    """`new / old` of positive losses, at most 1e6: finite in an exponent too."""
+    """`new / old` of positive losses, at most 1e6, which is finite in an exponent."""
     return ops.minimum(new / ops.maximum(old, _SMALLEST), _LARGEST)
 
 

@@ -20,18 +20,19 @@ class Weighter(keras.layers.Layer, abc.ABC):
     in Keras variables, so it is saved, resumed, jitted and distributed by Keras.
     A weighter computes in float32 whatever the global policy.
 
-    A branch of which the batch has no label is *absent*, and so is one whose loss isn't
-    finite: it moves no state and adds no regulariser. A loss that isn't finite still
-    shows in the total. In a model that was wired by hand, where the labels aren't
-    known, a branch is absent whose loss is exactly 0 for every sample.
+    A branch is *absent* from a batch that has no label of it, or in which its loss
+    isn't finite. Then it moves no state and adds no regulariser. A loss that isn't
+    finite still shows in the total. A model that was wired by hand doesn't know the
+    labels: there a branch is absent if its loss is exactly 0 for every sample.
 
-    `freeze()` holds the weights as they are, `unfreeze()` lets them move again,
-    between two steps of training and without a recompilation.
+    `freeze()` stops the weights and `unfreeze()` lets them move again. Call them
+    between two steps of training; nothing is compiled anew.
 
     Call arguments:
         losses: List of K tensors `(batch,)` or `(batch, 1)`.
-        valid: List of K tensors, 0 where an element of the branch has no label or is
-            masked, or `None` where each counts; or `None`, if that isn't known.
+        valid: List with one tensor a branch, 0 where an element has no label or is
+            masked, or `None` if each element counts. `None` for the list if that isn't
+            known.
         training: Bool. State changes in training only.
 
     Returns:
@@ -43,15 +44,15 @@ class Weighter(keras.layers.Layer, abc.ABC):
         kinds: For each branch `"regression"` or `"classification"`, from its
             loss, or `None` in a model that was wired by hand.
         num_branches: K, known once the layer is built.
-        learns: Whether the weights are found by the method rather than set by
-            the user. A weight that is found and vanishes is worth a warning.
+        learns: Whether the method computes the weights, rather than the user. If such
+            a weight vanishes, the training model warns.
         per_branch: Names of the attributes that hold an argument with one entry a
             branch.
-        min_weight: The least that a weight may be.
+        min_weight: The lower bound of a weight.
         needs_positive_losses: Whether the method takes a logarithm or a ratio of
-            the losses. A loss that isn't positive then moves no state: its branch
-            keeps the weight that it had, and a training model warns of it.
-        warned: The branches whose vanished weight was warned about.
+            the losses. A loss that isn't positive then moves no state, and its branch
+            keeps its weight. A training model warns of it.
+        warned: The branches about whose vanished weight the user was warned.
     """
 
     learns = True
@@ -90,7 +91,7 @@ class Weighter(keras.layers.Layer, abc.ABC):
         """
 
     def bind(self, branches: list[str], kinds: list[str]) -> None:
-        """Tells the weighter which branch is which; done once, before it is built.
+        """Tells the weighter its branches, once, before it is built.
 
         Args:
             branches: The branches' names in the order of the losses.
@@ -123,7 +124,7 @@ class Weighter(keras.layers.Layer, abc.ABC):
         return _state.differs(self, unmoved)
 
     def count(self, input_shape: Any) -> int:
-        """K from the shapes of the losses, which are checked."""
+        """Checks the shapes of the losses and returns K."""
         shapes = _as_shapes(input_shape)
         if not shapes:
             raise ValueError(
@@ -155,12 +156,12 @@ class Weighter(keras.layers.Layer, abc.ABC):
         self.frozen = self.add_state("frozen", ())
 
     def add_state(self, name: str, shape: tuple[int, ...], initial: Any = 0.0) -> Any:
-        """A variable that training doesn't touch and `update` moves.
+        """A variable that the optimizer doesn't train and `update` moves.
 
         Args:
             name: Name of the variable.
             shape: Shape of the variable.
-            initial: A number, or as many as the shape has.
+            initial: A number, or one for each element of the shape.
         """
         return self.add_weight(
             name=name,
@@ -173,12 +174,12 @@ class Weighter(keras.layers.Layer, abc.ABC):
         )
 
     def update(self, state: Any, old: Any, new: Any, where: Any = True) -> None:
-        """Assigns `new` to a state, unless frozen, `where` that is allowed.
+        """Assigns `new` to a state `where` it may move, unless the layer is frozen.
 
         Args:
             state: A variable from `add_state`.
-            old: Its value as it was read in this step; reading it once orders
-                the read before the assignment in a TensorFlow graph.
+            old: The value that this step read. Reading it once orders the read before
+                the assignment in a TensorFlow graph.
             new: Its next value.
             where: Bool, or bools of the state's shape.
         """
@@ -186,7 +187,7 @@ class Weighter(keras.layers.Layer, abc.ABC):
         state.assign(ops.where(moving, new, old))
 
     def freeze(self) -> None:
-        """Holds the weights and all other state as they are, from the next step on.
+        """Stops the weights and all other state, from the next step on.
 
         In a callback call it as `self.model.weighter.freeze()`.
         """

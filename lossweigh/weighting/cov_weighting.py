@@ -22,9 +22,9 @@ class CoVWeighting(AdaptiveWeighter):
     whose loss has settled has a small coefficient of variation and gets little
     weight.
 
-    The weights sum to 1, and are all `1 / K` in the first two steps (of the
-    branch that was seen least). A branch loss must be positive; an exact 0 counts
-    as absent. In evaluation the last weights of training hold.
+    The weights sum to 1. They are all `1 / K` until each branch was present in two
+    steps. A branch loss must be positive; an exact 0 counts as absent. Evaluation
+    takes the last weights of training.
 
     Args:
         **kwargs: Passed to `keras.layers.Layer`.

@@ -22,14 +22,13 @@ class DWA(AdaptiveWeighter):
     weights are 1.
 
     The weights sum to K. A branch loss must be positive; an exact 0 counts as
-    absent. An epoch in which a branch is absent from every batch leaves its
-    means as they were; until a branch has had two epochs its ratio is 1.
+    absent. A branch that is absent from a whole epoch keeps its means. Until a branch
+    has had two epochs its ratio is 1.
 
-    The means advance by themselves at the end of each epoch of `fit`, count the
-    batches of training alone, and are saved, a resumed training going on where it
-    was. In a model that was wired by hand, give `fit` the callback
-    `lossweigh.callbacks.EndOfEpoch()`. An epoch is an epoch of `fit`: training
-    that calls `train_on_batch` must call `end_epoch()` itself.
+    The training model moves the means on at the end of each epoch of `fit`. They are
+    of the training batches only, and they are saved with the model. In a model that
+    was wired by hand, give `fit` the callback `lossweigh.callbacks.EndOfEpoch()`. A
+    loop over `train_on_batch` must call `end_epoch()` itself.
 
     Args:
         temperature: Float greater than 0. Larger: more equal weights.

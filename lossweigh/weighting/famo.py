@@ -24,21 +24,20 @@ class FAMO(DescendingWeighter):
     with `L_k` the loss of branch k, `b_k` the loss that it could reach at best,
     `p` learned from 0, `J` the Jacobian of the softmax and `c` held constant in
     the gradient. A branch whose loss fell less than the others' gets a larger
-    `z`. What the gradient of branch k is multiplied by is `c z_k / D_k`; these
-    weights sum to 1.
+    `z`. The gradient of branch k is multiplied by `c z_k / D_k`; these weights sum
+    to 1.
 
-    Differs from the paper: "after" there is the same batch, evaluated once more
-    after the optimizer's step. Here it is the next step's batch, which is there
-    anyway: no second forward pass, at the price of the noise between two batches.
-    `p` moves before that step's weights are computed, as in the paper.
+    Differs from the paper: for "after" the paper evaluates the same batch again, after
+    the optimizer's step. This layer takes the next step's batch. That saves a forward
+    pass, at the price of the noise between two batches. `p` moves before that step's
+    weights are computed, as in the paper.
 
-    A branch loss must be positive; an exact 0 counts as absent, and a loss at or
-    below `b_k` gets no weight. A branch that was absent is compared with the last
-    loss it had.
+    A branch loss must be positive; an exact 0 counts as absent. A loss at or below
+    `b_k` gets no weight. After an absence a branch is compared with its last loss.
 
     Args:
-        learning_rate: Float greater than 0, the own one of `p`.
-        weight_decay: Float of at least 0, the own one of `p`.
+        learning_rate: Float greater than 0, the learning rate of `p`.
+        weight_decay: Float of at least 0, the weight decay of `p`.
         minimum_losses: Optional list of K numbers, `b`, or dict by branch name.
             Default: all 0.
         **kwargs: Passed to `keras.layers.Layer`.
@@ -85,7 +84,7 @@ class FAMO(DescendingWeighter):
         number = self.num_branches
         least = _check.in_order("minimum_losses", self.minimum_losses, self.branches)
         self.minimum = _check.numbers("minimum_losses", least or [0.0] * number, number)
-        # log D of each branch when it was last there, and whether it ever was.
+        # log D of each branch when it was last present, and whether it ever was.
         self.before = self.add_state("before", (number,))
         self.seen = self.add_state("seen", (number,))
 

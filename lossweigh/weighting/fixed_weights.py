@@ -17,11 +17,10 @@ from lossweigh.weighting.base import Weighter
 class FixedWeights(Weighter):
     """`sum_k w_k L_k` with weights `w` that nothing trains.
 
-    The same numbers as `compile(loss_weights=...)` of Keras, except that the
-    weights are a variable: they are saved, and
-    `lossweigh.callbacks.LossWeightSchedule` moves them from step to step or
-    epoch to epoch without a recompilation. The weights sum to whatever you
-    give; doubling all of them doubles the gradient.
+    It gives the same numbers as `compile(loss_weights=...)` of Keras. But the weights
+    are a variable: they are saved, and `lossweigh.callbacks.LossWeightSchedule` moves
+    them from step to step or epoch to epoch without a recompilation. The weights
+    needn't sum to 1; doubling all of them doubles the gradient.
 
     Args:
         weights: One number of at least 0 for each branch: a list in the order of

@@ -16,15 +16,15 @@ class GeometricMean(AdaptiveWeighter):
 
         total = (prod_k L_k)^(1/K) = exp(mean_k log L_k)
 
-    with `L_k` the loss of branch k. Multiply one loss by a constant and the
-    gradient keeps its direction. What the gradient of branch k is multiplied by
-    is `w_k = total / (K L_k)`; these weights sum to no fixed number.
+    with `L_k` the loss of branch k. If one loss is multiplied by a constant, the
+    gradient keeps its direction. The gradient of branch k is multiplied by
+    `w_k = total / (K L_k)`; these weights sum to no fixed number.
 
-    A branch loss must be positive; an exact 0 counts as absent, and K is then
-    the number of the branches that are there. No state, nothing learned.
+    A branch loss must be positive; an exact 0 counts as absent. K counts the branches
+    that are present. The layer has no state and learns nothing.
 
-    Differs from the paper's code: the mean of logarithms instead of the root of
-    a product, which leaves float32 for many branches.
+    Differs from the paper's code: it takes the mean of logarithms. The code takes the
+    root of a product, which overflows float32 for many branches.
 
     Args:
         **kwargs: Passed to `keras.layers.Layer`.

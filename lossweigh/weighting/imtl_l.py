@@ -20,14 +20,14 @@ class IMTLL(LearnedWeighter):
     `exp(s_k) = 1 / L_k`, whatever the scale of the loss. It is `Uncertainty`
     with the same term for every branch, without its halves.
 
-    The weights `exp(s_k)` sum to no fixed number. The total may be negative, and
-    that is no error. A branch loss must be positive; an exact 0 counts as absent.
+    The weights `exp(s_k)` sum to no fixed number. The total may become negative. A
+    branch loss must be positive; an exact 0 counts as absent.
 
     Differs from the paper: `s` has a learning rate of its own (see
     `LearnedWeighter`).
 
     Args:
-        learning_rate: Float greater than 0, the own one of `s`.
+        learning_rate: Float greater than 0, the learning rate of `s`.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Examples:

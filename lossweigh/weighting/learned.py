@@ -1,4 +1,4 @@
-"""The bases of weightings with parameters that the layer trains by itself."""
+"""The bases of weightings whose layer trains its own parameters."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ _FARTHEST = 80.0  # a parameter from 0: exp() of it is finite in float32
 
 
 class DescendingWeighter(AdaptiveWeighter):
-    """One parameter a branch, on which the layer descends by itself, with Adam.
+    """One parameter a branch, which the layer trains with its own Adam.
 
-    Abstract. The descent is part of the forward pass of training, with a
-    learning rate of its own. The model's optimizer never sees the parameters:
-    its learning rate, weight decay, clipping and moving average don't touch
-    them. They are non-trainable variables to Keras, as the moving statistics of
-    `BatchNormalization` are.
+    Abstract. The forward pass of training moves the parameters, with the layer's
+    learning rate. The model's optimizer never sees them, so its learning rate, weight
+    decay, clipping and moving average don't act on them. For Keras they are
+    non-trainable variables, like the moving statistics of `BatchNormalization`.
 
     Args:
-        learning_rate: Float greater than 0, the most (about) that a parameter
-            moves in one step.
+        learning_rate: Float greater than 0, about the most that a parameter moves in
+            one step.
         **kwargs: Passed to `Weighter`.
     """
 
@@ -72,12 +71,12 @@ class DescendingWeighter(AdaptiveWeighter):
 
 
 class LearnedWeighter(DescendingWeighter):
-    """`sum_k w_k(p) L_k + sum_k r_k(p)`, minimised over parameters `p` too.
+    """`sum_k w_k(p) L_k + sum_k r_k(p)`, minimised over the parameters `p` too.
 
     Abstract. The gradient of the total with respect to the parameters is known
-    in closed form from the batch means `L`. It is bounded to [-2, 2] on the way
-    into Adam: a first loss of 1000 would else fill Adam's second moment, and
-    leave the parameter standing for thousands of steps.
+    in closed form from the batch means `L`. It is clipped to [-2, 2] before Adam.
+    Otherwise a first loss of 1000 would fill Adam's second moment and stop the
+    parameter for thousands of steps.
     """
 
     @abc.abstractmethod
@@ -92,8 +91,8 @@ class LearnedWeighter(DescendingWeighter):
     def gradient(self, parameters: Any, means: Any) -> Any:
         """The total's gradient `(K,)` for batch means `(K,)` of the losses.
 
-        A positive factor that all branches share may be left out: Adam doesn't
-        see it.
+        It may leave out a positive factor that all branches share, which doesn't change
+        Adam's step.
         """
 
     def first_weights(self) -> Any:

@@ -16,14 +16,14 @@ class LogSum(AdaptiveWeighter):
 
         total = sum_k log L_k
 
-    with `L_k` the loss of branch k. Multiply one loss by a constant and the
-    gradient stays the same. What the gradient of branch k is multiplied by is
-    `w_k = 1 / L_k`; these weights sum to no fixed number, and grow as the losses
-    fall: the effective learning rate doesn't shrink by itself. It is what
-    `IMTLL` comes to when its weights have settled, from the first step on.
+    with `L_k` the loss of branch k. If one loss is multiplied by a constant, the
+    gradient stays the same. The gradient of branch k is multiplied by `w_k = 1 / L_k`.
+    These weights sum to no fixed number and grow as the losses fall, so the effective
+    learning rate doesn't shrink by itself. `IMTLL` has the same weights once they have
+    settled.
 
-    The total may be negative, and that is no error. A branch loss must be
-    positive; an exact 0 counts as absent. No state, nothing learned.
+    The total may become negative. A branch loss must be positive; an exact 0 counts as
+    absent. The layer has no state and learns nothing.
 
     Args:
         **kwargs: Passed to `keras.layers.Layer`.

@@ -12,7 +12,7 @@ from lossweigh.weighting.adaptive import DrawingWeighter, softmax
 
 @keras.saving.register_keras_serializable(package="lossweigh")
 class RandomWeights(DrawingWeighter):
-    """Random loss weighting: the baseline that any clever weighting must beat.
+    """Random loss weighting: a baseline that any other weighting should beat.
 
         w = softmax(z),  z_k ~ N(0, 1),    total = sum_k w_k L_k
 

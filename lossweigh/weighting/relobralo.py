@@ -22,10 +22,10 @@ class ReLoBRaLo(DrawingWeighter):
     how much of the past is kept, and `rho` 1 with probability `beta` and 0 else:
     a random look back to the first losses. `w(0) = 1`.
 
-    The weights sum to K. A branch loss must be positive; an exact 0 counts as
-    absent: the branch keeps its weight, its first and its last loss, and the
-    others share what they had. The first losses and the draws are saved, so a
-    resumed training looks back as an uninterrupted one would.
+    The weights sum to K. A branch loss must be positive; an exact 0 counts as absent.
+    An absent branch keeps its weight, its first and its last loss; the sum of the
+    other weights doesn't change. The first losses and the generator's state are saved,
+    so resumed training looks back as if there had been no break.
 
     Args:
         alpha: Float between 0 and 1.

@@ -1,4 +1,4 @@
-"""Liebel & Koerner: uncertainty weighting whose regulariser can't be negative."""
+"""Liebel & Koerner: uncertainty weighting, with a regulariser that isn't negative."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RevisedUncertainty(LearnedWeighter):
     reach 0, and it has a learning rate of its own (see `LearnedWeighter`).
 
     Args:
-        learning_rate: Float greater than 0, the parameters' own.
+        learning_rate: Float greater than 0, the parameters' learning rate.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Examples:

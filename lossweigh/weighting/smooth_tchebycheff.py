@@ -14,23 +14,22 @@ from lossweigh.weighting.adaptive import AdaptiveWeighter, softmax_where
 
 @keras.saving.register_keras_serializable(package="lossweigh")
 class SmoothTchebycheff(AdaptiveWeighter):
-    """Smooth Tchebycheff scalarisation: trains the branch that does worst.
+    """Smooth Tchebycheff scalarisation: trains the branch with the worst loss.
 
         total = m log sum_k exp(p_k (L_k - z_k) / m)
 
     with `L_k` the loss of branch k, `p_k` its preference, `z_k` the loss that it
     could reach at best, and `m` the smoothing: as it goes to 0 the total becomes
-    `max_k p_k (L_k - z_k)`. What the gradient of branch k is multiplied by is
+    `max_k p_k (L_k - z_k)`. The gradient of branch k is multiplied by
     `w_k = p_k softmax_k(p (L - z) / m)`; with equal preferences these weights sum
     to `1 / K`.
 
-    It compares the losses as they are: bring them to a like scale, by the
-    preferences or before. Losses of any sign will do; an exact 0 counts as absent.
-    No state, nothing learned.
+    It compares the losses' sizes, so bring them to a like scale, by `preferences` or
+    before. The losses may have any sign. The layer has no state and learns nothing.
 
-    Differs from the authors' code: no warm-up of equal weights followed by a
-    division by the losses found, whose scale then depends on the run. Give
-    `preferences` for another scale.
+    Differs from the authors' code: that begins with a warm-up of equal weights and
+    divides by the losses at its end, so its scale depends on the run. This layer has
+    no warm-up.
 
     Args:
         smoothing: Float greater than 0, `m`.

@@ -23,25 +23,25 @@ class SoftAdapt(AdaptiveWeighter):
 
     with `s_k` the slope of branch k's loss over the last `window` steps of
     training, `(newest - oldest) / (window - 1)`, and `f_k` its mean over them.
-    The original weighs a slope by its absolute size, so the branch with the
-    largest loss decides; the loss-weighted variant, which the authors recommend,
-    adds the size of the loss itself; the normalised one is free of scale.
+    In the original variant the branch with the largest loss decides, because its slope
+    is largest. The loss-weighted variant, which the authors recommend, also weighs by
+    the size of the loss. The normalised variant is free of scale.
 
-    The weights sum to 1, and are all `1 / K` until `window` losses of each branch
-    have been seen. The loss-weighted variant needs positive losses. An exact 0
-    counts as absent.
+    The weights sum to 1. They are all `1 / K` until each branch has had `window`
+    losses. The loss-weighted variant needs positive losses; there an exact 0 counts as
+    absent.
 
-    Differs from the authors' code: the weights follow every step, not every n
-    epochs, so state advances by itself; the slope is the mean of first-order
-    differences (with `window=2`, theirs of first order), which noise disturbs
-    less than their high-order one, taken at the window's oldest point; and the
-    normalised variant divides by the sum of the slopes' absolute values: their
-    signed sum can be 0, and below 0 turns the order of the weights around.
+    Differs from the authors' code in three points. The weights follow every step, not
+    every n epochs. The slope is the mean of first-order differences (with `window=2`,
+    theirs of first order): noise disturbs it less than their high-order difference at
+    the window's oldest point. The normalised variant divides by the sum of the slopes'
+    absolute values, because their signed sum can be 0, and reverses the order of the
+    weights below 0.
 
     Args:
         variant: `"loss_weighted"`, `"normalized"` or `"original"`.
-        beta: Float. Above 0 the branches that do worse get more weight, below 0
-            those that do better.
+        beta: Float. Above 0 the branches whose losses fall more slowly get more weight,
+            below 0 the others.
         window: Int of at least 2, the number of steps.
         **kwargs: Passed to `keras.layers.Layer`.
 

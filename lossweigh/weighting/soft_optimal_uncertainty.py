@@ -18,15 +18,15 @@ class SoftOptimalUncertainty(AdaptiveWeighter):
         w = softmax(1 / (L T)),    total = sum_k w_k L_k
 
     with `L_k` the loss of branch k in this batch, held constant in the gradient,
-    and `T` the temperature. Nothing is learned and there is no state.
+    and `T` the temperature. The layer has no state and learns nothing.
 
-    The weights sum to 1, over the branches that are in the batch. A branch loss
-    must be positive; an exact 0 counts as absent.
+    The weights of the branches that are present sum to 1. A branch loss must be
+    positive; an exact 0 counts as absent.
 
     **Small losses dominate**: at losses of 0.1 and 0.2 and `T = 1` the weights
     are 0.993 and 0.007. Bring the losses to a like scale, near 1, or raise the
-    temperature; the paper tunes it for each problem. The exponent is bounded
-    where float32 ends, not before.
+    temperature; the paper tunes it for each problem. The exponent is bounded only by
+    float32.
 
     Args:
         temperature: Float greater than 0. Larger: more equal weights.

@@ -21,14 +21,12 @@ class SumToOne(LearnedWeighter):
 
     with `L_k` the loss of branch k and `s` learned from 0, so that all weights
     are equal at the start. Without the barrier the rule collapses onto the
-    branch with the smallest loss. With it, where `mean_k |L_k|` is held
-    constant, `w_k = barrier mean(L) / (L_k - l)` at the optimum, with `l` such
-    that they sum to 1: the same weights as `LossWeighter`'s, whatever the scale
-    of the losses.
+    branch with the smallest loss. With it the optimum, where `mean_k |L_k|` is held
+    constant, is `w_k = barrier mean(L) / (L_k - l)`, with `l` such that they sum to 1.
+    These are `LossWeighter`'s weights, whatever the scale of the losses.
 
-    Against `LossWeighter`: a learning rate of its own, no constraint, and a
-    weight that can't be exactly 0. Against other methods: the smaller loss
-    weighs more, within bounds that `barrier` sets.
+    Unlike `LossWeighter` it has its own learning rate and no constraint, and no weight
+    can be exactly 0. The smaller loss weighs more, within bounds that `barrier` sets.
 
     Where a branch is absent from the batch, `s` doesn't move.
 
@@ -62,8 +60,8 @@ class SumToOne(LearnedWeighter):
         return -self.barrier * scale * (parameters - ops.logsumexp(parameters))
 
     def gradient(self, parameters: Any, means: Any) -> Any:
-        # Divided by mean |L|, which moves no optimum: the losses fall in the course
-        # of training, and Adam would remember their first gradients for long.
+        # Divided by mean |L|, which doesn't move the optimum: the losses fall during
+        # training, and Adam would remember their large first gradients for long.
         scaled = means / ops.maximum(ops.mean(ops.abs(means)), 1e-30)
         weights = self.weights_of(parameters)
         of_losses = weights * (scaled - ops.sum(weights * scaled))

@@ -25,23 +25,22 @@ class Uncertainty(LearnedWeighter):
     `s_k = 0`. At its optimum a regression branch has `exp(s_k) = L_k`, so each
     branch contributes the same to the total, whatever its scale. For a mean
     squared error `sigma_k = exp(s_k / 2)` is then the root mean square of the
-    residuals: read it off as `weighter.sigma`. (The authors' notebook prints
-    `exp(s_k ** 0.5)`, which isn't it.)
+    residuals, and `weighter.sigma` holds it. (The authors' notebook prints
+    `exp(s_k ** 0.5)` instead.)
 
-    The total may be negative, and that is no error: watch the branches' own
-    losses, or `unweighted_loss`. The weights sum to no fixed number. A branch
-    loss must be positive (below 0 it has no optimum); an exact 0 counts as
-    absent.
+    The total may become negative, so watch the branches' losses or `unweighted_loss`.
+    The weights sum to no fixed number. A branch loss must be positive, because below 0
+    there is no optimum; an exact 0 counts as absent.
 
-    Differs from the paper: the log-variances have a learning rate of their own
-    (see `LearnedWeighter`); with the model's they lag behind the losses.
+    Differs from the paper: the log-variances have their own learning rate (see
+    `LearnedWeighter`). With the model's they would lag behind the losses.
 
     Args:
         terms: Which term a branch has, `"regression"` or `"classification"`: a
             list in the order of the losses, or a dict by branch name for some.
-            Default: classification for the cross-entropies, regression else (and
-            for every branch of a model that was wired by hand).
-        learning_rate: Float, the log-variances' own.
+            Default: classification for cross-entropies, otherwise regression. In a
+            model that was wired by hand all are regression.
+        learning_rate: Float, the log-variances' learning rate.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Raises:

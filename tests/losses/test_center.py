@@ -212,7 +212,7 @@ def test_errors():
         CenterLoss(4)(CLASSES, x)
     with pytest.raises(ValueError, match=r"`features` must have the shape \(batch, f"):
         BranchLoss(CenterLoss(4))([CLASSES, x])
-    with pytest.raises(ValueError, match=r"CenterLoss is of one output\. Received 2"):
+    with pytest.raises(ValueError, match=r"CenterLoss takes one output\. Received 2"):
         BranchLoss(CenterLoss(4), of=["a", "b"]).target_spec([x[0], x[0]])
     with pytest.raises(ValueError, match=r"`y_true` must have the shape \(batch,\)"):
         CenterLoss(4)(np.zeros((6, 2), "int32"), x[:, 0])

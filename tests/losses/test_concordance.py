@@ -200,7 +200,7 @@ def test_saved_and_checked():
         Concordance(reduction="max")
     y, p = draw(B, T, C)
     loss = Concordance()
-    with pytest.raises(ValueError, match="Concordance is of an output with time steps"):
+    with pytest.raises(ValueError, match="Concordance needs an output with time steps"):
         loss.values(y[:, 0, 0], p[:, 0, 0])
     with pytest.raises(
         ValueError, match="Concordance needs a target of the prediction"

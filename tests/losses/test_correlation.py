@@ -415,9 +415,9 @@ def test_arguments(arguments, error, message):
 def test_shapes():
     y, p = draw(B, T, C)
     loss = Correlation()
-    with pytest.raises(ValueError, match="Correlation is of an output with time steps"):
+    with pytest.raises(ValueError, match="Correlation needs an output with time steps"):
         loss.values(y[:, 0, 0], p[:, 0, 0])
-    with pytest.raises(ValueError, match="is of one output"):
+    with pytest.raises(ValueError, match="takes one output"):
         loss.values(y, [p, p])
     for target in (y[:, :-1], y[..., :1], y[..., 0], y[:, 0, 0]):
         with pytest.raises(

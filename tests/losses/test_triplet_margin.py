@@ -277,7 +277,7 @@ def test_errors():
             loss.values(*tensors)
     with pytest.raises(ValueError, match=r"has no target.*TargetFreeLoss"):
         BranchLoss(TripletMargin(), of=["a", "p", "n"])([x[:, 0], [x, x, x]])
-    with pytest.raises(ValueError, match=r"BatchHard is of one output\. Received 2"):
+    with pytest.raises(ValueError, match=r"BatchHard takes one output\. Received 2"):
         BranchLoss(hard(), of=["a", "p"])([x[:, 0], [x, x]])
     with pytest.raises(ValueError, match=r"`embeddings` must have the shape"):
         hard().target_spec([None, 5, 3])
