@@ -30,7 +30,7 @@ from lossweigh.losses.correlation import Correlation
 from lossweigh.losses.target_replication import TargetReplication
 
 BATCH, TIME, CHANNELS = 256, 500, 8
-LIMIT = 1.5
+LIMIT = 3.0
 CROSS_ENTROPY = "sparse_categorical_crossentropy"
 
 
