@@ -1,110 +1,23 @@
 """Small dense problems that several methods share, in `keras.ops` and float32.
 
-K is small and the same few operations serve K = 2 and K = 32: sets of branches
-are masks, not indices, so that every shape is known before it runs. Everything is
-solved in lengths and cosines, `g_k . g_j = d_k d_j c_kj`: cosines are of the order
-of 1 whatever the gradients' scale, and a product of two elements of the Gramian,
-which float32 may not hold, never arises.
+K is small and the same few operations serve K = 2 and K = 32: sets of branches are
+masks, not indices, so that every shape is known before it runs. Everything is solved
+in lengths and cosines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from keras import ops
 
-from lossweigh import _check
 from lossweigh._backend import float32_product
+from lossweigh.balancing import _cosines
 
-# Added to the diagonal of the cosines where a matrix must be invertible. Float32
-# Gramians are exact to about 1e-6, and weights in the null space of identical or
-# opposite gradients stay below 1 / sqrt(1e-5) times those of a single branch.
-RIDGE = 1e-5
-# Eigenvalues below this part of the largest count as 0.
-RANK = 3e-6
 # What counts as negative in a pivot, relative to the right-hand side.
 MARGIN = 1e-6
 # Rounds of pivots that exchange all the wrong indices though these become no fewer.
 CHANCES = 3
-
-
-def as_matrix(gramian: Any) -> Any:
-    """The Gramian as a float32 tensor."""
-    return ops.convert_to_tensor(gramian, dtype="float32")
-
-
-def ones(present: Any, num_branches: int) -> Any:
-    """`(K,)` float32: 1 for a branch that is present, 0 for the others."""
-    if present is None:
-        return ops.ones((num_branches,), dtype="float32")
-    return ops.cast(present, "float32")
-
-
-def masked(gramian: Any, present: Any) -> Any:
-    """The Gramian with 0 in the rows and columns of absent branches."""
-    gramian = as_matrix(gramian)
-    if present is None:
-        return gramian
-    present = ops.convert_to_tensor(present, dtype="bool")
-    return ops.where(present[:, None] & present[None, :], gramian, 0.0)
-
-
-def split(gramian: Any, present: Any = None) -> tuple[Any, Any, Any]:
-    """Lengths and cosines of the branch gradients.
-
-    Args:
-        gramian: `(K, K)`.
-        present: `(K,)` bool, or `None` for all.
-
-    Returns:
-        The lengths `(K,)`, 1 for a gradient that is absent or 0; the cosines
-        `(K, K)`, 0 for these; and which gradients are present and not 0, `(K,)`
-        bool.
-    """
-    gramian = masked(gramian, present)
-    squares = ops.diagonal(gramian)
-    here = squares > 0.0
-    lengths = ops.sqrt(ops.where(here, squares, 1.0))
-    # Two divisions: the product of two lengths may be out of range.
-    cosines = gramian / lengths[:, None] / lengths[None, :]
-    return lengths, ops.where(here[:, None] & here[None, :], cosines, 0.0), here
-
-
-def regular(cosines: Any, here: Any, ridge: float = RIDGE) -> Any:
-    """Cosines that can be inverted; the branches that aren't here stand alone."""
-    unit = ops.eye(cosines.shape[0], dtype="float32")
-    return cosines + ops.where(here[None, :], ridge * unit, unit)
-
-
-def smallest(values: Any, here: Any) -> Any:
-    """The smallest of the values that are here; 3e38 if there are none."""
-    return ops.min(ops.where(here, values, 3e38))
-
-
-def largest(values: Any, here: Any) -> Any:
-    """The largest of the (positive) values that are here; 1 if there are none."""
-    found = ops.max(ops.where(here, values, 0.0))
-    return ops.where(found > 0.0, found, 1.0)
-
-
-def preferred(
-    preferences: Sequence[float] | None, num_branches: int, present: Any
-) -> Any:
-    """The preferences, `(K,)`: 1 / K each by default.
-
-    Those of the branches that are present are scaled to the sum of all.
-    """
-    if preferences is None:
-        shares = ops.ones((num_branches,), dtype="float32") / num_branches
-    else:
-        _check.weights("preferences", preferences, num_branches)
-        shares = ops.convert_to_tensor(list(preferences), dtype="float32")
-    if present is None:
-        return shares
-    kept = shares * ones(present, num_branches)
-    total = ops.sum(kept)
-    return kept * (ops.sum(shares) / ops.where(total > 0.0, total, 1.0))
 
 
 def nonnegative(matrix: Any, targets: Any) -> Any:
@@ -185,39 +98,39 @@ def pivots(
     return swapped, ridge, ops.minimum(fewest, number), chances, count + 1
 
 
-def shortest(gramian: Any, present: Any = None) -> Any:
+def min_norm(gramian: Any, present: Any = None) -> Any:
     """The weights `a`, on the simplex, of the shortest `sum a_k g_k`.
 
     With `b_k = a_k d_k` and `p_k = min(d) / d_k`, the shortest is that of
     `min 1/2 b' (C + p p') b - p' b` over `b >= 0`, up to a factor: adding `p p'`
     changes nothing where `p' b` is fixed, and bounds `b` where the shortest is 0.
     """
-    lengths, cosines, here = split(gramian, present)
+    lengths, cosines, nonzero = _cosines.norms_and_cosines(gramian, present)
     num = cosines.shape[0]
-    shares = ops.where(here, smallest(lengths, here) / lengths, 0.0)
-    matrix = regular(cosines, here) + shares[:, None] * shares[None, :]
+    shares = ops.where(nonzero, _cosines.smallest(lengths, nonzero) / lengths, 0.0)
+    matrix = _cosines.add_ridge(cosines, nonzero) + shares[:, None] * shares[None, :]
     weights = nonnegative(matrix, shares[None, :])[0] * shares
     total = ops.sum(weights)
     weights = weights / ops.where(total > 0.0, total, 1.0)
     # Where gradients are 0, so is the shortest combination.
-    zero = ones(present, num) * (1.0 - ops.cast(here, "float32"))
+    zero = _cosines.presence(present, num) * (1.0 - ops.cast(nonzero, "float32"))
     number = ops.sum(zero)
     return ops.where(number > 0.0, zero / ops.maximum(number, 1.0), weights)
 
 
-def projected(gramian: Any, wishes: Any, present: Any, ridge: float) -> Any:
+def project_weights(gramian: Any, lower_bounds: Any, present: Any, ridge: float) -> Any:
     """`argmin v' (G + ridge tr(G) I) v` over `v >= u`, for several `u` at once.
 
     Args:
         gramian: `(K, K)`.
-        wishes: `u`, `(N, K)`; 0 for a branch that is absent.
+        lower_bounds: `u`, `(N, K)`; 0 for a branch that is absent.
         present: `(K,)` bool, or `None` for all.
         ridge: The part of the trace that is added to the diagonal.
 
     Returns:
         `v`, `(N, K)`.
     """
-    gramian = masked(gramian, present)
+    gramian = _cosines.masked(gramian, present)
     num = gramian.shape[0]
     unit = ops.eye(num, dtype="float32")
     squares = ops.diagonal(gramian)
@@ -227,43 +140,26 @@ def projected(gramian: Any, wishes: Any, present: Any, ridge: float) -> Any:
     roots = ops.sqrt(squares)
     # The diagonal is divided out, for float32 and branches of any length. What the
     # ridge adds to 1 is made as much as float32 needs.
-    lacking = ops.relu(RIDGE - ridge / squares)
+    lacking = ops.relu(_cosines.RIDGE - ridge / squares)
     matrix = (gramian / trace + ridge * unit) / roots[:, None] / roots[None, :]
     matrix = matrix + lacking[None, :] * unit
-    more = nonnegative(matrix, -float32_product(wishes * roots[None, :], matrix))
-    return wishes + more / roots[None, :] * ones(present, num)[None, :]
+    more = nonnegative(matrix, -float32_product(lower_bounds * roots[None, :], matrix))
+    return (
+        lower_bounds + more / roots[None, :] * _cosines.presence(present, num)[None, :]
+    )
 
 
-def spectrum(matrix: Any) -> tuple[Any, Any, Any]:
-    """Eigenvalues `(..., K)`, eigenvectors in columns, and which aren't 0."""
-    values, vectors = ops.eigh(matrix)
-    limit = RANK * ops.max(values, axis=-1, keepdims=True)
-    kept = values > ops.maximum(limit, 0.0)
-    return ops.where(kept, values, 0.0), vectors, kept
-
-
-def applied(vectors: Any, factors: Any, vector: Any) -> Any:
-    """`V diag(f) V' x`, `(..., K)`."""
-    inner = ops.sum(vectors * vector[..., :, None], axis=-2)
-    return ops.sum(vectors * (factors * inner)[..., None, :], axis=-1)
-
-
-def inverted(values: Any, kept: Any) -> Any:
-    """`1 / values` where kept, 0 elsewhere."""
-    return ops.where(kept, 1.0 / ops.where(kept, values, 1.0), 0.0)
-
-
-def fair(gramian: Any, power: float, present: Any = None) -> Any:
+def alpha_fair(gramian: Any, power: float, present: Any = None) -> Any:
     """The positive weights `a` with `G a = a^-power`.
 
     They are the minimum of a convex function, found by Newton's method in the
     relative change of `b_k = a_k d_k`, for which the equations are
     `C b = d^(power - 1) b^-power`.
     """
-    lengths, cosines, here = split(gramian, present)
-    longest = largest(lengths, here)
-    relative = ops.where(here, lengths / longest, 1.0)
-    matrix = regular(cosines, here)
+    lengths, cosines, nonzero = _cosines.norms_and_cosines(gramian, present)
+    longest = _cosines.largest(lengths, nonzero)
+    relative = ops.where(nonzero, lengths / longest, 1.0)
+    matrix = _cosines.add_ridge(cosines, nonzero)
     # d^(power - 1), kept in the range of float32.
     log_rates = (power - 1.0) * ops.log(ops.maximum(relative, 1e-12))
     rates = ops.exp(ops.clip(log_rates, -40.0, 40.0))
@@ -299,21 +195,4 @@ def fair(gramian: Any, power: float, present: Any = None) -> Any:
     start = (b, ops.ones((), dtype="float32"), ops.zeros((), dtype="int32"))
     b = ops.while_loop(go_on, step, start)[0]
     weights = b / relative * longest ** (-2.0 / (1.0 + power))
-    return ops.where(here, weights, 0.0)
-
-
-def turns(order: Any, unit: Any) -> list[Any]:
-    """For each turn, which branch each branch meets: `(K, K)`, 1 for that one.
-
-    A row is 0 where a branch would meet itself.
-
-    Args:
-        order: `(K, K)` int, row i the order of branch i; `None` for 0 .. K - 1.
-        unit: The `(K, K)` unit matrix.
-    """
-    num = unit.shape[0]
-    others = 1.0 - unit
-    if order is None:
-        return [unit[turn : turn + 1] * others for turn in range(num)]
-    chosen = ops.one_hot(ops.transpose(order), num, dtype="float32") * others[None]
-    return list(ops.unstack(chosen, num=num, axis=0))
+    return ops.where(nonzero, weights, 0.0)

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
-from lossweigh.balancing import _solvers
+from lossweigh.balancing import _cosines
 from lossweigh.balancing.base import Balancer
 
 
@@ -65,17 +65,17 @@ class AlignedMTL(Balancer):
         self.preferences = _check.per_branch("preferences", preferences, _check.weights)
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
-        gramian = _solvers.masked(gramian, present)
-        shares = _solvers.preferred(
+        gramian = _cosines.masked(gramian, present)
+        shares = _cosines.share_preferences(
             self.in_order("preferences"), gramian.shape[0], present
         )
         longest = ops.max(ops.diagonal(gramian))
         scaled = gramian / ops.where(longest > 0.0, longest, 1.0)
-        values, vectors, kept = _solvers.spectrum(scaled)
-        ratios = _solvers.smallest(values, kept) / ops.where(kept, values, 1.0)
+        values, vectors, kept = _cosines.spectrum(scaled)
+        ratios = _cosines.smallest(values, kept) / ops.where(kept, values, 1.0)
         factors = ops.where(kept, ops.sqrt(ops.minimum(ratios, 1.0)), 0.0)
-        weights = _solvers.applied(vectors, factors, shares)
-        weights = weights * _solvers.ones(present, gramian.shape[0])
+        weights = _cosines.apply_spectral(vectors, factors, shares)
+        weights = weights * _cosines.presence(present, gramian.shape[0])
         return ops.where(longest > 0.0, weights, shares)
 
     def get_config(self) -> dict[str, Any]:

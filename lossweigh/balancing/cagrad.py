@@ -9,7 +9,7 @@ from keras import ops
 
 from lossweigh import _check
 from lossweigh._backend import float32_product
-from lossweigh.balancing import _solvers
+from lossweigh.balancing import _cosines, _solvers
 from lossweigh.balancing.base import Balancer
 
 
@@ -64,20 +64,20 @@ class CAGrad(Balancer):
         self.rescale = bool(rescale)
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
-        lengths, cosines, here = _solvers.split(gramian, present)
-        kept = _solvers.ones(present, cosines.shape[0])
+        lengths, cosines, nonzero = _cosines.norms_and_cosines(gramian, present)
+        kept = _cosines.presence(present, cosines.shape[0])
         mean = kept / ops.maximum(ops.sum(kept), 1.0)
         if self.radius == 0.0:
             return mean
-        longest = _solvers.largest(lengths, here)
+        longest = _cosines.largest(lengths, nonzero)
         # In parts of the longest, with u_k the gradients' directions:
         # pull_k = u_k . g_0, and mu * shares_k what d . u_k must at least be.
         parts = mean * lengths / longest
         pull = ops.sum(cosines * parts[None, :], axis=-1)
         radius = self.radius * ops.sqrt(ops.maximum(ops.sum(parts * pull), 0.0))
-        shares = ops.where(here, _solvers.smallest(lengths, here) / lengths, 0.0)
-        found = _within(_solvers.regular(cosines, here), pull, shares, radius)
-        weights = mean + ops.where(here, found * (longest / lengths), 0.0)
+        shares = ops.where(nonzero, _cosines.smallest(lengths, nonzero) / lengths, 0.0)
+        found = _within(_cosines.add_ridge(cosines, nonzero), pull, shares, radius)
+        weights = mean + ops.where(nonzero, found * (longest / lengths), 0.0)
         return weights / (1.0 + self.radius**2) if self.rescale else weights
 
     def get_config(self) -> dict[str, Any]:
@@ -139,11 +139,11 @@ def _within(matrix: Any, pull: Any, shares: Any, radius: Any) -> Any:
         return free, *look(free, mu, kept[0]), *kept
 
     # The least that any branch alone allows is no less than the solution.
-    here = shares > 0.0
+    nonzero = shares > 0.0
     highest = ops.min(
-        ops.where(here, (pull + radius) / ops.where(here, shares, 1.0), 3e38)
+        ops.where(nonzero, (pull + radius) / ops.where(nonzero, shares, 1.0), 3e38)
     )
-    free = here & (highest * shares - pull > 0.0)
+    free = nonzero & (highest * shares - pull > 0.0)
     start = (free, *look(free, highest, 0.0), *_solvers.first_pivots(pull))
     z = ops.maximum(ops.while_loop(go_on, exchange, start)[1], 0.0)
     # Within the ball, even if rounding didn't let the pivots end.

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh.balancing import _solvers
+from lossweigh.balancing import _cosines
 from lossweigh.balancing.base import Balancer
 
 
@@ -47,13 +47,13 @@ class ConFIG(Balancer):
     """
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
-        lengths, cosines, here = _solvers.split(gramian, present)
-        values, vectors, kept = _solvers.spectrum(cosines)
-        count = ops.cast(here, "float32")
-        parts = _solvers.applied(vectors, _solvers.inverted(values, kept), count)
+        lengths, cosines, nonzero = _cosines.norms_and_cosines(gramian, present)
+        values, vectors, kept = _cosines.spectrum(cosines)
+        count = ops.cast(nonzero, "float32")
+        parts = _cosines.apply_spectral(vectors, _cosines.inverted(values, kept), count)
         alike = ops.sum(cosines * parts[None, :], axis=-1)
         square = ops.sum(parts * alike)
         # Of the order of 1 where there is such a direction.
         exists = square > 1e-6
         factor = ops.sum(alike * lengths * count) / ops.where(exists, square, 1.0)
-        return ops.where(exists & here, factor / lengths * parts, 0.0)
+        return ops.where(exists & nonzero, factor / lengths * parts, 0.0)

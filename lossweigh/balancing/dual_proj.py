@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from lossweigh import _check
-from lossweigh.balancing import _solvers
+from lossweigh.balancing import _cosines, _solvers
 from lossweigh.balancing.base import Balancer
 
 
@@ -69,10 +69,12 @@ class DualProj(Balancer):
         self.ridge = _check.not_negative("ridge", ridge)
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
-        shares = _solvers.preferred(
+        shares = _cosines.share_preferences(
             self.in_order("preferences"), gramian.shape[0], present
         )
-        return _solvers.projected(gramian, shares[None, :], present, self.ridge)[0]
+        return _solvers.project_weights(gramian, shares[None, :], present, self.ridge)[
+            0
+        ]
 
     def get_config(self) -> dict[str, Any]:
         return {

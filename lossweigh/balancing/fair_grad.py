@@ -61,7 +61,7 @@ class FairGrad(Balancer):
         self.alpha = _check.positive("alpha", alpha)
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
-        return _solvers.fair(gramian, 1.0 / self.alpha, present)
+        return _solvers.alpha_fair(gramian, 1.0 / self.alpha, present)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "alpha": self.alpha}

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
-from lossweigh.balancing import _solvers
+from lossweigh.balancing import _cosines
 from lossweigh.balancing.base import Balancer, StepStatistics
 
 _LARGEST = 1e6  # ratio of a loss to its first
@@ -86,14 +86,14 @@ class GradNorm(Balancer):
         }
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
-        return _solvers.ones(present, gramian.shape[0])
+        return _cosines.presence(present, gramian.shape[0])
 
     def advance(
         self, statistics: StepStatistics, state: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]]:
         present, num = statistics.present, statistics.gramian.shape[0]
         before, first = state["loss_weights"], state["first_losses"]
-        known = _solvers.ones(present, num)
+        known = _cosines.presence(present, num)
         number = ops.maximum(ops.sum(known), 1.0)
 
         def mean(values: Any) -> Any:
@@ -104,8 +104,8 @@ class GradNorm(Balancer):
         first = ops.where(first > 0.0, first, losses)
         ratios = ops.minimum(losses / ops.maximum(first, 1e-30), _LARGEST)
         rates = (ratios / mean(ratios)) ** self.alpha
-        lengths, _, here = _solvers.split(statistics.gramian, present)
-        lengths = ops.where(here, lengths, 0.0)
+        lengths, _, nonzero = _cosines.norms_and_cosines(statistics.gramian, present)
+        lengths = ops.where(nonzero, lengths, 0.0)
         relative = lengths / mean(lengths)
         norms = before * relative
         gradient = ops.sign(norms - mean(norms) * rates) * relative

@@ -9,7 +9,7 @@ from keras import ops
 
 from lossweigh import _check
 from lossweigh._backend import float32_product
-from lossweigh.balancing import _solvers
+from lossweigh.balancing import _cosines
 from lossweigh.balancing.base import Balancer, StepStatistics
 from lossweigh.balancing.levels import Parameters
 
@@ -95,10 +95,10 @@ class GradVac(Balancer):
         self, gramian: Any, present: Any, averages: Any, order: Any
     ) -> tuple[Any, Any]:
         """The weights and the next averages, `(K, K)`."""
-        lengths, cosines, here = _solvers.split(gramian, present)
+        lengths, cosines, nonzero = _cosines.norms_and_cosines(gramian, present)
         num = cosines.shape[0]
         unit = ops.eye(num, dtype="float32")
-        pairs = ops.cast(here[:, None] & here[None, :], "float32") * (1.0 - unit)
+        pairs = ops.cast(nonzero[:, None] & nonzero[None, :], "float32") * (1.0 - unit)
         asked = ops.clip(averages, -_HIGHEST, _HIGHEST)
         asked = ops.stack([asked, asked / ops.sqrt(1.0 - asked * asked)])
         # For every i at once, in parts of its own length and with unit vectors for
@@ -107,7 +107,7 @@ class GradVac(Balancer):
         square = ops.ones((num, 1), dtype="float32")
         taken = ops.zeros_like(cosines)
         met = ops.zeros_like(cosines)
-        for chosen in _solvers.turns(order, unit):
+        for chosen in _cosines.visiting_order(order, unit):
             chosen = chosen * pairs
             wanted = ops.sum(asked * chosen, axis=-1, keepdims=True)
             product = ops.sum(products * chosen, axis=-1, keepdims=True)
@@ -123,7 +123,7 @@ class GradVac(Balancer):
             met = met + cosine * chosen
         met = averages + (1.0 - self.momentum) * (met - averages) * pairs
         added = ops.sum(taken * (lengths[:, None] / lengths[None, :]), axis=0)
-        return (1.0 + added) * _solvers.ones(present, num), met
+        return (1.0 + added) * _cosines.presence(present, num), met
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "momentum": self.momentum}

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh.balancing import _solvers
+from lossweigh.balancing import _cosines
 from lossweigh.balancing.base import Balancer
 
 
@@ -49,16 +49,16 @@ class IMTLG(Balancer):
     """
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
-        lengths, cosines, here = _solvers.split(gramian, present)
-        count = ops.cast(here, "float32")
-        relative = lengths / _solvers.largest(lengths, here) * count
+        lengths, cosines, nonzero = _cosines.norms_and_cosines(gramian, present)
+        count = ops.cast(nonzero, "float32")
+        relative = lengths / _cosines.largest(lengths, nonzero) * count
         products = relative[:, None] * cosines * relative[None, :]
         # G = D C D: where C has full rank pinv(G) d = D^-1 C^-1 1, which is exact
         # for lengths that are far apart too. Else it must be pinv(G) itself.
-        values, vectors, kept = _solvers.spectrum(ops.stack([cosines, products]))
+        values, vectors, kept = _cosines.spectrum(ops.stack([cosines, products]))
         sides = ops.stack([count, relative])
-        found = _solvers.applied(vectors, _solvers.inverted(values, kept), sides)
-        shares = ops.where(here, _solvers.smallest(lengths, here) / lengths, 0.0)
+        found = _cosines.apply_spectral(vectors, _cosines.inverted(values, kept), sides)
+        shares = ops.where(nonzero, _cosines.smallest(lengths, nonzero) / lengths, 0.0)
         regular = ops.sum(ops.cast(kept[0], "float32")) == ops.sum(count)
         weights = ops.where(regular, found[0] * shares, found[1] * count)
         total = ops.sum(weights)

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
-from lossweigh.balancing import _solvers
+from lossweigh.balancing import _cosines
 from lossweigh.balancing.base import Balancer, StepStatistics
 
 _LARGEST = 1e6  # weight that is aimed at
@@ -75,9 +75,9 @@ class LearningRateAnnealing(Balancer):
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
         num = gramian.shape[0]
-        lengths, _, here = _solvers.split(gramian, present)
-        weights = self._follow(ops.ones((num,), dtype="float32"), lengths, here)
-        return weights * _solvers.ones(present, num)
+        lengths, _, nonzero = _cosines.norms_and_cosines(gramian, present)
+        weights = self._follow(ops.ones((num,), dtype="float32"), lengths, nonzero)
+        return weights * _cosines.presence(present, num)
 
     def advance(
         self, statistics: StepStatistics, state: dict[str, Any]
@@ -85,15 +85,15 @@ class LearningRateAnnealing(Balancer):
         sizes = statistics.mean_abs
         known = ops.logical_and(statistics.present, sizes > 0.0)
         weights = self._follow(state["loss_weights"], sizes, known)
-        present = _solvers.ones(statistics.present, sizes.shape[0])
+        present = _cosines.presence(statistics.present, sizes.shape[0])
         return weights * present, {"loss_weights": weights}
 
-    def _follow(self, weights: Any, sizes: Any, here: Any) -> Any:
+    def _follow(self, weights: Any, sizes: Any, nonzero: Any) -> Any:
         """The next weights, for gradients of these sizes."""
         index = self._index(weights.shape[0])
-        goals = ops.where(here, sizes[index] / ops.where(here, sizes, 1.0), 0.0)
+        goals = ops.where(nonzero, sizes[index] / ops.where(nonzero, sizes, 1.0), 0.0)
         goals = ops.minimum(goals, _LARGEST)
-        moved = ops.logical_and(here, here[index])
+        moved = ops.logical_and(nonzero, nonzero[index])
         return ops.where(
             moved, weights + (1.0 - self.momentum) * (goals - weights), weights
         )

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
-from lossweigh.balancing import _solvers
+from lossweigh.balancing import _cosines, _solvers
 from lossweigh.balancing.base import Balancer, StepStatistics
 
 NORMALIZATIONS = ("none", "l2", "loss")
@@ -65,8 +65,8 @@ class MGDA(Balancer):
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
         if self.normalization == "l2":
-            gramian = _solvers.split(gramian, present)[1]
-        return _solvers.shortest(gramian, present)
+            gramian = _cosines.norms_and_cosines(gramian, present)[1]
+        return _solvers.min_norm(gramian, present)
 
     def advance(
         self, statistics: StepStatistics, state: dict[str, Any]
@@ -75,7 +75,7 @@ class MGDA(Balancer):
         if self.normalization == "loss":
             losses = ops.where(statistics.losses > 0.0, statistics.losses, 1.0)
             # To the largest, so that small losses don't leave float32's range.
-            losses = losses / _solvers.largest(losses, statistics.present)
+            losses = losses / _cosines.largest(losses, statistics.present)
             gramian = gramian / losses[:, None] / losses[None, :]
         return self.solve(gramian, statistics.present), state
 

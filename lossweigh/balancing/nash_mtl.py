@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
-from lossweigh.balancing import _solvers
+from lossweigh.balancing import _cosines, _solvers
 from lossweigh.balancing.base import Balancer
 
 
@@ -66,10 +66,10 @@ class NashMTL(Balancer):
         )
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
-        weights = _solvers.fair(gramian, 1.0, present)
+        weights = _solvers.alpha_fair(gramian, 1.0, present)
         if self.max_norm is None:
             return weights
-        lengths, cosines, _ = _solvers.split(gramian, present)
+        lengths, cosines, _ = _cosines.norms_and_cosines(gramian, present)
         parts = weights * lengths
         square = ops.sum(cosines * parts[:, None] * parts[None, :])
         norm = ops.sqrt(ops.maximum(square, 0.0))

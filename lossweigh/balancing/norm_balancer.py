@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
-from lossweigh.balancing import _solvers
+from lossweigh.balancing import _cosines
 from lossweigh.balancing.base import Balancer, StepStatistics
 
 
@@ -78,15 +78,15 @@ class NormBalancer(Balancer):
         return {"sums": [0.0] * num_branches, "counts": [0.0] * num_branches}
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
-        lengths, _, here = _solvers.split(gramian, present)
-        return self._weights(ops.where(here, lengths, 0.0), present)
+        lengths, _, nonzero = _cosines.norms_and_cosines(gramian, present)
+        return self._weights(ops.where(nonzero, lengths, 0.0), present)
 
     def advance(
         self, statistics: StepStatistics, state: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]]:
         present = statistics.present
-        lengths, _, here = _solvers.split(statistics.gramian, present)
-        lengths = ops.where(here, lengths, 0.0)
+        lengths, _, nonzero = _cosines.norms_and_cosines(statistics.gramian, present)
+        lengths = ops.where(nonzero, lengths, 0.0)
         sums = ops.where(
             present, self.momentum * state["sums"] + lengths, state["sums"]
         )
@@ -102,9 +102,9 @@ class NormBalancer(Balancer):
         preferences = self.in_order("preferences") or [1.0] * num
         _check.weights("preferences", preferences, num)
         shares = ops.convert_to_tensor(preferences, dtype="float32")
-        shares = shares * _solvers.ones(present, num)
+        shares = shares * _cosines.presence(present, num)
         if self.total_norm is None:
-            total = ops.sum(averages * _solvers.ones(present, num))
+            total = ops.sum(averages * _cosines.presence(present, num))
         else:
             total = self.total_norm
         whole = ops.sum(shares)

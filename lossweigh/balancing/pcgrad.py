@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from lossweigh._backend import float32_product
-from lossweigh.balancing import _solvers
+from lossweigh.balancing import _cosines
 from lossweigh.balancing.base import Balancer, StepStatistics
 from lossweigh.balancing.levels import Parameters
 
@@ -64,21 +64,21 @@ class PCGrad(Balancer):
             order: `(K, K)` int: row i lists the branches as `g_i` meets them
                 (itself among them, which changes nothing). Default: as listed.
         """
-        lengths, cosines, _ = _solvers.split(gramian, present)
+        lengths, cosines, _ = _cosines.norms_and_cosines(gramian, present)
         num = cosines.shape[0]
         unit = ops.eye(num, dtype="float32")
         # For every i at once, in parts of its own length and with unit vectors for
         # the others: products[i, j] = g_i' . g_j.
         products = cosines
         taken = ops.zeros_like(cosines)
-        for chosen in _solvers.turns(order, unit):
+        for chosen in _cosines.visiting_order(order, unit):
             product = ops.sum(products * chosen, axis=-1, keepdims=True)
             taken_now = ops.relu(-product) * chosen
             taken = taken + taken_now
             products = products + float32_product(taken_now, cosines)
         # Two steps, so that no product of far-off lengths stands alone.
         added = ops.sum(taken * (lengths[:, None] / lengths[None, :]), axis=0)
-        return (1.0 + added) * _solvers.ones(present, num)
+        return (1.0 + added) * _cosines.presence(present, num)
 
     def advance(
         self, statistics: StepStatistics, state: dict[str, Any]

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
-from lossweigh.balancing import _solvers
+from lossweigh.balancing import _cosines, _solvers
 from lossweigh.balancing.base import Balancer
 
 
@@ -73,9 +73,11 @@ class UPGrad(Balancer):
     def solve(self, gramian: Any, present: Any = None) -> Any:
         num = gramian.shape[0]
         preferences = self.in_order("preferences")
-        shares = _solvers.preferred(preferences, num, present)
-        wishes = ops.eye(num, dtype="float32") * shares[None, :]
-        return ops.sum(_solvers.projected(gramian, wishes, present, self.ridge), axis=0)
+        shares = _cosines.share_preferences(preferences, num, present)
+        lower_bounds = ops.eye(num, dtype="float32") * shares[None, :]
+        return ops.sum(
+            _solvers.project_weights(gramian, lower_bounds, present, self.ridge), axis=0
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {

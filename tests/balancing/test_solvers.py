@@ -4,7 +4,7 @@ from gramians import array, compiled, drawn
 from keras import ops
 from scipy.optimize import nnls
 
-from lossweigh.balancing import _solvers
+from lossweigh.balancing import _cosines, _solvers
 
 
 def tensor(values, dtype="float32"):
@@ -12,7 +12,7 @@ def tensor(values, dtype="float32"):
 
 
 nonnegative = compiled(_solvers.nonnegative)
-shortest = compiled(_solvers.shortest)
+shortest = compiled(_solvers.min_norm)
 
 
 @pytest.mark.parametrize("num", [1, 5, 32])
@@ -70,7 +70,7 @@ def test_the_shortest_combination_against_scipy():
 def test_lengths_and_cosines(scale):
     jacobian = np.array([[1.0, 1.0], [0.0, 0.0], [0.0, 3.0], [-2.0, -2.0]]) * scale
     gramian = jacobian @ jacobian.T
-    lengths, cosines, here = map(array, _solvers.split(tensor(gramian)))
+    lengths, cosines, here = map(array, _cosines.norms_and_cosines(tensor(gramian)))
     np.testing.assert_allclose(lengths, [2**0.5 * scale, 1, 3 * scale, 8**0.5 * scale])
     np.testing.assert_array_equal(here, [True, False, True, True])
     half = 0.5**0.5
@@ -82,7 +82,9 @@ def test_absent_rows_may_hold_anything():
     gramian = np.full((3, 3), np.nan)
     gramian[1:, 1:] = [[4, 2], [2, 9]]
     present = tensor([False, True, True], "bool")
-    lengths, cosines, here = map(array, _solvers.split(tensor(gramian), present))
+    lengths, cosines, here = map(
+        array, _cosines.norms_and_cosines(tensor(gramian), present)
+    )
     np.testing.assert_array_equal(here, [False, True, True])
     np.testing.assert_allclose(lengths, [1, 2, 3])
     np.testing.assert_allclose(cosines[1:, 1:], [[1, 1 / 3], [1 / 3, 1]], rtol=1e-6)
@@ -90,11 +92,11 @@ def test_absent_rows_may_hold_anything():
 
 
 def test_preferences():
-    np.testing.assert_allclose(array(_solvers.preferred(None, 4, None)), 0.25)
+    np.testing.assert_allclose(array(_cosines.share_preferences(None, 4, None)), 0.25)
     present = tensor([True, False, True], "bool")
     np.testing.assert_allclose(
-        array(_solvers.preferred(None, 3, present)), [0.5, 0, 0.5]
+        array(_cosines.share_preferences(None, 3, present)), [0.5, 0, 0.5]
     )
     np.testing.assert_allclose(
-        array(_solvers.preferred([1.0, 2.0, 3.0], 3, present)), [1.5, 0, 4.5]
+        array(_cosines.share_preferences([1.0, 2.0, 3.0], 3, present)), [1.5, 0, 4.5]
     )
