@@ -10,6 +10,7 @@ from lossweigh._compat.layers import (
 )
 from lossweigh._compat.metrics import (
     build_metrics,
+    build_metrics_from_spec,
     compiled_metrics,
     direction,
     metric_function,
@@ -41,6 +42,7 @@ __all__ = [
     "names_in_order",
     "overwrite_in_each_step",
     "serialize_loss",
+    "build_metrics_from_spec",
     "symbolic_build",
     "takes_mask_argument",
     "unworded",

@@ -37,9 +37,7 @@ def build_metrics(model: keras.Model, x: Any, y: Any, y_pred: Any) -> None:
             raise unworded(error) from None
 
 
-def symbolic_build(
-    model: keras.Model, step_data: Any, iterator: Any, data_batch: Any
-) -> None:
+def symbolic_build(model: Any, iterator: Any, data_batch: Any) -> None:
     """Builds what a training model still needs before its first step on JAX and torch.
 
     Keras's own `_symbolic_build` calls the model on a batch, where a layer isn't built
@@ -48,7 +46,6 @@ def symbolic_build(
 
     Args:
         model: A compiled training model.
-        step_data: From a batch to what a step gets.
         iterator: What Keras iterates over, or `None`.
         data_batch: A batch where there is no iterator.
     """
@@ -59,21 +56,40 @@ def symbolic_build(
                 several = isinstance(data, (list, tuple))
                 data_batch = data[0] if several else next(data)
                 break
-        x, y, _ = keras.tree.map_structure(
-            lambda value: (
-                value
-                if value is None
-                else keras.KerasTensor(
-                    (None, *value.shape[1:]),
-                    keras.backend.standardize_dtype(value.dtype),
-                )
-            ),
-            step_data(data_batch),
-        )
+        x, y, _ = _symbols(model._batches.step(data_batch, training=False))
         build_metrics(model, x, y, dict(model.output))
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     model._post_build()
+
+
+def build_metrics_from_spec(model: Any, iterator: Any) -> None:
+    """Creates the state of metrics from what a TensorFlow data set says of its batches.
+
+    Without taking a batch out of it: a generator's would be lost.
+
+    Args:
+        model: A compiled training model.
+        iterator: What Keras iterates over, whose data set is `_get_iterator()`.
+    """
+    batch = _symbols(iterator._get_iterator().element_spec)
+    step = _Step(lambda batch: model._batches.step(batch, training=False))
+    x, y, _ = step.compute_output_spec(batch)
+    build_metrics(model, x, y, dict(model.output))
+
+
+def _symbols(structure: Any) -> Any:
+    """A KerasTensor of any number of rows for each tensor, or its specification."""
+    return keras.tree.map_structure(
+        lambda value: (
+            value
+            if value is None
+            else keras.KerasTensor(
+                (None, *value.shape[1:]), keras.backend.standardize_dtype(value.dtype)
+            )
+        ),
+        structure,
+    )
 
 
 def update_metrics(

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from lossweigh.branches import BranchLoss, split_labels
+from lossweigh.training.logs import BranchLogs
 from lossweigh.training.names import sample_weight_name, target_name
 from lossweigh.training.wiring import Wiring
 
@@ -147,3 +148,23 @@ def _takes_elements(metric: Any) -> bool:
         metric.reset_state()
     one, other = results
     return one.shape == other.shape and np.allclose(one, other, rtol=1e-4)
+
+
+def nan_without_elements(
+    results: dict[str, Any], wiring: Wiring, logs: BranchLogs | None
+) -> dict[str, Any]:
+    """Metrics of outputs of which no element has counted yet are nan, not 0.
+
+    Args:
+        results: The metrics' numbers by the names of their logs.
+        wiring: The training model's.
+        logs: Likewise; `None` before it is compiled.
+    """
+    if logs is None:
+        return results
+    for log, value in results.items():
+        branch = wiring.measured.get(logs.output_of.get(log, ""))
+        if branch is not None and branch.branch in wiring.valid:
+            index = logs.branches.index(str(branch.branch))
+            results[log] = ops.where(logs.tracker.count[index] > 0, value, float("nan"))
+    return results

@@ -23,7 +23,7 @@ from lossweigh.training.fit_callbacks import with_ours
 from lossweigh.training.ignore_loss import ignoreLoss
 from lossweigh.training.logs import SUSPECTS, BranchLogs
 from lossweigh.training.loss_scaling import scaled_in_float16
-from lossweigh.training.metric_data import by_element, hand_over
+from lossweigh.training.metric_data import by_element, hand_over, nan_without_elements
 from lossweigh.training.metrics import metrics_by_output, without_target
 from lossweigh.training.names import sample_weight_name, target_name
 from lossweigh.training.replicas import warn_of_replicas
@@ -214,19 +214,27 @@ class TrainingModel(keras.Model):
         logs.by_element = by_element(self._wiring, found)
         logs.output_of = {log: output for log, output, _ in found}
 
+    def _metrics_wait(self) -> bool:
+        """Whether only the data show what is to be built."""
+        waiting = self._wiring.data.metric_targets
+        return bool(waiting) and not _compiled(self._logs).output_of
+
     def _build_from(self, data: Any) -> None:
         """Builds metrics of outputs without a loss, whose target the data show."""
-        logs = _compiled(self._logs)
-        unknown = self._wiring.data.metric_targets and not logs.output_of
-        if unknown and isinstance(data, Mapping):
+        if self._metrics_wait() and isinstance(data, Mapping):
             self._symbolic_build(data_batch=data)
 
     def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
-        _compat.symbolic_build(
-            self, lambda batch: self._batches.step(batch, False), iterator, data_batch
-        )
+        _compat.symbolic_build(self, iterator, data_batch)
         if self._wiring.data.metric_targets:
             self._know_metrics()
+
+    def _maybe_symbolic_build(self, iterator: Any = None, **kwargs: Any) -> None:
+        """What TensorFlow calls where the others call `_symbolic_build`."""
+        if self._metrics_wait() and iterator is not None:
+            _compat.build_metrics_from_spec(self, iterator)
+            self._know_metrics()
+        super()._maybe_symbolic_build(iterator=iterator, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -357,20 +365,10 @@ class TrainingModel(keras.Model):
                         "name. Give the metric another one, as in "
                         '`keras.metrics.MeanSquaredError(name="error")`.'
                     )
-                logs.update(self._nan_without_elements(value))
+                logs.update(nan_without_elements(value, self._wiring, self._logs))
             else:
                 logs[metric.name] = value
         return {**logs, **named}
-
-    def _nan_without_elements(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Metrics of outputs of which no element has counted yet are nan, not 0."""
-        wiring, logs = self._wiring, _compiled(self._logs)
-        for log, value in results.items():
-            branch = wiring.measured.get(logs.output_of.get(log, ""))
-            if branch is not None and branch.branch in wiring.valid:
-                count = logs.tracker.count[self.branches.index(str(branch.branch))]
-                results[log] = ops.where(count > 0, value, float("nan"))
-        return results
 
     # Data --------------------------------------------------------------------
 

@@ -191,3 +191,52 @@ def test_a_list_may_be_as_long_as_the_outputs():
     for metrics in ([["mae"]], [None, ["mae"]]):
         training.compile("sgd", metrics=metrics)
         assert "alpha_mae" in training.metrics_names
+
+
+# An output without a loss, in a stream ---------------------------------------------
+
+
+def batches_of(x, y):
+    while True:
+        for begin in range(0, len(x), 4):
+            rows = slice(begin, begin + 4)
+            yield x[rows], {name: target[rows] for name, target in y.items()}
+
+
+# Keras says so of an output without a loss.
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.parametrize("run_eagerly", [False, True])
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+def test_a_stream_with_a_metric_of_an_output_without_a_loss(method, run_eagerly):
+    """The metrics of the others count each label, as with arrays."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(12, 4)).astype("float32")
+    y = {"a": rng.normal(size=(12, 3)), "b": rng.normal(size=(12, 2))}
+    y["a"][rng.uniform(size=(12, 3)) < 0.3] = np.nan
+    inputs = keras.Input((4,), name="x")
+    outputs = {"a": layers.Dense(3)(inputs), "b": layers.Dense(2)(inputs)}
+    model = keras.Model(inputs, outputs)
+    logs = []
+    for source in ("arrays", "generator"):
+        losses = {"a": lw.BranchLoss("mse", missing="nan")}
+        training = lw.build_training_model(model, losses, lw.FixedWeights())
+        metrics = {"a": ["mae"], "b": ["mae"]}
+        training.compile(
+            keras.optimizers.SGD(0.0), metrics=metrics, run_eagerly=run_eagerly
+        )
+        if source == "arrays":
+            data, steps = (x, y), {"batch_size": 4}
+        else:
+            data, steps = (batches_of(x, y),), {"steps": 3}
+        if method == "fit":
+            if "steps" in steps:
+                steps = {"steps_per_epoch": 3}
+            history = training.fit(*data, **steps, shuffle=False, verbose=0).history
+            logs.append({name: values[0] for name, values in history.items()})
+        else:
+            found = training.evaluate(*data, **steps, verbose=0, return_dict=True)
+            logs.append(found)
+    prediction = model.predict(x, verbose=0)
+    expected = np.nanmean(abs(prediction["a"] - y["a"]))
+    assert logs[1]["a_mae"] == pytest.approx(expected, rel=1e-5)
+    assert logs[1] == pytest.approx(logs[0], rel=1e-5)
