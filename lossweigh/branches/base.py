@@ -25,6 +25,7 @@ from lossweigh.branches.results import (
     check_result,
     check_weight_shapes,
     failure,
+    no_class,
 )
 from lossweigh.branches.trial import try_out
 
@@ -217,7 +218,10 @@ class Branch(keras.layers.Layer, abc.ABC):
         A network that it calls is one of inference, as in Keras's own `fit`.
         """
         if not self._is_of_the_user and self.rows is None:
-            return self.function(*tensors)
+            try:
+                return self.function(*tensors)
+            except IndexError as error:  # torch's, of the batch of a data set
+                raise ValueError(no_class(self._what(), error)) from error
         try:
             with _compat.in_inference(self):
                 return self.function(*tensors)

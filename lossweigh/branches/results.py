@@ -97,3 +97,11 @@ def failure(what: str, tensors: Any, error: Exception) -> str:
         "another shape than the prediction, say so: `BranchLoss(..., "
         "target_shape=..., target_dtype=...)`."
     )
+
+
+def no_class(what: str, error: Exception) -> str:
+    """What to say of a class index that is out of range."""
+    return (
+        f"{what} must have class indices as targets, whole numbers from 0 to one less "
+        f"than the number of classes. Received a batch with another one: {error}"
+    )

@@ -106,8 +106,12 @@ class BalancedModel(keras.layers.Layer):
 
     @property
     def loss_weights(self) -> Any:
-        """`(K,)` float32: the weights of the last step of training, 1 before it."""
-        return ops.convert_to_tensor(self.state.weights)
+        """`(K,)` float32: the weights of the last step of training.
+
+        1 before the first step, and while the balancer rests.
+        """
+        weights = ops.convert_to_tensor(self.state.weights)
+        return ops.ones_like(weights) if self.rests else weights
 
     def cut_anew(self) -> None:
         """Finds the boundary, unless the same variables are trained as when it did.

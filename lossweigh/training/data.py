@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from lossweigh import _backend, _check
+from lossweigh.training.array_likes import as_array, library
 from lossweigh.training.names import (
     data_names,
     sample_weight_name,
@@ -250,7 +249,9 @@ class TrainingInputs:
     def _fitted(self, name: str, value: Any) -> Any:
         """A target or weight of the rank that its input has, or a worded error."""
         if not hasattr(value, "shape") or library(value) in ("pandas", "h5py"):
-            value = np.asarray(value)
+            value = as_array(name, value)
+        elif library(value) == "scipy":
+            value = value.toarray()  # a target or weight; Keras makes inputs dense
         shape, _ = self.specs[name]
         try:
             received = tuple(value.shape)
@@ -285,11 +286,6 @@ class TrainingInputs:
         elif len(received) < len(shape):
             value = value[..., None]
         return _backend.ensure_shape(value, (None, *want))
-
-
-def library(value: Any) -> str:
-    """The library that a value's class is from."""
-    return type(value).__module__.split(".")[0]
 
 
 def _same(received: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:

@@ -10,7 +10,7 @@ from keras import ops
 
 from lossweigh import _backend
 from lossweigh.branches import Branch, BranchLoss, OwnTarget, split_labels
-from lossweigh.training.data import library
+from lossweigh.training.array_likes import as_array, library
 from lossweigh.training.names import sample_weight_name, target_name
 
 
@@ -25,7 +25,7 @@ def as_arrays(merged: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, np.ndarray)
         or ops.is_tensor(value)
         or library(value) in ("h5py", "scipy")
-        else np.asarray(value)
+        else as_array(name, value)
         for name, value in merged.items()
         if value is not None
     }
@@ -98,10 +98,13 @@ def _check_lengths(merged: Mapping[str, Any]) -> None:
 
 def _check_dtype(what: str, values: Any) -> None:
     kind = str(values.dtype)
-    if any(
-        word in kind
-        for word in ("object", "str", "<U", "|S", "complex", "datet", "timed")
-    ):
+    if any(word in kind for word in ("complex", "datet", "timed")):
+        raise TypeError(
+            f"{what} must hold real numbers. Received an array of dtype {kind}. Give "
+            "what a model can learn from, such as the real and the imaginary part, or "
+            "the seconds since a date."
+        )
+    if any(word in kind for word in ("object", "str", "<U", "|S")):
         raise TypeError(
             f"{what} must hold numbers. Received an array of dtype {kind}. "
             "For words that name classes, give each one's number: "

@@ -64,6 +64,7 @@ def warn_of_own_training(model: keras.Model) -> None:
             "fit",
             "train_step",
             "test_step",
+            "predict_step",
             "compute_loss",
             "compute_metrics",
         )

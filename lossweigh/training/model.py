@@ -115,7 +115,8 @@ class TrainingModel(keras.Model):
     def balance(self) -> dict[str, float]:
         """The balancer's weights in the last step of training, by branch.
 
-        Each is 1 before the first step. Empty without a balancer.
+        Each is 1 before the first step, and while the balancer rests because all that
+        the branches share is frozen. Empty without a balancer.
         """
         balanced = self._wiring.balanced
         if balanced is None:
@@ -191,12 +192,7 @@ class TrainingModel(keras.Model):
         own = [*own, *self.weighter.trainable_variables]
         check_variables(optimizer, self.trainable_variables)
         _compat.exclude_from_weight_decay(optimizer, own)
-        super().compile(
-            optimizer=optimizer,
-            loss=None,
-            **by_name,
-            **kwargs,
-        )
+        super().compile(optimizer=optimizer, loss=None, **by_name, **kwargs)
         self.loss = ignoreLoss  # for whoever asks whether the model has one
         self._logs = BranchLogs(self.branches, balanced=self.balancer is not None)
         self._batches.looks = True
@@ -216,8 +212,8 @@ class TrainingModel(keras.Model):
 
     def _metrics_wait(self) -> bool:
         """Whether only the data show what is to be built."""
-        waiting = self._wiring.data.metric_targets
-        return bool(waiting) and not _compiled(self._logs).output_of
+        known = _compiled(self._logs).output_of
+        return bool(self._wiring.data.metric_targets) and not known
 
     def _build_from(self, data: Any) -> None:
         """Builds metrics of outputs without a loss, whose target the data show."""

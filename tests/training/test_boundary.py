@@ -4,6 +4,7 @@ import contextlib
 import warnings
 
 import keras
+import numpy as np
 import pytest
 from balanced_nets import (
     LEVELS,
@@ -366,3 +367,24 @@ def test_a_balancer_belongs_to_its_branches():
     with pytest.raises(ValueError, match=r"already balances the branches \['z', 'b'\]"):
         lw.build_training_model(plain(), {"z": "mse", "a": "mse"}, balancer=balancer)
     assert balancer.branches == ["z", "b"]
+
+
+@pytest.mark.filterwarnings("ignore:All that the branches")
+def test_a_resting_balancer_logs_1():
+    """Not the weights of the last step before the layers were frozen."""
+    x = keras.Input((4,), name="x")
+    hidden = layers.Dense(5, activation="tanh", name="trunk")(x)
+    heads = {name: layers.Dense(2, name=name)(hidden) for name in ("a", "b")}
+    model = keras.Model(x, heads)
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(8, 4)), {"a": np.ones((8, 2)), "b": np.zeros((8, 2))}
+    training = lw.build_training_model(model, "mse", balancer=lw.MGDA())
+    balance = []
+    for trainable in (True, False, True):
+        model.get_layer("trunk").trainable = trainable
+        training.compile(keras.optimizers.SGD(0.1))
+        logs = training.fit(*data, epochs=2, verbose=0).history
+        balance.append([logs[f"{name}_balance"][-1] for name in heads])
+    assert balance[1] == [1.0, 1.0]
+    assert balance[0] != [1.0, 1.0]
+    assert balance[2] != [1.0, 1.0]

@@ -156,7 +156,22 @@ REFUSED = {
     "complex weight": (
         {"sample_weight": {"alpha": 1j * ONES}},
         TypeError,
-        "The input 'alpha_sample_weight' must hold numbers ... dtype complex",
+        "The input 'alpha_sample_weight' must hold real numbers ... dtype complex",
+    ),
+    "ragged weights": (
+        {"sample_weight": {"alpha": [[1.0]] + [[1.0, 2.0]] * (ROWS - 1)}},
+        ValueError,
+        "`alpha_sample_weight` must be an array, whose rows have the same length",
+    ),
+    "ragged targets": (
+        {"y": {"zeta": [[1.0]] + [[1.0, 2.0]] * (ROWS - 1), "alpha": ALPHA}},
+        ValueError,
+        "`zeta_target` must be an array, whose rows have the same length",
+    ),
+    "ragged x": (
+        {"x": [[1.0]] + [[1.0, 2.0]] * (ROWS - 1)},
+        ValueError,
+        "`x` must be an array, whose rows have the same length",
     ),
     "words as x": (
         {"x": X.astype("str")},
@@ -166,7 +181,7 @@ REFUSED = {
     "dates as x": (
         {"x": np.array(["2020-01-01"] * ROWS, "datetime64[D]")},
         TypeError,
-        "The input 'x' must hold numbers ... dtype datetime64",
+        "The input 'x' must hold real numbers ... dtype datetime64",
     ),
     "no rows": (
         {"x": X[:0], "y": {"zeta": ZETA[:0], "alpha": ALPHA[:0]}},

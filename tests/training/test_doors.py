@@ -99,6 +99,36 @@ def test_a_stream_is_worded_too():
             training.evaluate(batches, steps=1, verbose=0)
 
 
+def test_sparse_targets_and_weights():
+    """They are made dense, as inputs are."""
+    weights = np.arange(12.0)[:, None]
+    training = built(two_heads(), LOSSES, lw.FixedWeights())
+    dense = training.test_on_batch(X, {"z": Y, "k": KINDS}, {"z": weights})
+    sparse = training.test_on_batch(
+        X,
+        {"z": scipy.sparse.csr_matrix(Y), "k": KINDS},
+        {"z": scipy.sparse.csr_matrix(weights)},
+    )
+    np.testing.assert_allclose(sparse, dense, rtol=1e-6)
+
+
+def test_a_class_index_out_of_range_in_a_stream():
+    """torch stops at it, as Keras does; JAX goes on, and tells after the epoch."""
+    training = built(two_heads(), LOSSES)
+    batches = (batch for batch in 2 * [(X, {"z": Y, "k": KINDS + 2})])
+    backend = keras.backend.backend()
+    if backend == "jax":
+        with pytest.warns(UserWarning, match="branch 'k' must hold class indices"):
+            training.fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)
+    else:
+        error, words = {
+            "torch": (ValueError, "'k' must have class indices as targets"),
+            "tensorflow": (Exception, "outside the valid range"),
+        }[backend]
+        with pytest.raises(error, match=words):
+            training.fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)
+
+
 @pytest.mark.parametrize("weights", [{"balanced": 1.0}, {"b": {"x": 2.0}}])
 def test_class_weights_of_words(weights):
     x = keras.Input((4,), name="x")

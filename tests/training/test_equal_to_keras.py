@@ -412,9 +412,18 @@ class OwnLoss(keras.Model):
         return 0.0
 
 
+class OwnPrediction(keras.Model):
+    def predict_step(self, *args):
+        return super().predict_step(*args)
+
+
 @pytest.mark.parametrize(
     ("model", "words"),
-    [(OwnStep, "`train_step`"), (OwnLoss, "`compute_loss`, the `pr")],
+    [
+        (OwnStep, "`train_step`"),
+        (OwnLoss, "`compute_loss`, the `pr"),
+        (OwnPrediction, "`predict_step`"),
+    ],
 )
 def test_what_a_model_does_in_its_own_fit_is_said(model, words):
     x = keras.Input((4,), name="x")

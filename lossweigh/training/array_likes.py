@@ -1,0 +1,28 @@
+"""Lists, pandas objects and the like as arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def as_array(name: str, value: Any) -> Any:
+    """An array-like, such as a list, as an array.
+
+    Raises:
+        ValueError: If its rows differ in length.
+    """
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"`{name}` must be an array, whose rows have the same length. Received a "
+            f"{type(value).__name__} that NumPy can't make one of ({error}). Pad the "
+            "rows, and leave out what was padded by a mask or weights of 0."
+        ) from None
+
+
+def library(value: Any) -> str:
+    """The library that a value's class is from."""
+    return type(value).__module__.split(".")[0]
