@@ -51,7 +51,6 @@ BASES = {
 # The rule is 250 lines a file. These are longer: none may grow, or join them.
 LONGEST = 250
 LONG_FILES = {
-    "branches/branch_loss.py": 386,
     "training/data.py": 308,
     "training/model.py": 525,
 }

@@ -106,10 +106,7 @@ class BalancedModel(keras.layers.Layer):
 
     @property
     def loss_weights(self) -> Any:
-        """`(K,)` float32: the weights of the last step of training.
-
-        1 before the first step, and while the balancer rests.
-        """
+        """`(K,)` float32: the last step's weights; 1 before it and in a rest."""
         weights = ops.convert_to_tensor(self.state.weights)
         return ops.ones_like(weights) if self.rests else weights
 
