@@ -206,7 +206,7 @@ def names(argument: str, given: Iterable[str], expected: Iterable[str]) -> None:
             problems.append(f"unknown: {unknown}")
         if missing:
             problems.append(f"missing: {missing}")
-        raise KeyError(
+        raise ValueError(
             f"`{argument}` must have the names {expected}. "
             f"Received the names {given} ({'; '.join(problems)})."
         )
@@ -217,7 +217,7 @@ def known_names(argument: str, given: Iterable[str], expected: Iterable[str]) ->
     given, expected = list(given), list(expected)
     unknown = [name for name in given if name not in expected]
     if unknown:
-        raise KeyError(
+        raise ValueError(
             f"`{argument}` may only have the names {expected}. "
             f"Received the names {given} (unknown: {unknown})."
         )

@@ -182,3 +182,16 @@ def test_public_names_are_documented_and_registered():
     assert keras.saving.get_registered_name(lossweigh.ignoreLoss) == (
         "lossweigh>ignoreLoss"
     )
+
+
+def test_errors_are_of_two_kinds():
+    """`ValueError` and `TypeError`, as Keras's; a property may lack an attribute."""
+    for parts, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assert):
+                raise AssertionError(f"{'/'.join(parts)}: an `assert`")
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                kind = ast.unparse(node.exc.func)
+                allowed = {"ValueError", "TypeError", "AttributeError"}
+                # `raise unworded(error)` raises what Keras caught.
+                assert kind in allowed or kind[0].islower() or "." in kind, parts

@@ -41,8 +41,8 @@ class LearningRateAnnealing(Balancer):
         **kwargs: Passed to `Balancer`.
 
     Raises:
-        ValueError: If an argument is out of range.
-        KeyError: If there is no branch with the name of the reference.
+        ValueError: If an argument is out of range, or there is no branch with the name
+            of the reference.
 
     Examples:
         >>> from keras import ops

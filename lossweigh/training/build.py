@@ -87,9 +87,9 @@ def build_training_model(
 
     Raises:
         TypeError: If an argument is of a wrong type.
-        KeyError: If `losses` names an output or input that the model doesn't have.
-        ValueError: If the model isn't built, losses are too many or too few, a
-            loss is a Python lambda or returns a scalar, names clash, or there is
+        ValueError: If `losses` names an output or input that the model doesn't have,
+            the model isn't built, losses are too many or too few, a loss is a Python
+            lambda or returns a scalar, names clash, or there is
             nothing to balance.
 
     Examples:

@@ -34,7 +34,7 @@ def class_weights(
     class_weight = _named(class_weight, known)
     unknown = [name for name in class_weight if name not in known]
     if unknown:
-        raise KeyError(
+        raise ValueError(
             f"`class_weight` may only have the names {known}. "
             f"Received the names {list(class_weight)} (unknown: {unknown})."
         )

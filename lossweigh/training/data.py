@@ -116,7 +116,7 @@ class TrainingInputs:
         needed = [name for name in self.x_names if name not in self.optional]
         missing = [name for name in (*needed, *extra) if name not in x]
         if missing:
-            raise KeyError(f"`x` must also have the inputs {missing}.")
+            raise ValueError(f"`x` must also have the inputs {missing}.")
         return {name: value for name, value in x.items() if value is not None}
 
     def _named_x(self, x: Any) -> dict[str, Any]:

@@ -26,8 +26,8 @@ def metrics_by_output(
         given: What `compile` was given, by argument.
 
     Raises:
-        KeyError: If a name isn't an output's.
-        ValueError: If a list has another length, or a metric can't take the target.
+        ValueError: If a name isn't an output's, a list has another length, or a metric
+            can't take the target.
     """
     in_order = [name for name in wiring.data.outputs if name in wiring.measured]
     whole = [
@@ -89,7 +89,7 @@ def _by_output(
     given = _check.by_name(given)
     unknown = [name for name in given if name not in outputs]
     if unknown:
-        raise KeyError(
+        raise ValueError(
             f"`{argument}` may only have the names of outputs, {list(outputs)}. "
             f"Received the names {list(given)} (unknown: {unknown})."
         )

@@ -161,8 +161,8 @@ class TrainingModel(keras.Model):
         Raises:
             ValueError: If `loss` or `loss_weights` is given, or there is a balancer
                 and the optimizer keeps moving averages, or the optimizer is built for
-                other variables.
-            KeyError: If a metric is given for an output that the model doesn't have.
+                other variables, or a metric is given for an output that the model
+                doesn't have.
         """
         if loss is not None and loss is not ignoreLoss:
             raise ValueError(
@@ -422,8 +422,8 @@ class TrainingModel(keras.Model):
             A `keras.callbacks.History`.
 
         Raises:
-            KeyError: If a name is unknown or missing.
-            ValueError: If arrays are missing or of a wrong shape or value.
+            ValueError: If a name is unknown or missing, or arrays are missing or of a
+                wrong shape or value.
             TypeError: If a target doesn't hold numbers.
         """
         _compiled(self._logs)

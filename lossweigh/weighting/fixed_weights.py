@@ -28,9 +28,8 @@ class FixedWeights(Weighter):
         **kwargs: Passed to `keras.layers.Layer`.
 
     Raises:
-        ValueError: If a weight is negative or not finite, all are 0, or there
-            isn't one for each branch.
-        KeyError: If a dict names an unknown branch or misses one.
+        ValueError: If a weight is negative or not finite, all are 0, there isn't one
+            for each branch, or a dict names an unknown branch or misses one.
 
     Examples:
         >>> from keras import ops

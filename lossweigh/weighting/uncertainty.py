@@ -44,8 +44,8 @@ class Uncertainty(LearnedWeighter):
         **kwargs: Passed to `keras.layers.Layer`.
 
     Raises:
-        ValueError: If a term is neither of the two, or isn't given for each.
-        KeyError: If a dict names an unknown branch.
+        ValueError: If a term is neither of the two or isn't given for each, or a dict
+            names an unknown branch.
 
     Examples:
         >>> from keras import ops

@@ -58,7 +58,7 @@ def test_arguments():
         LearningRateAnnealing(reference=-1)
     with pytest.raises(ValueError, match="less than the number of branches, 2"):
         LearningRateAnnealing(reference=2).initial_state(2)
-    with pytest.raises(KeyError, match="`reference` may only have the names"):
+    with pytest.raises(ValueError, match="`reference` may only have the names"):
         LearningRateAnnealing(reference="c", branches=["a", "b"]).initial_state(2)
     config = LearningRateAnnealing(reference="a", momentum=0.5).get_config()
     assert (config["reference"], config["momentum"]) == ("a", 0.5)

@@ -152,7 +152,7 @@ def test_works_in_a_model_that_was_wired_by_hand():
         ),
         (
             lambda: fit(training_model(), LossWeightSchedule(lambda n: {"c": 1})),
-            KeyError,
+            ValueError,
             "`weights` may only have the names",
         ),
         (

@@ -258,7 +258,7 @@ def test_further_keys_of_x(structure):
     training.compile("sgd")
     x = {"a": X, "id": np.arange(12), "b": X}
     training.fit(x, Y, verbose=0)
-    with pytest.raises(KeyError, match=r"missing: \['b'\]"):
+    with pytest.raises(ValueError, match=r"missing: \['b'\]"):
         training.fit({"a": X, "id": np.arange(12)}, Y, verbose=0)
 
 

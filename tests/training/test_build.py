@@ -93,7 +93,7 @@ REFUSED = {
     ),
     "unknown name": (
         lambda: (two_heads(), {"zeta": "mse", "box": "mse"}),
-        KeyError,
+        ValueError,
         "`losses` may only have the names ['zeta', 'alpha'] ... (unknown: ['box'])",
     ),
     "too few": (
@@ -206,7 +206,7 @@ REFUSED = {
     ),
     "unknown name of a weight": (
         lambda: (two_heads(), LOSSES, lw.FixedWeights({"zeta": 1, "box": 2})),
-        KeyError,
+        ValueError,
         "`weights` must have the names ['zeta', 'alpha'] ... unknown: ['box']; "
         "missing: ['alpha']",
     ),

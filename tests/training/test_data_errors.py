@@ -35,12 +35,12 @@ REFUSED = {
     ),
     "unknown name": (
         of_y(box=ZETA),
-        KeyError,
+        ValueError,
         "`y` may only have the names ['zeta', 'alpha'] ... (unknown: ['box'])",
     ),
     "missing name": (
         {"y": {"zeta": ZETA}},
-        KeyError,
+        ValueError,
         "`y` must have the names ['zeta', 'alpha'] ... (missing: ['alpha'])",
     ),
     "too many targets": (
@@ -68,7 +68,7 @@ REFUSED = {
     ),
     "unknown input": (
         {"x": {"image": X}},
-        KeyError,
+        ValueError,
         "`x` must have the names ['x'] ... unknown: ['image']; missing: ['x']",
     ),
     "shape of a target": (
@@ -123,7 +123,7 @@ REFUSED = {
     ),
     "unknown weight": (
         {"sample_weight": {"box": ONES}},
-        KeyError,
+        ValueError,
         "`sample_weight` may only have the names ['zeta', 'alpha'] ... (unknown: "
         "['box'])",
     ),
@@ -200,7 +200,7 @@ REFUSED = {
     ),
     "unknown class weight": (
         {"class_weight": {"box": {0: 1.0}}},
-        KeyError,
+        ValueError,
         "`class_weight` may only have the names ['zeta', 'alpha'] ... (unknown: "
         "['box'])",
     ),
@@ -232,7 +232,7 @@ REFUSED = {
     ),
     "validation data": (
         {"validation_data": (X, {"zeta": ZETA})},
-        KeyError,
+        ValueError,
         "`y` must have the names ['zeta', 'alpha'] ... (missing: ['alpha'])",
     ),
     "data and y": (

@@ -162,7 +162,7 @@ def test_metrics_skip_missing_labels():
     [
         (
             {"box": ["mae"]},
-            KeyError,
+            ValueError,
             r"`metrics` may only have the names of outputs, "
             r"\['zeta', 'alpha'\]. Received the names \['box'\] \(unknown: \['box'\]\)",
         ),

@@ -196,7 +196,7 @@ def test_an_output_without_a_loss_has_metrics(source):
             logs = each.test_on_batch(X, y, return_dict=True)
         found.append({k: logs[k] for k in ("zeta_mae", "alpha_accuracy")})
     same(of_metrics(found[1]), of_metrics(found[0]))
-    with pytest.raises(KeyError, match=r"missing: \['alpha'\]"):
+    with pytest.raises(ValueError, match=r"missing: \['alpha'\]"):
         training.evaluate(X, {"zeta": Y["zeta"]}, verbose=0)
 
 

@@ -293,12 +293,12 @@ def test_class_weights_of_a_target_are_all_its_branches():
 REFUSED = {
     "unknown": (
         {"rank": lw.TargetFreeLoss(hinge, of=["right", "left"])},
-        KeyError,
+        ValueError,
         r"`losses\['rank'\].of` may only have the names .*unknown: \['left'\]",
     ),
     "a loss of nothing": (
         {"rank": "mse"},
-        KeyError,
+        ValueError,
         r"`losses` may only have the names .*unknown: \['rank'\]",
     ),
     "only an input": (
@@ -326,7 +326,7 @@ REFUSED = {
     ),
     "an unknown mask": (
         {"demand": lw.BranchLoss("mse", mask="lengths")},
-        KeyError,
+        ValueError,
         r"`losses\['demand'\].mask` may only have the names",
     ),
     "a scalar": (

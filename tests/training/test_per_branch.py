@@ -89,7 +89,7 @@ def test_unknown_names_of_class_weights():
         ({"h": CLASS_WEIGHTS}, r"unknown: \['h'\]"),
         ({"g": CLASS_WEIGHTS}, r"unknown: \['g'\]"),
     ]:
-        with pytest.raises(KeyError, match=named):
+        with pytest.raises(ValueError, match=named):
             training.fit(X, structured("nested", *KINDS), class_weight=wrong)
 
 
@@ -154,7 +154,7 @@ def test_every_argument_takes_a_dict(kind, argument, tmp_path):
 @pytest.mark.parametrize("argument", list(WEIGHTERS))
 def test_names_that_there_are_not(argument):
     weighter = WEIGHTERS[argument]({"b": 0.7, "c": 0.2})
-    with pytest.raises(KeyError, match=rf"`{argument}` must have the names .*'c'"):
+    with pytest.raises(ValueError, match=rf"`{argument}` must have the names .*'c'"):
         lw.build_training_model(two_heads("nested"), SPARSE, weighter)
     with pytest.raises(ValueError, match=rf"`{argument}` given by branch name"):
         WEIGHTERS[argument]({"b": 0.7, "c": 0.2}).build([(None,), (None,)])

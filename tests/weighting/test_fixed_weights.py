@@ -20,7 +20,7 @@ def test_weights_by_name():
     assert step(weighter, 1, 10) == pytest.approx(32.0)
     weighter.assign({"b": 0.5})
     assert step(weighter, 1, 10) == pytest.approx(7.0)
-    with pytest.raises(KeyError, match=r"may only have the names \['a', 'b'\]"):
+    with pytest.raises(ValueError, match=r"may only have the names \['a', 'b'\]"):
         weighter.assign({"c": 1.0})
 
 

@@ -46,7 +46,7 @@ def test_terms_that_do_not_fit():
         lw.Uncertainty(["regression"])(rows(1, 2))
     with pytest.raises(ValueError, match="`terms` must be one of 'regression', 'cl"):
         lw.Uncertainty(["gaussian"])
-    with pytest.raises(KeyError, match=r"may only have the names \['a'\]"):
+    with pytest.raises(ValueError, match=r"may only have the names \['a'\]"):
         lw.Uncertainty({"b": "regression"}, branches=["a"])(rows(1))
 
 
