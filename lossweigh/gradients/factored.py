@@ -135,7 +135,8 @@ class Factored(Site):
         return [ops.abs(ops.cast(gradient, "float32")) for gradient in several]
 
     def only(self, which: Any) -> Factored:
-        columns = ops.take(which, self._column_owners)
+        owners = ops.convert_to_tensor(self._column_owners, "int32")
+        columns = ops.take(which, owners)
         return dataclasses.replace(
             self,
             left=ops.where(columns, self.left, ops.zeros_like(self.left)),

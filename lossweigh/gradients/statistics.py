@@ -59,6 +59,7 @@ def _spread(values: Any, site: Site, num_branches: int) -> Any:
         return values
     source = np.full(num_branches, number)
     source[list(site.branches)] = np.arange(number)
+    source = ops.convert_to_tensor(source, "int32")
     values = ops.pad(values, [[0, 1]] * len(values.shape))
     for axis in range(len(values.shape)):
         values = ops.take(values, source, axis=axis)

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from keras import ops
 
 from lossweigh import _backend
@@ -113,7 +112,7 @@ def of_branches(values: Any, site: Site, num_branches: int) -> Any:
     """`(m,)`: of K values those of the branches at a site."""
     if site.branches == tuple(range(num_branches)):
         return values
-    return ops.take(values, np.array(site.branches))
+    return ops.take(values, ops.convert_to_tensor(site.branches, "int32"))
 
 
 def in_dtypes_of(gradients: Sequence[Any], tensors: Sequence[Any]) -> list[Any]:
