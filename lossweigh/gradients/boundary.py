@@ -47,6 +47,13 @@ class Cut:
     direct: tuple[int, ...]
     layers: tuple[str, ...]
 
+    def branches_by_layer(self) -> dict[str, list[int]]:
+        """For each of `layers` the branches, as indices, that leave there."""
+        leaving: dict[str, set[int]] = {}
+        for layer, exit in zip(self.layers, self.exits.exits, strict=True):
+            leaving.setdefault(layer, set()).update(exit.branches)
+        return {layer: sorted(branches) for layer, branches in leaving.items()}
+
 
 class _Boundary(NamedTuple):
     """Between the calls of the trunk and those of the heads.

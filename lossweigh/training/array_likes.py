@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,3 +27,13 @@ def as_array(name: str, value: Any) -> Any:
 def library(value: Any) -> str:
     """The library that a value's class is from."""
     return type(value).__module__.split(".")[0]
+
+
+def is_stream(x: Any) -> bool:
+    """Whether `x` yields batches by itself (`tf.data`, `PyDataset`, ...)."""
+    return not (
+        x is None
+        or isinstance(x, (Mapping, list, tuple))
+        or hasattr(x, "shape")
+        or hasattr(x, "__array__")
+    )

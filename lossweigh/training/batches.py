@@ -10,8 +10,8 @@ import numpy as np
 from keras import ops
 
 from lossweigh.branches import split_labels
+from lossweigh.training.array_likes import is_stream
 from lossweigh.training.class_weights import class_weights
-from lossweigh.training.data import is_stream
 from lossweigh.training.data_values import (
     as_arrays,
     check_arrays,

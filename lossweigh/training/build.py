@@ -32,8 +32,8 @@ from lossweigh.training.methods import (
 )
 from lossweigh.training.model import TrainingModel
 from lossweigh.training.names import sample_weight_name
+from lossweigh.training.objective import Objective, call_layer, tensors_by_branch
 from lossweigh.training.targets import target_inputs
-from lossweigh.training.wiring import WEIGHTED_LOSS, looked_at
 from lossweigh.weighting.base import Weighter
 
 
@@ -185,33 +185,28 @@ def _wire(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The training model's inputs and outputs by name."""
     all_inputs = {tensor.name: tensor for tensor in keras.tree.flatten(inputs)}
-    all_outputs = dict(outputs)
-    named = {**all_inputs, **outputs}
-    tensors = looked_at(layers, outputs, copies, all_inputs)
-    targets = target_inputs(layers, tensors)
+    seen = tensors_by_branch(layers, outputs, copies, all_inputs)
+    targets = target_inputs(layers, seen)
     all_inputs.update({tensor.name: tensor for tensor in targets.values()})
-    branch_losses, valids = [], []
-    weights = {}
+    rows = keras.tree.flatten(inputs)[0].shape[0]
+    valid = {}
     for branch, layer in layers.items():
-        rows = keras.tree.flatten(inputs)[0].shape[0]
-        check_rows(branch, layer.looks_at, tensors[branch], rows)
-        first = tensors[branch][0]
-        weights[branch] = keras.Input(
+        check_rows(branch, layer.looks_at, seen[branch], rows)
+        first = seen[branch][0]
+        name = sample_weight_name(branch)
+        all_inputs[name] = keras.Input(
             batch_shape=(first.shape[0], *[None] * (len(first.shape) - 1)),
             dtype="float32",
-            name=sample_weight_name(branch),
+            name=name,
             optional=True,
         )
-        target = None if layer.target is None else targets[layer.target]
-        steps = {"steps": named[layer.steps]} if isinstance(layer.steps, str) else {}
-        loss = layer(layer.pack(target, tensors[branch], weights[branch]), **steps)
-        branch_losses.append(loss)
-        all_outputs[f"{branch}_loss"] = loss
         missing = ignored = None
         if isinstance(layer, BranchLoss):
             missing, ignored = layer.missing, layer.ignored_class
-        if masked or steps or missing is not None or ignored is not None:
-            valid = ValidElements(
+        may_skip = masked or isinstance(layer.steps, str)
+        if may_skip or missing is not None or ignored is not None:
+            target = None if layer.target is None else targets[layer.target]
+            valid[branch] = ValidElements(
                 missing,
                 layer.steps is not False,
                 branch,
@@ -219,14 +214,7 @@ def _wire(
                 missing is not None and layer.has_elements(first, target),
                 name=unused(f"{branch}_valid", taken),
             )
-            target = first if target is None else target
-            all_outputs[f"{branch}_valid"] = valid([target, first], **steps)
-        valids.append(all_outputs.get(f"{branch}_valid"))
-    all_inputs.update({tensor.name: tensor for tensor in weights.values()})
-    weighted = weighter(branch_losses, valid=valids)
-    if tap is not None:
-        weighted = LossTap(name=unused("loss_tap", taken))(
-            [weighted, tap, *branch_losses]
-        )
-    all_outputs[WEIGHTED_LOSS] = weighted
-    return all_inputs, all_outputs
+    loss_tap = None if tap is None else LossTap(name=unused("loss_tap", taken))
+    objective = Objective(layers, valid, weighter, loss_tap)
+    result = objective.evaluate(all_inputs, outputs, copies, tap, call_layer)
+    return all_inputs, result.as_outputs()

@@ -7,21 +7,12 @@ from typing import Any
 
 from lossweigh import _backend, _check
 from lossweigh.training.array_likes import as_array, library
+from lossweigh.training.input_names import InputNames, describe
 from lossweigh.training.names import (
     data_names,
     sample_weight_name,
     target_name,
 )
-
-
-def is_stream(x: Any) -> bool:
-    """Whether `x` yields batches by itself (`tf.data`, `PyDataset`, ...)."""
-    return not (
-        x is None
-        or isinstance(x, (Mapping, list, tuple))
-        or hasattr(x, "shape")
-        or hasattr(x, "__array__")
-    )
 
 
 class TrainingInputs:
@@ -65,6 +56,12 @@ class TrainingInputs:
         self.weight_names = [sample_weight_name(branch) for branch in targets]
         self.target_names = [target_name(name) for name in self.targets]
         self.x_names = data_names(inputs, [*self.targets, *targets])
+        self.input_names = InputNames(
+            structure,
+            self.optional,
+            f"the inputs {self.x_names}, with the targets of {self.targets} in `y`, or "
+            f"both in one list [{', '.join([*self.x_names, *self.target_names])}]",
+        )
 
     def holds_targets(self, x: Any) -> bool:
         """Whether `x` alone is complete: `[x, *targets]`, or a dict of all inputs."""
@@ -124,58 +121,7 @@ class TrainingInputs:
             raise ValueError(
                 f"`x` must have the inputs {self.x_names}. Received: None."
             )
-        named: dict[str, Any] = {}
-        self._name_leaves(self.structure, x, named)
-        return named
-
-    def _name_leaves(self, structure: Any, x: Any, named: dict[str, Any]) -> None:
-        if isinstance(structure, str):
-            if isinstance(x, Mapping):
-                x = self._needed(x, [structure])[structure]
-            elif isinstance(x, (list, tuple)) and len(x) == 1:
-                x = x[0]
-            elif isinstance(x, (list, tuple)) and x and hasattr(x[0], "shape"):
-                self._wrong_number_of_arrays(len(x))
-            named[structure] = x
-        elif isinstance(structure, Mapping):
-            if not isinstance(x, Mapping):
-                if len(structure) == 1 and not isinstance(x, (list, tuple)):
-                    x = {next(iter(structure)): x}
-                else:
-                    raise ValueError(
-                        f"`x` must be a dict with the names {list(structure)}. "
-                        f"Received: {_describe(x)}."
-                    )
-            x = self._needed(x, structure)
-            for name, inner in structure.items():
-                self._name_leaves(inner, x[name], named)
-        else:
-            if isinstance(x, Mapping) and all(isinstance(s, str) for s in structure):
-                x = list(self._needed(x, structure).values())
-            if not isinstance(x, (list, tuple)):
-                x = [x]
-            if len(x) != len(structure):
-                self._wrong_number_of_arrays(len(x))
-            for inner, part in zip(structure, x, strict=True):
-                self._name_leaves(inner, part, named)
-
-    def _needed(self, x: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-        """The inputs, of a dict that may have others; `None` for one left out."""
-        names = list(names)
-        optional = [name for name in names if name in self.optional and name not in x]
-        missing = [name for name in names if name not in x and name not in optional]
-        unknown = [name for name in x if name not in names]
-        if missing or (optional and unknown):
-            _check.names("x", x, [name for name in names if name not in optional])
-        return {name: x.get(name) for name in names}
-
-    def _wrong_number_of_arrays(self, received: int) -> None:
-        raise ValueError(
-            f"`x` must hold the inputs {self.x_names}, with the targets of "
-            f"{self.targets} in `y`, or both in one list "
-            f"[{', '.join([*self.x_names, *self.target_names])}]. "
-            f"Received {received} arrays in `x`."
-        )
+        return self.input_names.name(x)
 
     def _by_target(
         self, argument: str, values: Any, targets: Sequence[str]
@@ -205,7 +151,7 @@ class TrainingInputs:
                 raise ValueError(
                     f"`{argument}` must be a dict by name, {targets}: the "
                     "prediction model returns a dict, whose order isn't known. "
-                    f"Received: {_describe(values)}."
+                    f"Received: {describe(values)}."
                 )
             for names in (self.outputs, targets):
                 if len(values) == len(names) and set(targets) <= set(names):
@@ -221,7 +167,7 @@ class TrainingInputs:
         raise ValueError(
             f"`{argument}` must have one array for each of the targets "
             f"{targets}, in a dict by name or in a list in the order of the "
-            f"outputs. Received: {_describe(values)}."
+            f"outputs. Received: {describe(values)}."
         )
 
     def _weights(self, sample_weight: Any) -> dict[str, Any]:
@@ -293,11 +239,3 @@ def _same(received: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
         a is None or b is None or a == b
         for a, b in zip(received, expected, strict=True)
     )
-
-
-def _describe(x: Any) -> str:
-    if hasattr(x, "shape"):
-        return f"an array of shape {tuple(x.shape)}"
-    if isinstance(x, (list, tuple)):
-        return f"a {type(x).__name__} of {len(x)}"
-    return f"a {type(x).__name__}"

@@ -12,7 +12,7 @@ from lossweigh.training.names import (
     sample_weight_name,
     target_name,
 )
-from lossweigh.training.wiring import loss_keys
+from lossweigh.training.objective import output_names
 
 
 def losses_by_name(losses: Any, outputs: list[str]) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def check_clashes(
     totals = {name for name in ("weighted", "unweighted") if name in branches}
     for what, names, reserved in (
         ("input", inputs, taken),
-        ("output", outputs, loss_keys(branches) | totals),
+        ("output", outputs, output_names(branches) | totals),
     ):
         clashes = [name for name in names if name in reserved]
         if clashes:

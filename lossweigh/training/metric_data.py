@@ -13,6 +13,7 @@ from keras import ops
 from lossweigh.branches import BranchLoss, split_labels
 from lossweigh.training.logs import BranchLogs
 from lossweigh.training.names import sample_weight_name, target_name
+from lossweigh.training.objective import StepResult
 from lossweigh.training.wiring import Wiring
 
 
@@ -34,7 +35,7 @@ class Handed(NamedTuple):
 
 def hand_over(
     data: Mapping[str, Any],
-    results: Mapping[str, Any],
+    result: StepResult,
     outputs: Sequence[str],
     measured: Mapping[str, BranchLoss],
 ) -> tuple[dict[str, Handed], dict[str, Handed]]:
@@ -42,7 +43,7 @@ def hand_over(
 
     Args:
         data: The training model's inputs, and targets of outputs without a loss.
-        results: What the training model gave.
+        result: What the training model gave.
         outputs: The prediction model's outputs, in order.
         measured: The branch whose target an output's metrics are given.
 
@@ -53,7 +54,9 @@ def hand_over(
     vectors: dict[str, Handed] = OrderedDict()  # in which Keras keeps the order
     elements: dict[str, Handed] = {}
     for output in outputs:
-        prediction = ops.cast(results[output], "float32")  # or the target isn't
+        prediction = ops.cast(
+            result.predictions[output], "float32"
+        )  # or the target isn't
         branch = measured.get(output)
         if branch is None:
             target = data.get(target_name(output))
@@ -61,7 +64,7 @@ def hand_over(
             continue
         target = split_labels(data[target_name(branch.target)], branch.missing)[1]
         weight = data.get(sample_weight_name(str(branch.branch)))
-        valid = results.get(f"{branch.branch}_valid")
+        valid = result.branches[str(branch.branch)].valid
         if valid is None:
             weight = _of_vectors(weight, prediction)
             vectors[output] = Handed(target, prediction, None, weight)

@@ -19,9 +19,9 @@ from lossweigh.gradients.balanced import BalancedModel
 from lossweigh.gradients.loss_tap import LossTap
 from lossweigh.training.data import TrainingInputs
 from lossweigh.training.names import data_names, target_name
+from lossweigh.training.objective import WEIGHTED_LOSS, Objective, output_names
 from lossweigh.weighting.base import Weighter
 
-WEIGHTED_LOSS = "weighted_loss"
 _MADE_BY = "Make it by `build_training_model(pred_model, losses)`."
 
 
@@ -31,63 +31,35 @@ class Wiring:
 
     Attributes:
         prediction_model: The model that predicts.
-        weighter: What weighs the branch losses.
-        losses: The branches' losses by branch name, in the weighter's order.
+        objective: The layers from its predictions to the weighted loss.
         data: How `fit`'s data become inputs.
         measured: For each output that metrics may be given for, the branch whose
             target it is compared with.
         optional: Inputs that may be `None`; a clone has none of them.
         balanced: The balanced model, if there is one.
-        loss_tap: A `LossTap`, where there is a balanced model.
-        valid: What tells a branch's valid elements, by branch, where some may not be.
         direct: No mask, and the graph is as `build_training_model` makes it, so that
             its layers may be called without Keras's bookkeeping.
     """
 
     prediction_model: keras.Model
-    weighter: Weighter
-    losses: dict[str, Branch]
+    objective: Objective
     data: TrainingInputs
     measured: dict[str, BranchLoss]
     optional: frozenset[str]
     balanced: BalancedModel | None
-    loss_tap: Any
-    valid: dict[str, ValidElements]
     direct: bool
 
-    def tensors(
-        self,
-        outputs: Mapping[str, Any],
-        copies: Mapping[str, list[Any]] | None,
-        inputs: Mapping[str, Any],
-    ) -> dict[str, list[Any]]:
-        """The tensors that each branch's loss looks at.
+    @property
+    def losses(self) -> dict[str, Branch]:
+        return self.objective.losses
 
-        Args:
-            outputs: The prediction model's outputs by name.
-            copies: The balanced model's copies of them, by branch, if there is one.
-            inputs: The training model's inputs by name.
-        """
-        return looked_at(self.losses, outputs, copies, inputs)
+    @property
+    def valid(self) -> dict[str, ValidElements]:
+        return self.objective.valid
 
-
-def looked_at(
-    losses: Mapping[str, Branch],
-    outputs: Mapping[str, Any],
-    copies: Mapping[str, list[Any]] | None,
-    inputs: Mapping[str, Any],
-) -> dict[str, list[Any]]:
-    """The tensors that each branch's loss looks at; arguments as for `Wiring`."""
-    tensors = {}
-    for branch, layer in losses.items():
-        ahead = iter(copies[branch] if copies is not None else ())
-        tensors[branch] = [
-            inputs[name]
-            if name not in outputs
-            else (outputs[name] if copies is None else next(ahead))
-            for name in layer.looks_at
-        ]
-    return tensors
+    @property
+    def weighter(self) -> Weighter:
+        return self.objective.weighter
 
 
 def read(model: keras.Model) -> Wiring:
@@ -111,7 +83,7 @@ def read(model: keras.Model) -> Wiring:
         )
     losses = {branch: by_name[branch] for branch in weighter.branches}
     targets = {branch: layer.target for branch, layer in losses.items()}
-    outputs = [key for key in model.output if key not in loss_keys(losses)]
+    outputs = [key for key in model.output if key not in output_names(losses)]
     names = [*losses, *(name for name in targets.values() if name is not None)]
     structure = named_structure(prediction_model, data_names(model.input, names))
     ordered = is_functional(prediction_model) or not returns_dict(
@@ -121,8 +93,12 @@ def read(model: keras.Model) -> Wiring:
     optional = frozenset(layer.name for layer in inputs if layer.optional)
     return Wiring(
         prediction_model,
-        weighter,
-        losses,
+        Objective(
+            losses,
+            {layer.branch: layer for layer in _layers_of(model, ValidElements)},
+            weighter,
+            next(iter(_layers_of(model, LossTap)), None),
+        ),
         TrainingInputs(
             model.input,
             structure,
@@ -134,8 +110,6 @@ def read(model: keras.Model) -> Wiring:
         measured(losses, outputs),
         optional,
         balanced,
-        next(iter(_layers_of(model, LossTap)), None),
-        valid={layer.branch: layer for layer in _layers_of(model, ValidElements)},
         direct=not may_mask(prediction_model)
         and not any(isinstance(layer.steps, str) for layer in losses.values())
         and _is_as_built(model, losses, weighter),
@@ -161,12 +135,6 @@ def measured(
         if fitting:
             found[output] = fitting[0]
     return found
-
-
-def loss_keys(branches: Iterable[str]) -> set[str]:
-    """The keys of a training model's outputs that aren't predictions."""
-    keys = {f"{branch}_{what}" for branch in branches for what in ("loss", "valid")}
-    return keys | {WEIGHTED_LOSS}
 
 
 def _is_as_built(

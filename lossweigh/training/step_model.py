@@ -1,0 +1,156 @@
+"""One step of training or evaluation: its loss, its metrics and its logs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh import _compat
+from lossweigh.branches.protocols import Mean
+from lossweigh.gradients.refreshing import (
+    compile_exact_and_cheap_steps,
+    with_exact_flag,
+)
+from lossweigh.training.batches import Batches
+from lossweigh.training.logs import SUSPECTS, BranchLogs
+from lossweigh.training.metric_data import by_element, hand_over, nan_without_elements
+from lossweigh.training.objective import StepResult
+from lossweigh.training.wiring import Wiring
+
+
+class StepModel(keras.Model):
+    """What Keras calls in each step of a `TrainingModel`.
+
+    The constructor of that class sets what is used here.
+    """
+
+    train_function: Any
+    _wiring: Wiring
+    _batches: Batches
+    _logs: BranchLogs | None
+    _mean: Mean
+
+    def _know_metrics(self) -> None:
+        """Looks at the metrics, once they are built."""
+        logs = compiled(self._logs)
+        found = _compat.compiled_metrics(self, self._wiring.data.outputs)
+        logs.by_element = by_element(self._wiring, found)
+        logs.output_of = {log: output for log, output, _ in found}
+
+    def _metrics_wait(self) -> bool:
+        """Whether only the data show what is to be built."""
+        known = compiled(self._logs).output_of
+        return bool(self._wiring.data.metric_targets) and not known
+
+    def _build_from(self, data: Any) -> None:
+        """Builds metrics of outputs without a loss, whose target the data show."""
+        if self._metrics_wait() and isinstance(data, Mapping):
+            self._symbolic_build(data_batch=data)
+
+    def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        _compat.symbolic_build(self, iterator, data_batch)
+        if self._wiring.data.metric_targets:
+            self._know_metrics()
+
+    def _maybe_symbolic_build(self, iterator: Any = None, **kwargs: Any) -> None:
+        """What TensorFlow calls where the others call `_symbolic_build`."""
+        if self._metrics_wait() and iterator is not None:
+            _compat.build_metrics_from_spec(self, iterator)
+            self._know_metrics()
+        super()._maybe_symbolic_build(iterator=iterator, **kwargs)
+
+    def make_train_function(self, force: bool = False) -> None:
+        new = force or self.train_function is None
+        super().make_train_function(force)
+        # A subclass's own step is given batches, and nothing else.
+        if new and type(self).train_step is StepModel.train_step:
+            self.train_function = compile_exact_and_cheap_steps(
+                self, self._wiring.balanced, self.train_function
+            )
+
+    def train_step(self, *args: Any) -> Any:
+        *state, data = args
+        with with_exact_flag(self._wiring.balanced, data) as batch:
+            return super().train_step(*state, self._batches.step(batch, training=True))
+
+    def test_step(self, *args: Any) -> Any:
+        return super().test_step(
+            *args[:-1], self._batches.step(args[-1], training=False)
+        )
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The mean of the weighted loss, plus the regularisers."""
+        logs, wiring = compiled(self._logs), self._wiring
+        if y is not None and SUSPECTS in y:
+            logs.suspects.update_state(y[SUSPECTS])
+        result = StepResult.of_outputs(y_pred, wiring.losses)
+        logs.update_losses(
+            [branch.loss for branch in result.branches.values()],
+            [branch.count for branch in result.branches.values()],
+            wiring.weighter.loss_weights,
+            None if wiring.balanced is None else wiring.balanced.loss_weights,
+        )
+        # Of one element, not a scalar: those aren't scaled under `tf.distribute`.
+        total = ops.mean(result.weighted_loss, keepdims=True)
+        for regulariser in self.losses:
+            total = total + ops.cast(ops.sum(regulariser), total.dtype)
+        return self._mean(total, total)
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        wiring = self._wiring
+        data = {**x, **(y or {})}
+        result = StepResult.of_outputs(y_pred, wiring.losses)
+        handed = hand_over(data, result, wiring.data.outputs, wiring.measured)
+        _compat.update_metrics(self, *handed, compiled(self._logs).by_element)
+        return self.get_metrics_result()
+
+    @property
+    def metrics(self) -> list[Any]:
+        return super().metrics + ([] if self._logs is None else self._logs.metrics)
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """Names in the order in which `evaluate` lists the results."""
+        return _compat.names_in_order(self, self.get_metrics_result())
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        named = {} if self._logs is None else self._logs.result()
+        logs: dict[str, Any] = {}
+        for metric in super().metrics:
+            value = metric.result()
+            if isinstance(value, dict):
+                taken = sorted(key for key in value if key in named or key in logs)
+                if taken:
+                    raise ValueError(
+                        f"`metrics` must not have a metric that is logged as "
+                        f"{taken[0]!r}: the training model logs a branch under that "
+                        "name. Give the metric another one, as in "
+                        '`keras.metrics.MeanSquaredError(name="error")`.'
+                    )
+                logs.update(nan_without_elements(value, self._wiring, self._logs))
+            else:
+                logs[metric.name] = value
+        return {**logs, **named}
+
+
+def compiled(logs: BranchLogs | None) -> BranchLogs:
+    """The logs of a model, which it has once it is compiled.
+
+    Raises:
+        ValueError: If it isn't.
+    """
+    if logs is None:
+        raise ValueError("You must call `compile()` before using the model.")
+    return logs
