@@ -58,7 +58,7 @@ def test_a_list_of_preferences_is_in_the_order_of_the_outputs():
     for losses in (LOSSES, dict(reversed(LOSSES.items()))):
         keras.utils.set_random_seed(0)
         training = lw.build_training_model(
-            price_and_kind(), losses, balancer=lw.UPGrad(preference=[0.1, 0.9])
+            price_and_kind(), losses, balancer=lw.UPGrad(preferences=[0.1, 0.9])
         )
         training.compile("sgd")
         training.train_on_batch(X, y)
@@ -77,7 +77,7 @@ def test_a_list_is_refused_where_two_dicts_differ_in_order():
     for arguments in (
         {"weighter": lw.FixedWeights([1.0, 2.0])},
         {"weighter": lw.SmoothTchebycheff(preferences=[1.0, 2.0])},
-        {"balancer": lw.UPGrad(preference=[1.0, 2.0])},
+        {"balancer": lw.UPGrad(preferences=[1.0, 2.0])},
     ):
         with pytest.raises(ValueError, match="can't be told in which order"):
             lw.build_training_model(model, losses, **arguments)
