@@ -1,6 +1,6 @@
 """Callbacks for `fit`."""
 
 from lossweigh.callbacks.end_of_epoch import CollapseWarning, EndOfEpoch
-from lossweigh.callbacks.loss_weight_schedule import LossWeightSchedule
+from lossweigh.callbacks.loss_weight_scheduler import LossWeightScheduler
 
-__all__ = ["CollapseWarning", "EndOfEpoch", "LossWeightSchedule"]
+__all__ = ["CollapseWarning", "EndOfEpoch", "LossWeightScheduler"]

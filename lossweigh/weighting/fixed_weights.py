@@ -18,7 +18,7 @@ class FixedWeights(Weighter):
     """`sum_k w_k L_k` with weights `w` that nothing trains.
 
     It gives the same numbers as `compile(loss_weights=...)` of Keras. But the weights
-    are a variable: they are saved, and `lossweigh.callbacks.LossWeightSchedule` moves
+    are a variable: they are saved, and `lossweigh.callbacks.LossWeightScheduler` moves
     them from step to step or epoch to epoch without a recompilation. The weights
     needn't sum to 1; doubling all of them doubles the gradient.
 

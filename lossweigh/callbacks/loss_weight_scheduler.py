@@ -12,7 +12,7 @@ from lossweigh.weighting.fixed_weights import FixedWeights
 Weights = Sequence[float] | Mapping[str, float]
 
 
-class LossWeightSchedule(keras.callbacks.Callback):
+class LossWeightScheduler(keras.callbacks.Callback):
     """Sets the weights of a `FixedWeights` weighter by epoch or by step.
 
     The weights are a variable, so the new ones are in force from the next step
@@ -36,7 +36,7 @@ class LossWeightSchedule(keras.callbacks.Callback):
             `FixedWeights` layer.
 
     Examples:
-        >>> ramp = LossWeightSchedule(lambda epoch: [1.0, min(1.0, epoch / 10)])
+        >>> ramp = LossWeightScheduler(lambda epoch: [1.0, min(1.0, epoch / 10)])
         >>> # training.fit(x, y, epochs=20, callbacks=[ramp])
 
     """
@@ -44,8 +44,8 @@ class LossWeightSchedule(keras.callbacks.Callback):
     def __init__(
         self,
         schedule: Callable[[int], Weights],
-        by: str = "epoch",
         *,
+        by: str = "epoch",
         initial_step: int = 0,
     ) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class LossWeightSchedule(keras.callbacks.Callback):
         ]
         if len(weighters) != 1:
             raise ValueError(
-                "LossWeightSchedule must be used with a model that has one "
+                "LossWeightScheduler must be used with a model that has one "
                 f"FixedWeights layer. Received a model with {len(weighters)}. Build it "
                 "with `build_training_model(..., weighter=FixedWeights())`."
             )

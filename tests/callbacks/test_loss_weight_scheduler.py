@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import lossweigh as lw
-from lossweigh.callbacks import LossWeightSchedule
+from lossweigh.callbacks import LossWeightScheduler
 
 pytestmark = pytest.mark.compiled
 
@@ -44,7 +44,7 @@ class Steps(keras.callbacks.Callback):
 
 def test_by_epoch_without_a_recompilation():
     training = training_model()
-    schedule = LossWeightSchedule(lambda epoch: {"a": 0.25 * epoch, "b": 1.0})
+    schedule = LossWeightScheduler(lambda epoch: {"a": 0.25 * epoch, "b": 1.0})
     training.fit(X, Y, verbose=0)  # the step is traced with other weights
     history = training.fit(
         X,
@@ -65,7 +65,7 @@ def test_by_epoch_without_a_recompilation():
 
 def test_by_step_is_in_force_in_the_very_step():
     training = training_model()
-    schedule = LossWeightSchedule(lambda step: [step, 2.0 * step + 1.0], by="step")
+    schedule = LossWeightScheduler(lambda step: [step, 2.0 * step + 1.0], by="step")
     history = fit(training, schedule)
     steps = np.arange(9).reshape(3, 3)
     np.testing.assert_allclose(history["a_weight"], steps.mean(1), rtol=1e-6)
@@ -83,7 +83,7 @@ def test_by_step_is_in_force_in_the_very_step():
 
 
 def test_steps_go_on_from_where_they_are_told():
-    schedule = LossWeightSchedule(lambda n: [1.0, n], by="step", initial_step=10)
+    schedule = LossWeightScheduler(lambda n: [1.0, n], by="step", initial_step=10)
     history = fit(training_model(), schedule, epochs=1)
     np.testing.assert_allclose(history["b_weight"], [11.0], rtol=1e-6)
     assert schedule.step == 13
@@ -91,7 +91,7 @@ def test_steps_go_on_from_where_they_are_told():
 
 def test_each_fit_counts_its_steps_anew():
     training = training_model()
-    schedule = LossWeightSchedule(lambda n: [1.0, n], by="step", initial_step=2)
+    schedule = LossWeightScheduler(lambda n: [1.0, n], by="step", initial_step=2)
     first, second = (fit(training, schedule, epochs=1) for _ in range(2))
     np.testing.assert_allclose(first["b_weight"], [3.0], rtol=1e-6)
     np.testing.assert_allclose(second["b_weight"], [3.0], rtol=1e-6)
@@ -101,14 +101,14 @@ if keras.backend.backend() != "torch":  # where Keras runs one step at a time
 
     def test_several_steps_in_one_execution_have_the_first_ones_weights():
         training = training_model(steps_per_execution=3)
-        schedule = LossWeightSchedule(lambda n: [1.0, n], by="step")
+        schedule = LossWeightScheduler(lambda n: [1.0, n], by="step")
         history = fit(training, schedule, epochs=2)
         np.testing.assert_allclose(history["b_weight"], [0.0, 3.0], rtol=1e-6)
 
 
 def test_a_dict_may_leave_branches_as_they_are():
     training = training_model(lw.FixedWeights({"a": 3.0, "b": 5.0}))
-    fit(training, LossWeightSchedule(lambda epoch: {"b": 7.0}), epochs=1)
+    fit(training, LossWeightScheduler(lambda epoch: {"b": 7.0}), epochs=1)
     weights = keras.ops.convert_to_numpy(training.weighter.loss_weights)
     np.testing.assert_array_equal(weights, [3.0, 7.0])
 
@@ -120,7 +120,7 @@ def test_works_in_a_model_that_was_wired_by_hand():
     model = keras.Model(inputs, weighted)
     model.compile(keras.optimizers.SGD(0.0), loss=lw.ignoreLoss)
     losses = [np.full((8, 1), 1.0), np.full((8, 1), 10.0)]
-    schedule = LossWeightSchedule(lambda epoch: [1.0 - epoch, float(epoch)])
+    schedule = LossWeightScheduler(lambda epoch: [1.0 - epoch, float(epoch)])
     history = model.fit(
         losses, np.zeros(8), epochs=2, verbose=0, callbacks=[schedule]
     ).history
@@ -131,33 +131,33 @@ def test_works_in_a_model_that_was_wired_by_hand():
     ("make", "error", "message"),
     [
         (
-            lambda: LossWeightSchedule([1, 2]),
+            lambda: LossWeightScheduler([1, 2]),
             TypeError,
             "`schedule` must be a function",
         ),
         (
-            lambda: LossWeightSchedule(lambda n: [1, 2], by="batch"),
+            lambda: LossWeightScheduler(lambda n: [1, 2], by="batch"),
             ValueError,
             "`by` must be one of 'epoch', 'step'",
         ),
         (
-            lambda: LossWeightSchedule(lambda n: [1], initial_step=-1),
+            lambda: LossWeightScheduler(lambda n: [1], initial_step=-1),
             ValueError,
             "`initial_step` must be at least 0",
         ),
         (
-            lambda: fit(training_model(), LossWeightSchedule(lambda n: [1, 2, 3])),
+            lambda: fit(training_model(), LossWeightScheduler(lambda n: [1, 2, 3])),
             ValueError,
             "one number for each of the 2 branches. Received 3",
         ),
         (
-            lambda: fit(training_model(), LossWeightSchedule(lambda n: {"c": 1})),
+            lambda: fit(training_model(), LossWeightScheduler(lambda n: {"c": 1})),
             ValueError,
             "`weights` may only have the names",
         ),
         (
             lambda: fit(
-                training_model(lw.LossWeighter()), LossWeightSchedule(lambda n: [1, 2])
+                training_model(lw.LossWeighter()), LossWeightScheduler(lambda n: [1, 2])
             ),
             ValueError,
             "must be used with a model that has one FixedWeights layer",
@@ -167,3 +167,8 @@ def test_works_in_a_model_that_was_wired_by_hand():
 def test_errors(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_all_but_the_schedule_is_given_by_name():
+    with pytest.raises(TypeError, match="positional"):
+        LossWeightScheduler(lambda n: [1, 2], "step")
