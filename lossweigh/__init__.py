@@ -30,6 +30,7 @@ from lossweigh.balancing import (
 )
 from lossweigh.balancing.levels import Calibrated, Parameters, Representation
 from lossweigh.branches import BranchLoss, MaskedLoss, TargetFreeLoss
+from lossweigh.callbacks import CollapseWarning
 from lossweigh.constraints import Between, Simplex
 from lossweigh.training import (
     TrainingModel,
@@ -67,6 +68,7 @@ __all__ = [
     "CAGrad",
     "Calibrated",
     "CoVWeighting",
+    "CollapseWarning",
     "ConFIG",
     "DWA",
     "DualProj",

@@ -1,6 +1,15 @@
 """Callbacks for `fit`."""
 
-from lossweigh.callbacks.end_of_epoch import CollapseWarning, EndOfEpoch
+from lossweigh.callbacks.end_of_epoch import (
+    AdvanceWeighters,
+    CollapseMonitor,
+    CollapseWarning,
+)
 from lossweigh.callbacks.loss_weight_scheduler import LossWeightScheduler
 
-__all__ = ["CollapseWarning", "EndOfEpoch", "LossWeightScheduler"]
+__all__ = [
+    "AdvanceWeighters",
+    "CollapseMonitor",
+    "CollapseWarning",
+    "LossWeightScheduler",
+]

@@ -17,7 +17,7 @@ SHARE = 0.01  # of an equal share of the weights
 Logs = Mapping[str, float] | None
 
 
-class EndOfEpoch(keras.callbacks.Callback):
+class AdvanceWeighters(keras.callbacks.Callback):
     """Tells weighters whose state advances by epochs that one has ended.
 
     It also looks at the branches' losses, where they are logged by name. A loss
@@ -29,7 +29,7 @@ class EndOfEpoch(keras.callbacks.Callback):
     that you wired by hand.
 
     Examples:
-        >>> callback = EndOfEpoch()  # model.fit(..., callbacks=[callback])
+        >>> callback = AdvanceWeighters()  # model.fit(..., callbacks=[callback])
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,18 @@ class EndOfEpoch(keras.callbacks.Callback):
             )
 
 
-class CollapseWarning(keras.callbacks.Callback):
+class CollapseWarning(UserWarning):
+    """Says that a branch has lost its weight. `CollapseMonitor` gives it.
+
+    Examples:
+        >>> import warnings
+        >>> warnings.simplefilter("error", CollapseWarning)  # ends the training
+        >>> warnings.simplefilter("ignore", CollapseWarning)  # says nothing
+
+    """
+
+
+class CollapseMonitor(keras.callbacks.Callback):
     """Warns when, for an epoch, a weight that isn't set by the user has vanished.
 
     Vanished means that it is on its lower bound, or below 1/100 of an equal share,
@@ -76,12 +87,12 @@ class CollapseWarning(keras.callbacks.Callback):
     of the weighted loss is so too. (A small weight on a large loss is no
     collapse: most methods aim at that. In a model that was wired by hand, where
     the losses aren't known by branch, the weight alone counts, and methods that
-    divide by the losses are left out.) The warning (a `UserWarning`) names the
+    divide by the losses are left out.) The warning, a `CollapseWarning`, names the
     branch and comes once a branch. A `TrainingModel` brings this callback along
     by itself; give it to `fit` for a model that you wired by hand.
 
     Examples:
-        >>> callback = CollapseWarning()  # model.fit(..., callbacks=[callback])
+        >>> callback = CollapseMonitor()  # model.fit(..., callbacks=[callback])
     """
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
@@ -117,6 +128,7 @@ class CollapseWarning(keras.callbacks.Callback):
                     "that favours the smaller loss. Use `LossWeighter()` with its "
                     "barrier, raise `min_weight` or a temperature, or choose another "
                     "weighter.",
+                    CollapseWarning,
                     stacklevel=2,
                 )
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from lossweigh import _compat
-from lossweigh.callbacks.end_of_epoch import CollapseWarning, EndOfEpoch
+from lossweigh.callbacks.end_of_epoch import AdvanceWeighters, CollapseMonitor
 
 
 class _Suspects(keras.callbacks.Callback):
@@ -31,7 +31,7 @@ def with_ours(
         model: The training model, compiled.
         metrics: Its metrics, each with the name of its log and of its output.
     """
-    ours: list[Any] = [EndOfEpoch(), CollapseWarning(), _Suspects()]
+    ours: list[Any] = [AdvanceWeighters(), CollapseMonitor(), _Suspects()]
     if isinstance(callbacks, keras.callbacks.CallbackList):
         # It may be that of a `fit` before.
         there = {type(callback) for callback in callbacks.callbacks}

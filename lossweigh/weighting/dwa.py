@@ -27,8 +27,9 @@ class DWA(AdaptiveWeighter):
 
     The training model moves the means on at the end of each epoch of `fit`. They are
     of the training batches only, and they are saved with the model. In a model that
-    was wired by hand, give `fit` the callback `lossweigh.callbacks.EndOfEpoch()`. A
-    loop over `train_on_batch` must call `end_epoch()` itself.
+    was wired by hand, give `fit` the callback
+    `lossweigh.callbacks.AdvanceWeighters()`. A loop over `train_on_batch` must call
+    `end_epoch()` itself.
 
     Args:
         temperature: Float greater than 0. Larger: more equal weights.

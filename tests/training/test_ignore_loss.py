@@ -114,13 +114,15 @@ def test_the_seed_is_saved_and_goes_on(tmp_path):
 def test_the_seed_warns_of_its_collapse():
     _, training, _ = seed_models()
     training.compile(keras.optimizers.SGD(20.0), loss=lw.ignoreLoss)
-    with pytest.warns(UserWarning, match="The loss weight of the branch number [01]"):
+    with pytest.warns(
+        lw.CollapseWarning, match="The loss weight of the branch number [01]"
+    ):
         training.fit(
             [IMAGES, MAPS, CLASSES],
             DUMMY,
             epochs=20,
             verbose=0,
-            callbacks=[lw.callbacks.CollapseWarning()],
+            callbacks=[lw.callbacks.CollapseMonitor()],
         )
 
 

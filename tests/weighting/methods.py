@@ -127,7 +127,7 @@ def fit(model, epochs=1, callbacks=(), initial_epoch=0):
         initial_epoch=initial_epoch,
         shuffle=False,
         verbose=0,
-        callbacks=[lw.callbacks.EndOfEpoch(), *callbacks],
+        callbacks=[lw.callbacks.AdvanceWeighters(), *callbacks],
     )
 
 

@@ -82,7 +82,9 @@ def test_it_advances_by_itself():
         epochs=4,
         verbose=0,
         validation_data=(data, targets),
-        callbacks=[lw.callbacks.EndOfEpoch()],  # told twice: the second is no epoch
+        callbacks=[
+            lw.callbacks.AdvanceWeighters()
+        ],  # told twice: the second is no epoch
     ).history
     losses = np.array([logs["b_loss"], logs["a_loss"]])
     got = np.array([logs["b_weight"], logs["a_weight"]])

@@ -81,7 +81,7 @@ def test_it_warns_once_a_branch():
 def look(weighter, **logs):
     """What the callback finds in a model with that layer at the end of an epoch."""
     inputs = [keras.Input(()) for _ in range(weighter.num_branches)]
-    callback = lw.callbacks.CollapseWarning()
+    callback = lw.callbacks.CollapseMonitor()
     callback.set_model(keras.Model(inputs, weighter(inputs)))
     callback.on_epoch_end(0, logs)
 
@@ -98,14 +98,18 @@ def two(method, first_weight, **arguments):
 
 def test_a_vanished_weight_warns_once():
     weighter = two(lw.LossWeighter, 1.0, barrier=0)
-    with pytest.warns(UserWarning, match="loss weight of the branch 'even' is 0 after"):
+    with pytest.warns(
+        lw.CollapseWarning, match="loss weight of the branch 'even' is 0 after"
+    ):
         look(weighter, odd_loss=1.0, even_loss=2.0)
     look(weighter, odd_loss=1.0, even_loss=2.0)
 
 
 def test_a_weight_on_its_bound_warns():
     weighter = two(lw.LossWeighter, 0.8, min_weight=0.2)
-    with pytest.warns(UserWarning, match="of the branch 'even' is 0.2 after epoch 1"):
+    with pytest.warns(
+        lw.CollapseWarning, match="of the branch 'even' is 0.2 after epoch 1"
+    ):
         look(weighter, odd_loss=1.0, even_loss=2.0)
 
 
@@ -114,7 +118,7 @@ def test_a_small_weight_on_a_large_loss_is_no_collapse():
 
 
 def test_a_small_weight_on_a_small_loss_is_one():
-    with pytest.warns(UserWarning, match="of the branch 'odd'"):
+    with pytest.warns(lw.CollapseWarning, match="of the branch 'odd'"):
         look(two(lw.Uncertainty, 1e-6), odd_loss=0.5, even_loss=1.0)
 
 
@@ -127,7 +131,7 @@ def test_without_logs_the_weight_alone_counts():
     weighter = lw.LossWeighter(barrier=0)
     step(weighter, 1, 2)
     weighter.loss_weight.assign(0.0)
-    with pytest.warns(UserWarning, match="of the branch number 0"):
+    with pytest.warns(lw.CollapseWarning, match="of the branch number 0"):
         look(weighter)
     weighter = lw.IMTLL()
     step(weighter, 1, 2)

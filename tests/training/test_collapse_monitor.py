@@ -1,5 +1,7 @@
 """The literal rule collapses and says so once; the default rule doesn't."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -28,9 +30,9 @@ def test_the_literal_rule_collapses_and_warns_once():
     weighter = lw.LossWeighter(barrier=0)
     training = training_model(weighter, keras.optimizers.SGD(0.002))
     message = r"The loss weight of the branch 'large' is \S+ after epoch \d+: this"
-    with pytest.warns(UserWarning, match=message) as caught:
+    with pytest.warns(lw.CollapseWarning, match=message) as caught:
         history = training.fit(X, Y, **FIT).history
-    assert [one.category for one in caught].count(UserWarning) == 1
+    assert [one.category for one in caught].count(lw.CollapseWarning) == 1
     np.testing.assert_array_equal(
         ops.convert_to_numpy(weighter.loss_weights), [1.0, 0.0]
     )
@@ -40,6 +42,20 @@ def test_the_literal_rule_collapses_and_warns_once():
     training.fit(X, Y, **FIT)  # another warning would be an error
     after = training.prediction_model.get_layer("large").get_weights()[0]
     np.testing.assert_array_equal(after, kernel)
+
+
+def test_the_warning_can_be_silenced_or_raised():
+    assert issubclass(lw.CollapseWarning, UserWarning)
+    for action in ("ignore", "error"):
+        training = training_model(lw.LossWeighter(barrier=0), "sgd")
+        training.weighter.loss_weight.assign(1.0)
+        with warnings.catch_warnings():
+            warnings.simplefilter(action, lw.CollapseWarning)
+            if action == "ignore":
+                training.fit(X, Y, verbose=0)  # another warning would be an error
+            else:
+                with pytest.raises(lw.CollapseWarning, match="branch 'large' is 0"):
+                    training.fit(X, Y, verbose=0)
 
 
 @pytest.mark.parametrize("weighter", [lw.LossWeighter(), None], ids=["barrier", "none"])
@@ -67,6 +83,6 @@ def test_the_users_callbacks_are_called_too(form):
     training.weighter.loss_weight.assign(1.0)
     if form == "CallbackList":
         callbacks.set_model(training)
-    with pytest.warns(UserWarning, match="of the branch 'large'"):
+    with pytest.warns(lw.CollapseWarning, match="of the branch 'large'"):
         training.fit(X, Y, callbacks=callbacks, epochs=2, verbose=0)
     assert epochs == [0, 1]
