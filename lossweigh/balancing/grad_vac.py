@@ -53,7 +53,7 @@ class GradVac(Balancer):
         **kwargs: Passed to `Balancer`.
 
     Raises:
-        ValueError: If `beta` is out of range.
+        ValueError: If `momentum` is out of range.
 
     Examples:
         >>> from keras import ops

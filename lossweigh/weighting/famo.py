@@ -38,12 +38,12 @@ class FAMO(DescendingWeighter):
     Args:
         learning_rate: Float greater than 0, the learning rate of `p`.
         weight_decay: Float of at least 0, the weight decay of `p`.
-        minimum_losses: Optional list of K numbers, `b`, or dict by branch name.
+        ideal_losses: Optional list of K numbers, `b`, or dict by branch name.
             Default: all 0.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Raises:
-        ValueError: If an argument is out of range, or `minimum_losses` doesn't
+        ValueError: If an argument is out of range, or `ideal_losses` doesn't
             hold one number for each branch.
 
     Examples:
@@ -60,20 +60,20 @@ class FAMO(DescendingWeighter):
     """
 
     needs_positive_losses = True
-    per_branch = ("minimum_losses",)
+    per_branch = ("ideal_losses",)
 
     def __init__(
         self,
         *,
         learning_rate: float = 0.025,
         weight_decay: float = 1e-3,
-        minimum_losses: Sequence[float] | Mapping[str, float] | None = None,
+        ideal_losses: Sequence[float] | Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate=learning_rate, **kwargs)
         self.weight_decay = _check.not_negative("weight_decay", weight_decay)
-        self.minimum_losses = _check.per_branch(
-            "minimum_losses", minimum_losses, _check.numbers
+        self.ideal_losses = _check.per_branch(
+            "ideal_losses", ideal_losses, _check.numbers
         )
 
     def first_weights(self) -> Any:
@@ -82,14 +82,14 @@ class FAMO(DescendingWeighter):
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         number = self.num_branches
-        least = _check.in_order("minimum_losses", self.minimum_losses, self.branches)
-        self.minimum = _check.numbers("minimum_losses", least or [0.0] * number, number)
+        ideal = _check.in_order("ideal_losses", self.ideal_losses, self.branches)
+        self.ideal = _check.numbers("ideal_losses", ideal or [0.0] * number, number)
         # log D of each branch when it was last present, and whether it ever was.
         self.before = self.add_state("before", (number,))
         self.seen = self.add_state("seen", (number,))
 
     def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
-        gaps = means - ops.convert_to_tensor(self.minimum, "float32") + 1e-8
+        gaps = means - ops.convert_to_tensor(self.ideal, "float32") + 1e-8
         here = ops.logical_and(here, gaps > 0)
         gaps = ops.where(here, gaps, 1.0)
         logs = log_where(here, gaps)
@@ -117,5 +117,5 @@ class FAMO(DescendingWeighter):
         return {
             **super().get_config(),
             "weight_decay": self.weight_decay,
-            "minimum_losses": self.minimum_losses,
+            "ideal_losses": self.ideal_losses,
         }

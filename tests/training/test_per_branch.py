@@ -118,17 +118,24 @@ def test_of_what_is_no_name(wrong):
 
 
 WEIGHTERS = {
-    "initial_weights": lambda some: lw.LossWeighter(initial_weights=some),
-    "minimum_losses": lambda some: lw.FAMO(minimum_losses=some),
-    "preferences": lambda some: lw.SmoothTchebycheff(preferences=some, smoothing=9),
-    "ideal_losses": lambda some: lw.SmoothTchebycheff(ideal_losses=some),
-    "weights": lambda some: lw.FixedWeights(some),
+    "LossWeighter": lambda some: lw.LossWeighter(initial_weights=some),
+    "FAMO": lambda some: lw.FAMO(ideal_losses=some),
+    "preferred": lambda some: lw.SmoothTchebycheff(preferences=some, smoothing=9),
+    "SmoothTchebycheff": lambda some: lw.SmoothTchebycheff(ideal_losses=some),
+    "FixedWeights": lambda some: lw.FixedWeights(some),
+}
+ARGUMENTS = {
+    "LossWeighter": "initial_weights",
+    "FAMO": "ideal_losses",
+    "preferred": "preferences",
+    "SmoothTchebycheff": "ideal_losses",
+    "FixedWeights": "weights",
 }
 
 
 @KEYS
-@pytest.mark.parametrize("argument", list(WEIGHTERS))
-def test_every_argument_takes_a_dict(kind, argument, tmp_path):
+@pytest.mark.parametrize("method", list(WEIGHTERS))
+def test_every_argument_takes_a_dict(kind, method, tmp_path):
     """The same numbers as from the list, where the dict has another order too."""
     a, b = flat(kind)
     made = []
@@ -136,7 +143,7 @@ def test_every_argument_takes_a_dict(kind, argument, tmp_path):
     weights = model.get_weights()
     for given in ([0.2, 0.7], structured(kind, 0.2, 0.7), {b: 0.7, a: 0.2}):
         model.set_weights(weights)
-        weighter = WEIGHTERS[argument](given)
+        weighter = WEIGHTERS[method](given)
         training = lw.build_training_model(model, SPARSE, weighter)
         assert training.branches == [a, b]
         training.compile(keras.optimizers.SGD(0.01))
@@ -148,16 +155,17 @@ def test_every_argument_takes_a_dict(kind, argument, tmp_path):
     training.save(tmp_path / "training.keras")
     loaded = keras.models.load_model(tmp_path / "training.keras")
     np.testing.assert_allclose(loaded.evaluate(X, y, verbose=0), made[0], rtol=1e-6)
-    assert weighter.fresh().get_config()[argument] == {a: 0.2, b: 0.7}
+    assert weighter.fresh().get_config()[ARGUMENTS[method]] == {a: 0.2, b: 0.7}
 
 
-@pytest.mark.parametrize("argument", list(WEIGHTERS))
-def test_names_that_there_are_not(argument):
-    weighter = WEIGHTERS[argument]({"b": 0.7, "c": 0.2})
+@pytest.mark.parametrize("method", list(WEIGHTERS))
+def test_names_that_there_are_not(method):
+    argument = ARGUMENTS[method]
+    weighter = WEIGHTERS[method]({"b": 0.7, "c": 0.2})
     with pytest.raises(ValueError, match=rf"`{argument}` must have the names .*'c'"):
         lw.build_training_model(two_heads("nested"), SPARSE, weighter)
     with pytest.raises(ValueError, match=rf"`{argument}` given by branch name"):
-        WEIGHTERS[argument]({"b": 0.7, "c": 0.2}).build([(None,), (None,)])
+        WEIGHTERS[method]({"b": 0.7, "c": 0.2}).build([(None,), (None,)])
 
 
 def test_terms_by_a_key():

@@ -243,7 +243,7 @@ OUT_OF_RANGE = [
     ("DWA", {"temperature": 0}, "`temperature` must be greater than 0"),
     ("FAMO", {"learning_rate": 0}, "`learning_rate` must be greater than 0"),
     ("FAMO", {"weight_decay": -1}, "`weight_decay` must be at least 0"),
-    ("FAMO", {"minimum_losses": [np.nan]}, "`minimum_losses` must hold finite num"),
+    ("FAMO", {"ideal_losses": [np.nan]}, "`ideal_losses` must hold finite num"),
     ("FixedWeights", {"weights": [-1, 2]}, "`weights` must hold finite numbers of"),
     ("FixedWeights", {"weights": [0, 0]}, "at least one number greater than 0"),
     ("IMTLL", {"learning_rate": -1}, "`learning_rate` must be greater than 0"),
@@ -278,7 +278,7 @@ def test_hyper_parameters_out_of_range(name, arguments, message):
     ("name", "arguments"),
     [
         ("DWA", {"temperature": "hot"}),
-        ("FAMO", {"minimum_losses": 3}),
+        ("FAMO", {"ideal_losses": 3}),
         ("SmoothTchebycheff", {"ideal_losses": {"a": "high"}}),
         ("SmoothTchebycheff", {"preferences": "ab"}),
     ],

@@ -60,7 +60,7 @@ def test_against_a_naive_loop():
 
 
 def test_gradient_with_the_scale_held():
-    weighter = lw.FAMO(minimum_losses=[0.1, 0.2, -1.0])
+    weighter = lw.FAMO(ideal_losses=[0.1, 0.2, -1.0])
     losses = np.array([1.0, 2.0, 4.0])
     _, gradients = total_and_gradients(weighter, np.tile(losses[:, None], 2))
     gaps = losses - [0.1, 0.2, -1.0]
@@ -76,7 +76,7 @@ def test_gradient_with_the_scale_held():
 
 
 def test_a_branch_below_its_minimum_gets_no_weight():
-    weighter = lw.FAMO(minimum_losses=[1.0, 0.0])
+    weighter = lw.FAMO(ideal_losses=[1.0, 0.0])
     step(weighter, 0.5, 2)
     np.testing.assert_allclose(weights(weighter), [0, 1])
 
@@ -91,5 +91,5 @@ def test_an_absent_branch_is_compared_with_its_last_loss():
 
 
 def test_one_number_for_each_branch():
-    with pytest.raises(ValueError, match=r"`minimum_losses` .* each of the 2 branches"):
-        lw.FAMO(minimum_losses=[1])(rows(1, 2))
+    with pytest.raises(ValueError, match=r"`ideal_losses` .* each of the 2 branches"):
+        lw.FAMO(ideal_losses=[1])(rows(1, 2))
