@@ -16,10 +16,10 @@ class ReLoBRaLo(DrawingWeighter):
     """Relative loss balancing: more weight for the loss that has fallen less.
 
         b(t') = K softmax(L(t) / (T L(t')))
-        w(t)  = alpha (rho w(t-1) + (1 - rho) b(0)) + (1 - alpha) b(t-1)
+        w(t)  = m (rho w(t-1) + (1 - rho) b(0)) + (1 - m) b(t-1)
 
-    with `L_k(t)` the loss of branch k in step t, `T` the temperature, `alpha`
-    how much of the past is kept, and `rho` 1 with probability `beta` and 0 else:
+    with `L_k(t)` the loss of branch k in step t, `T` the temperature and `m` the
+    momentum. `rho` is 1 with the probability `keep_probability`, and otherwise 0:
     a random look back to the first losses. `w(0) = 1`.
 
     The weights sum to K. A branch loss must be positive; an exact 0 counts as absent.
@@ -28,8 +28,9 @@ class ReLoBRaLo(DrawingWeighter):
     so resumed training looks back as if there had been no break.
 
     Args:
-        alpha: Float between 0 and 1.
-        beta: Float between 0 and 1, the expectation of `rho`.
+        momentum: Float between 0 and 1, the weight of the past: the paper's `alpha`.
+        keep_probability: Float between 0 and 1, the expectation of `rho`: the paper's
+            `beta`. At 1 no step looks back.
         temperature: Float greater than 0. Larger: more equal weights.
         seed: Optional int, makes the draws reproducible (within a backend).
         **kwargs: Passed to `keras.layers.Layer`.
@@ -39,7 +40,7 @@ class ReLoBRaLo(DrawingWeighter):
 
     Examples:
         >>> from keras import ops
-        >>> weighter = ReLoBRaLo(alpha=0.0)
+        >>> weighter = ReLoBRaLo(momentum=0.0)
         >>> for first, second in [(2.0, 2.0), (1.0, 2.0)]:
         ...     losses = [ops.array([first]), ops.array([second])]
         ...     total = weighter(losses, training=True)
@@ -56,15 +57,17 @@ class ReLoBRaLo(DrawingWeighter):
     def __init__(
         self,
         *,
-        alpha: float = 0.95,
-        beta: float = 0.99,
+        momentum: float = 0.95,
+        keep_probability: float = 0.99,
         temperature: float = 1.0,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(seed=seed, **kwargs)
-        self.alpha = _check.between("alpha", alpha, 0.0, 1.0)
-        self.beta = _check.between("beta", beta, 0.0, 1.0)
+        self.momentum = _check.between("momentum", momentum, 0.0, 1.0)
+        self.keep_probability = _check.between(
+            "keep_probability", keep_probability, 0.0, 1.0
+        )
         self.temperature = _check.positive("temperature", temperature)
 
     def build(self, input_shape: Any) -> None:
@@ -86,8 +89,8 @@ class ReLoBRaLo(DrawingWeighter):
             return share * softmax_where(known, exponents)
 
         drawn = keras.random.uniform((), dtype="float32", seed=self.generator)
-        kept = ops.where(drawn < self.beta, before, balance(first))
-        weights = self.alpha * kept + (1.0 - self.alpha) * balance(last)
+        past = ops.where(drawn < self.keep_probability, before, balance(first))
+        weights = self.momentum * past + (1.0 - self.momentum) * balance(last)
         self.update(self.first, first, means, ops.logical_and(here, first <= 0))
         self.update(self.last, last, means, here)
         return ops.where(known, weights, before), 0.0
@@ -95,7 +98,7 @@ class ReLoBRaLo(DrawingWeighter):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "alpha": self.alpha,
-            "beta": self.beta,
+            "momentum": self.momentum,
+            "keep_probability": self.keep_probability,
             "temperature": self.temperature,
         }

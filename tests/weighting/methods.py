@@ -43,7 +43,7 @@ METHODS = {
     "LogSum": Method(2.079442, differentiable=True, drops_out=True),
     "LossWeighter": Method(6.178476, "one", moves=False),
     "RandomWeights": Method(7 / 3, "one", arguments={"seed": 5}),
-    "ReLoBRaLo": Method(7.0, "number", arguments={"seed": 5, "beta": 0.5}),
+    "ReLoBRaLo": Method(7.0, "number", arguments={"seed": 5, "keep_probability": 0.5}),
     "RevisedUncertainty": Method(5.579442, drops_out=True),
     "SmoothTchebycheff": Method(1.333465, differentiable=True),
     "SoftAdapt": Method(7 / 3, "one", arguments={"window": 3}),

@@ -11,12 +11,12 @@ def softmax(x):
 
 @pytest.mark.smoke
 @pytest.mark.parametrize(
-    ("beta", "expected"),
+    ("keep", "expected"),
     [(1.0, (0.987513, 1.011849, 1.000638)), (0.0, (0.836269, 1.087471, 1.076260))],
 )
-def test_numbers(beta, expected):
-    """With beta 1 the look back never happens, with 0 always."""
-    weighter = lw.ReLoBRaLo(beta=beta)
+def test_numbers(keep, expected):
+    """With a keep_probability of 1 the look back never happens, with 0 always."""
+    weighter = lw.ReLoBRaLo(keep_probability=keep)
     weighter.build([(None,)] * 3)
     weighter.first.assign([4.0, 4.0, 8.0])
     weighter.last.assign([2.0, 2.0, 5.0])
@@ -27,23 +27,23 @@ def test_numbers(beta, expected):
     np.testing.assert_array_equal(array(weighter.last), [1, 2, 4])
 
 
-@pytest.mark.parametrize("beta", [0.0, 1.0])
-def test_against_a_naive_loop(beta):
+@pytest.mark.parametrize("keep", [0.0, 1.0])
+def test_against_a_naive_loop(keep):
     losses = drawn_losses(num_steps=6)
-    weighter = lw.ReLoBRaLo(alpha=0.7, beta=beta, temperature=0.3)
+    weighter = lw.ReLoBRaLo(momentum=0.7, keep_probability=keep, temperature=0.3)
     now = np.ones(3)
     for t, loss in enumerate(losses):
         if t > 0:
             first = 3 * softmax(loss / (0.3 * losses[0]))
             last = 3 * softmax(loss / (0.3 * losses[t - 1]))
-            now = 0.7 * (beta * now + (1 - beta) * first) + 0.3 * last
+            now = 0.7 * (keep * now + (1 - keep) * first) + 0.3 * last
         step(weighter, *loss)
         np.testing.assert_allclose(weights(weighter), now, rtol=1e-4)
 
 
 def test_how_often_it_looks_back():
     """L_0 = (1, 2), then (2, 2) for ever: a look back shows as another weight."""
-    weighter = lw.ReLoBRaLo(alpha=1.0, beta=0.7, seed=1)
+    weighter = lw.ReLoBRaLo(momentum=1.0, keep_probability=0.7, seed=1)
     weighter.build([(None,)] * 2)
     weighter.first.assign([1.0, 2.0])
     weighter.last.assign([2.0, 2.0])
@@ -56,7 +56,7 @@ def test_how_often_it_looks_back():
 
 
 def test_an_absent_branch_keeps_its_weight_and_the_sum_stays():
-    weighter = lw.ReLoBRaLo(alpha=0.5, seed=0)
+    weighter = lw.ReLoBRaLo(momentum=0.5, seed=0)
     for losses in [(1, 1, 1), (1, 0.5, 0.2), (0.7, 0, 0.1), (0.7, 0.4, 0.1)]:
         before = weights(weighter) if weighter.built else np.ones(3)
         step(weighter, *losses)
