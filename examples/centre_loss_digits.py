@@ -6,7 +6,7 @@ apart: their features are long rays from the middle. The centre loss (Wen et al.
 pulls each feature to the centre of its class: with the weight 0, a small fixed one and
 one that is learned. It is a second branch, of another output, for the same target:
 
-    "centre": lw.BranchLoss(lw.losses.CenterLoss(10), of="features", target="label")
+    "centre": lw.BranchLoss(lw.losses.Center(10), of="features", target="label")
 
 A learned weighting is no good idea here, and the third picture shows why: drawing all
 features together makes the centre loss as small as one likes, whatever they say of the
@@ -65,7 +65,7 @@ def build():
 def train(weighter, seed, data, epochs):
     keras.utils.set_random_seed(seed)
     prediction = build()
-    centre = lw.BranchLoss(lw.losses.CenterLoss(CLASSES), of="features", target="label")
+    centre = lw.BranchLoss(lw.losses.Center(CLASSES), of="features", target="label")
     losses = {"label": "sparse_categorical_crossentropy", "centre": centre}
     training = lw.build_training_model(prediction, losses, weighter)
     x, y = data

@@ -4,9 +4,9 @@ Each works in a `BranchLoss` or `TargetFreeLoss`. One that takes one target and 
 output also works in `compile(loss=...)` of any Keras model.
 """
 
-from lossweigh.losses.center import CenterLoss
+from lossweigh.losses.center import Center
 from lossweigh.losses.concordance import Concordance
-from lossweigh.losses.contrastive import ContrastiveLoss
+from lossweigh.losses.contrastive import Contrastive
 from lossweigh.losses.correlation import Correlation
 from lossweigh.losses.distances import Cosine, Distance, Euclidean, SquaredEuclidean
 from lossweigh.losses.glove import GloVe
@@ -18,9 +18,9 @@ from lossweigh.losses.triplet_margin import TripletMargin
 
 __all__ = [
     "BatchHard",
-    "CenterLoss",
+    "Center",
     "Concordance",
-    "ContrastiveLoss",
+    "Contrastive",
     "Correlation",
     "Cosine",
     "Distance",

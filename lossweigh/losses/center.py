@@ -14,7 +14,7 @@ from lossweigh.losses import _shapes
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
-class CenterLoss(keras.layers.Layer, OwnTarget):
+class Center(keras.layers.Layer, OwnTarget):
     """Pulls features to the centre of their class, which follows them.
 
         L_i = |x_i - c_{y_i}|^2 / 2
@@ -57,7 +57,7 @@ class CenterLoss(keras.layers.Layer, OwnTarget):
 
     Examples:
         >>> from keras import ops
-        >>> layer = CenterLoss(2)
+        >>> layer = Center(2)
         >>> loss = layer(ops.array([0, 0]), ops.array([[3.0], [6.0]]), training=True)
         >>> print(ops.convert_to_numpy(loss))
         [ 4.5 18. ]
@@ -79,7 +79,7 @@ class CenterLoss(keras.layers.Layer, OwnTarget):
         self.learning_rate = _check.between("learning_rate", learning_rate, 0.0, 1.0)
 
     def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
-        shape = _shapes.one_output("CenterLoss", prediction)
+        shape = _shapes.one_output("Center", prediction)
         _shapes.vectors(features=shape)
         return shape[:1], "int32"
 
@@ -90,7 +90,7 @@ class CenterLoss(keras.layers.Layer, OwnTarget):
                 f"The target of the branch {branch!r} must hold class indices, whole "
                 f"numbers from 0 to {self.num_classes - 1}. Received "
                 f"{target[wrong][0]}, and in all numbers from {target.min()} to "
-                f"{target.max()}. Has `CenterLoss` the right `num_classes`?"
+                f"{target.max()}. Has `Center` the right `num_classes`?"
             )
 
     def build(self, y_true_shape: Any, y_pred_shape: Any) -> None:

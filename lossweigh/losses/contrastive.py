@@ -13,7 +13,7 @@ from lossweigh.losses.distances import Distance, check_distance
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
-class ContrastiveLoss(keras.losses.Loss):
+class Contrastive(keras.losses.Loss):
     """Pulls the vectors of a similar pair together, and pushes other pairs apart.
 
         L = y D^2 / 2 + (1 - y) max(0, m - D)^2 / 2
@@ -22,7 +22,7 @@ class ContrastiveLoss(keras.losses.Loss):
     dissimilar pair isn't pushed further, and `y` 1 for a similar pair and 0 for a
     dissimilar one. **The paper's `Y` is the opposite**, 0 for a similar pair.
 
-    In a model it is used as `BranchLoss(ContrastiveLoss(), of=["left", "right"])`. A
+    In a model it is used as `BranchLoss(Contrastive(), of=["left", "right"])`. A
     dissimilar pair at distance 0 has a loss but no direction, so its gradient is 0.
 
     Args:
@@ -46,7 +46,7 @@ class ContrastiveLoss(keras.losses.Loss):
 
     Examples:
         >>> from keras import ops
-        >>> loss = ContrastiveLoss(margin=2.0, reduction="none")
+        >>> loss = Contrastive(margin=2.0, reduction="none")
         >>> left, right = ops.zeros((2, 1)), ops.array([[1.5], [1.5]])
         >>> print(ops.convert_to_numpy(loss(ops.array([1, 0]), [left, right])))
         [1.125 0.125]
@@ -61,7 +61,7 @@ class ContrastiveLoss(keras.losses.Loss):
         *,
         margin: float = 1.0,
         distance: Distance | None = None,
-        name: str = "contrastive_loss",
+        name: str = "contrastive",
         reduction: str = "sum_over_batch_size",
     ) -> None:
         super().__init__(name=name, reduction=reduction, dtype="float32")
@@ -73,8 +73,8 @@ class ContrastiveLoss(keras.losses.Loss):
             is_list = isinstance(y_pred, (list, tuple))
             received = f"a list of {len(y_pred)}" if is_list else "one tensor"
             raise ValueError(
-                "ContrastiveLoss must be called on a list of two predictions, as in "
-                '`BranchLoss(ContrastiveLoss(), of=["left", "right"])`. '
+                "Contrastive must be called on a list of two predictions, as in "
+                '`BranchLoss(Contrastive(), of=["left", "right"])`. '
                 f"Received {received}."
             )
         left, right = (ops.cast(tensor, "float32") for tensor in y_pred)
@@ -93,7 +93,7 @@ class ContrastiveLoss(keras.losses.Loss):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> ContrastiveLoss:
+    def from_config(cls, config: dict[str, Any]) -> Contrastive:
         config = dict(config)
         if isinstance(config.get("distance"), dict):
             config["distance"] = keras.saving.deserialize_keras_object(

@@ -6,7 +6,7 @@ from loss_gradients import value_and_gradients as differentiated
 
 import lossweigh as lw
 from lossweigh.branches import BranchLoss
-from lossweigh.losses.center import CenterLoss
+from lossweigh.losses.center import Center
 
 CLASSES = np.array([0, 1, 0, 3, 1, 0], "int32")  # class 2 is absent
 
@@ -29,7 +29,7 @@ def moved(centers, classes, features, learning_rate=0.5):
 
 
 def with_centers(**arguments):
-    loss = CenterLoss(4, **arguments)
+    loss = Center(4, **arguments)
     loss.build((None,), (None, 3))
     loss.centers.assign(drawn((4, 3), seed=10)[0])
     return loss, array_of(loss.centers)
@@ -80,7 +80,7 @@ def test_what_is_not_valid_counts_nowhere():
 
 @pytest.mark.parametrize("scale", [0.0, 1e10])
 def test_extremes(scale):
-    loss, x = CenterLoss(4), np.full((6, 3), scale, "float32")
+    loss, x = Center(4), np.full((6, 3), scale, "float32")
     loss.build((None,), (None, 3))
     values, (gradient,) = differentiated(lambda x: loss(CLASSES, x), x)
     assert np.isfinite(values).all()
@@ -93,7 +93,7 @@ def test_in_a_branch(column):
     (x,) = drawn((6, 3))
     classes = np.where(np.arange(6) == 4, -1, CLASSES)
     known = classes >= 0
-    layer = BranchLoss(CenterLoss(4), missing=-1)
+    layer = BranchLoss(Center(4), missing=-1)
     y = classes[:, None] if column else classes
     zeros = np.zeros((4, 3))
     expected = values_of(zeros, classes[known], x[known]).sum() / known.sum()
@@ -115,7 +115,7 @@ def in_a_model(learning_rate=0.5):
     x = keras.Input((2,), name="x")
     y = keras.Input((), dtype="int32", name="y")
     features = keras.layers.Dense(3, name="features")(x)
-    loss = CenterLoss(4, learning_rate=learning_rate)
+    loss = Center(4, learning_rate=learning_rate)
     return keras.Model({"x": x, "y": y}, BranchLoss(loss, name="center")([y, features]))
 
 
@@ -181,13 +181,13 @@ def test_float32_whatever_the_policy():
 
 
 def test_reload():
-    loss = CenterLoss(4, learning_rate=0.25, name="n")
+    loss = Center(4, learning_rate=0.25, name="n")
     serialized = reloaded(loss)
     assert (serialized.num_classes, serialized.learning_rate) == (4, 0.25)
 
 
 def test_target():
-    loss = CenterLoss(4)
+    loss = Center(4)
     assert loss.target_spec([None, 2]) == ((None,), "int32")
     for good in (CLASSES, CLASSES.astype("float32"), np.array([], "int32")):
         loss.check_target("faces", good)
@@ -204,15 +204,15 @@ def test_target():
 
 def test_errors():
     with pytest.raises(ValueError, match=r"`num_classes` must be a whole number"):
-        CenterLoss(0)
+        Center(0)
     with pytest.raises(ValueError, match=r"`learning_rate` must be between 0 and 1"):
-        CenterLoss(4, learning_rate=2)
+        Center(4, learning_rate=2)
     x = np.zeros((6, 2, 3), "float32")
     with pytest.raises(ValueError, match=r"`features` must have the shape \(batch, f"):
-        CenterLoss(4)(CLASSES, x)
+        Center(4)(CLASSES, x)
     with pytest.raises(ValueError, match=r"`features` must have the shape \(batch, f"):
-        BranchLoss(CenterLoss(4))([CLASSES, x])
-    with pytest.raises(ValueError, match=r"CenterLoss takes one output\. Received 2"):
-        BranchLoss(CenterLoss(4), of=["a", "b"]).target_spec([x[0], x[0]])
+        BranchLoss(Center(4))([CLASSES, x])
+    with pytest.raises(ValueError, match=r"Center takes one output\. Received 2"):
+        BranchLoss(Center(4), of=["a", "b"]).target_spec([x[0], x[0]])
     with pytest.raises(ValueError, match=r"`y_true` must have the shape \(batch,\)"):
-        CenterLoss(4)(np.zeros((6, 2), "int32"), x[:, 0])
+        Center(4)(np.zeros((6, 2), "int32"), x[:, 0])

@@ -10,7 +10,7 @@ from loss_gradients import (
 )
 
 from lossweigh.branches import BranchLoss
-from lossweigh.losses.contrastive import ContrastiveLoss
+from lossweigh.losses.contrastive import Contrastive
 from lossweigh.losses.distances import Cosine, Euclidean, SquaredEuclidean
 
 SIMILAR = np.array([1, 0, 0, 1, 0.5, 0], "float32")
@@ -32,7 +32,7 @@ def oracle(similar, left, right, margin=1.0, distance=DISTANCES[Euclidean]):
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("margin", [0.5, 3.0])
 def test_against_numpy(distance, margin):
-    loss = ContrastiveLoss(margin=margin, distance=distance())
+    loss = Contrastive(margin=margin, distance=distance())
     check(
         lambda left, right: loss.call(SIMILAR, [left, right]),
         lambda left, right: oracle(SIMILAR, left, right, margin, DISTANCES[distance]),
@@ -44,7 +44,7 @@ def test_against_numpy(distance, margin):
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e8])
 def test_at_distance_zero(distance, scale):
-    loss, x = ContrastiveLoss(distance=distance()), np.full((6, 3), scale, "float32")
+    loss, x = Contrastive(distance=distance()), np.full((6, 3), scale, "float32")
     values, gradients = value_and_gradients(
         lambda left, right: loss.call(SIMILAR, [left, right]), x, x
     )
@@ -58,7 +58,7 @@ def test_at_distance_zero(distance, scale):
 def test_in_a_branch():
     left, right = drawn((6, 3), (6, 3))
     weight, expected = np.arange(6.0), oracle(SIMILAR, left, right)
-    layer = BranchLoss(ContrastiveLoss(), of=["left", "right"])
+    layer = BranchLoss(Contrastive(), of=["left", "right"])
     for y in (SIMILAR, SIMILAR[:, None]):
         got = layer([y, [left, right], weight])
         np.testing.assert_allclose(array_of(got), expected * weight, atol=1e-5)
@@ -68,7 +68,7 @@ def test_in_a_branch():
         np.testing.assert_allclose(got, expected[:size], atol=1e-5)
     missing = np.where(SIMILAR == 0.5, -1, SIMILAR)
     left[4] = np.nan
-    layer = BranchLoss(ContrastiveLoss(), of=["left", "right"], missing=-1)
+    layer = BranchLoss(Contrastive(), of=["left", "right"], missing=-1)
     got = array_of(layer([missing, [left, right]]))
     assert got.mean() == pytest.approx(np.delete(expected, 4).mean(), abs=1e-5)
 
@@ -77,14 +77,14 @@ def test_called_as_a_keras_loss():
     left, right = drawn((6, 3), (6, 3))
     expected = oracle(SIMILAR, left, right)
     for y in (SIMILAR, SIMILAR[:, None]):
-        got = float(ContrastiveLoss()(y, [left, right]))
+        got = float(Contrastive()(y, [left, right]))
         assert got == pytest.approx(expected.mean(), abs=1e-5)
 
 
 def test_reload():
-    loss = ContrastiveLoss(margin=2.0, distance=Cosine(), name="n", reduction="none")
+    loss = Contrastive(margin=2.0, distance=Cosine(), name="n", reduction="none")
     assert type(reloaded(loss).distance) is Cosine
-    reloaded(ContrastiveLoss())
+    reloaded(Contrastive())
     layer = BranchLoss(loss, of=["left", "right"])
     again = BranchLoss.from_config(layer.get_config())
     assert again.loss.get_config() == loss.get_config()
@@ -93,9 +93,9 @@ def test_reload():
 def test_errors():
     x, y = np.zeros((4, 3), "float32"), np.zeros(4)
     with pytest.raises(ValueError, match=r"`margin` must be greater than 0"):
-        ContrastiveLoss(margin=0)
+        Contrastive(margin=0)
     with pytest.raises(TypeError, match=r"`distance` must be a Distance"):
-        ContrastiveLoss(distance="euclidean")
+        Contrastive(distance="euclidean")
     for y_true, y_pred, words in [
         (y, x, r"a list of two predictions.*left.*right.*Received one tensor"),
         (y, [x, x, x], r"a list of two predictions.*Received a list of 3"),
@@ -104,4 +104,4 @@ def test_errors():
         (x, [x, x], r"`y_true` must have the shape \(batch,\).*\(4, 3\)"),
     ]:
         with pytest.raises(ValueError, match=words):
-            ContrastiveLoss().call(y_true, y_pred)
+            Contrastive().call(y_true, y_pred)
