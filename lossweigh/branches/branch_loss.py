@@ -26,6 +26,7 @@ from lossweigh.branches.keras_losses import (
     num_classes,
 )
 from lossweigh.branches.protocols import MaskedLoss, OwnTarget, shares_of_samples
+from lossweigh.branches.signatures import build_loss, check_tensors
 from lossweigh.branches.target_branch import TargetBranch
 
 
@@ -58,8 +59,8 @@ class BranchLoss(TargetBranch):
             `keras.layers.Layer`, which is called as `loss(y_true, y_pred, valid)`
             and gives `(batch,)`; `valid` is bool, `(batch,)`, or `None`.
         of: The name of the output that the loss is of. Default: the output with the
-            branch's name. Or a list of names, of outputs and inputs; the loss's
-            `y_pred` is then a list.
+            branch's name. Or a list of names, of outputs and inputs: the loss is
+            then called on the target and each of them, `loss(y_true, first, second)`.
         target: The name of the target in `fit`'s `y`. Branches may share one.
             Default: that of the output, or for several outputs the branch's name.
         mask: Where the time steps of a sequence are real. Default: the mask that
@@ -115,7 +116,7 @@ class BranchLoss(TargetBranch):
 
     def __init__(
         self,
-        loss: str | keras.losses.Loss | keras.layers.Layer | Callable[[Any, Any], Any],
+        loss: str | keras.losses.Loss | keras.layers.Layer | Callable[..., Any],
         *,
         of: str | int | Sequence[str | int] | None = None,
         target: str | int | None = None,
@@ -138,13 +139,16 @@ class BranchLoss(TargetBranch):
         return [target, prediction, sample_weight]
 
     def build(self, input_shape: Any) -> None:
-        first = (*input_shape, ())[1]  # several outputs have several shapes
-        if first and not any(isinstance(size, (list, tuple)) for size in first):
+        target, first = (*input_shape, ())[:2]
+        shapes = [first]
+        if any(isinstance(size, (list, tuple)) for size in first):
+            shapes = list(first)  # of several outputs
+        elif first:
             self.num_classes = num_classes(self.loss, first[self.class_axis])
         if self.class_weight:
             self.check_classes("class_weight", self.class_weight)
-        if isinstance(self.loss, keras.layers.Layer) and not self.loss.built:
-            self.loss.build(*input_shape[:2])
+        check_tensors(self._what(), self, len(shapes))
+        build_loss(self.loss, target, *shapes)
         self.built = True
 
     def call(self, inputs: Any, mask: Any = None, steps: Any = None) -> Any:
@@ -182,7 +186,7 @@ class BranchLoss(TargetBranch):
         valid = both(mask, labelled, rank=len(y_pred.shape) - 1)
         if valid is not None:
             y_pred = replace_invalid(y_pred, valid)
-        values = self._of(y_true, y_pred, valid)
+        values = self._values(y_true, [y_pred], valid)
         if may_mask_values(self.loss):
             valid = all_of(valid, _compat.keras_mask(values))
         values = self.check_values(values)
@@ -205,21 +209,19 @@ class BranchLoss(TargetBranch):
         if isinstance(self.loss, MaskedLoss):
             valid = all_of(mask, labelled)
             weight = product(*weights)
-            y_pred = y_preds[0] if len(y_preds) == 1 else y_preds
-            values = self.sample_values(y_true, y_pred, valid=valid, weight=weight)
+            values = self.sample_values(y_true, *y_preds, valid=valid, weight=weight)
             values = self.check_values(values)
             return shares_of_samples(values, valid, [weight], self.normalize)
         valid = both(mask, labelled, 1)
         if valid is not None:
             y_preds = [replace_invalid(tensor, valid) for tensor in y_preds]
-        y_pred = y_preds[0] if len(y_preds) == 1 else y_preds
-        values = self.check_values(self._of(y_true, y_pred, valid))
+        values = self.check_values(self._values(y_true, y_preds, valid))
         return per_sample(values, valid, weights, self.normalize)
 
-    def _of(self, y_true: Any, y_pred: Any, valid: Any) -> Any:
+    def _values(self, y_true: Any, y_preds: list[Any], valid: Any) -> Any:
         if isinstance(self.loss, keras.layers.Layer):
-            return self.loss(y_true, y_pred, valid)
-        return self.evaluate(y_true, y_pred)
+            return self.loss(y_true, *y_preds, valid)
+        return self.evaluate(y_true, *y_preds)
 
     def compute_output_spec(
         self, inputs: Any, mask: Any = None, steps: Any = None

@@ -14,7 +14,7 @@ class Partial:
     """A loss function with some of its keyword arguments, which can be saved.
 
     Args:
-        function: A function `(y_true, y_pred, **keywords)`.
+        function: A function `(*tensors, **keywords)`.
         keywords: Values that can be saved.
     """
 
@@ -25,8 +25,8 @@ class Partial:
         self.keywords = dict(keywords)
         self.__name__ = function.__name__
 
-    def __call__(self, y_true: Any, y_pred: Any) -> Any:
-        return self.function(y_true, y_pred, **self.keywords)
+    def __call__(self, *tensors: Any) -> Any:
+        return self.function(*tensors, **self.keywords)
 
     def get_config(self) -> dict[str, Any]:
         return {

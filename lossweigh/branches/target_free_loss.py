@@ -10,6 +10,7 @@ import keras
 from lossweigh.branches.base import Branch
 from lossweigh.branches.elements import both, in_float32, per_sample, replace_invalid
 from lossweigh.branches.protocols import MaskedLoss, shares_of_samples
+from lossweigh.branches.signatures import build_loss, check_tensors
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -74,8 +75,8 @@ class TargetFreeLoss(Branch):
         return [predictions, sample_weight]
 
     def build(self, input_shape: Any) -> None:
-        if isinstance(self.loss, keras.layers.Layer) and not self.loss.built:
-            self.loss.build(*input_shape[0])
+        check_tensors(self._what(), self, len(input_shape[0]))
+        build_loss(self.loss, *input_shape[0])
         self.built = True
 
     def call(self, inputs: Any, mask: Any = None, steps: Any = None) -> Any:

@@ -59,8 +59,6 @@ def check(loss: str, y_true: Any, y_pred: Any, valid: Any, weight: Any) -> Serie
     Raises:
         ValueError: If the shapes don't fit.
     """
-    if isinstance(y_pred, (list, tuple)):
-        _shapes.one_output(loss, [tensor.shape for tensor in y_pred])
     y_pred = ops.convert_to_tensor(y_pred)
     if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(y_pred.dtype)):
         y_pred = ops.cast(y_pred, "float32")

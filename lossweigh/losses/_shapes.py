@@ -45,6 +45,15 @@ def one_output(loss: str, prediction: Any) -> tuple[int | None, ...]:
     return tuple(prediction)
 
 
+def target_and_output(loss: str, tensors: tuple[Any, ...]) -> tuple[Any, Any]:
+    """The two tensors of a loss of one output."""
+    if len(tensors) != 2:
+        raise ValueError(
+            f"{loss} takes one target and one output. Received {len(tensors)} tensors."
+        )
+    return tensors[0], tensors[1]
+
+
 def same_rank(first: Any, second: Any) -> tuple[Any, Any]:
     """Two tensors, `(batch,)` as `(batch, 1)` if the other has two axes."""
     if (len(first.shape), len(second.shape)) == (1, 2):

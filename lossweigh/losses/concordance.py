@@ -9,7 +9,7 @@ from keras import ops
 
 from lossweigh import _check
 from lossweigh.branches import MaskedLoss
-from lossweigh.losses import _series
+from lossweigh.losses import _series, _shapes
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -74,7 +74,7 @@ class Concordance(MaskedLoss):
         self.epsilon = _check.not_negative("epsilon", epsilon)
 
     def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:
-        y_true, y_pred = tensors
+        y_true, y_pred = _shapes.target_and_output("Concordance", tensors)
         series = _series.check("Concordance", y_true, y_pred, valid, weight)
         at = _series.moments(series)
         whole = at.var_true + at.var_pred + ops.square(at.gap)

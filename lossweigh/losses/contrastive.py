@@ -34,7 +34,8 @@ class Contrastive(keras.losses.Loss):
     Call arguments:
         y_true: `(batch,)` or `(batch, 1)`, 1 or 0, or a number between for pairs that
             are partly similar.
-        y_pred: A list of two `(batch, features)`.
+        left: The vectors of one side of the pairs, `(batch, features)`.
+        right: Those of the other side.
 
     Returns:
         `call` gives `(batch,)` float32.
@@ -48,7 +49,7 @@ class Contrastive(keras.losses.Loss):
         >>> from keras import ops
         >>> loss = Contrastive(margin=2.0, reduction="none")
         >>> left, right = ops.zeros((2, 1)), ops.array([[1.5], [1.5]])
-        >>> print(ops.convert_to_numpy(loss(ops.array([1, 0]), [left, right])))
+        >>> print(ops.convert_to_numpy(loss.call(ops.array([1, 0]), left, right)))
         [1.125 0.125]
 
     Reference:
@@ -68,16 +69,8 @@ class Contrastive(keras.losses.Loss):
         self.margin = _check.positive("margin", margin)
         self.distance = check_distance(distance)
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        if not isinstance(y_pred, (list, tuple)) or len(y_pred) != 2:
-            is_list = isinstance(y_pred, (list, tuple))
-            received = f"a list of {len(y_pred)}" if is_list else "one tensor"
-            raise ValueError(
-                "Contrastive must be called on a list of two predictions, as in "
-                '`BranchLoss(Contrastive(), of=["left", "right"])`. '
-                f"Received {received}."
-            )
-        left, right = (ops.cast(tensor, "float32") for tensor in y_pred)
+    def call(self, y_true: Any, left: Any, right: Any) -> Any:
+        left, right = ops.cast(left, "float32"), ops.cast(right, "float32")
         _shapes.vectors(left=left, right=right)
         similar = ops.cast(_shapes.number_a_sample("y_true", y_true), "float32")
         distance = self.distance(left, right)

@@ -101,7 +101,7 @@ class Correlation(MaskedLoss):
         self.epsilon = _check.not_negative("epsilon", epsilon)
 
     def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:
-        y_true, y_pred = tensors
+        y_true, y_pred = _shapes.target_and_output("Correlation", tensors)
         series = _series.check("Correlation", y_true, y_pred, valid, weight)
         if self.form == "steps":
             return self._steps(series)
@@ -119,7 +119,7 @@ class Correlation(MaskedLoss):
     ) -> Any:
         if self.form == "scalar":
             return super().sample_values(*tensors, valid=valid, weight=weight)
-        y_true, y_pred = tensors
+        y_true, y_pred = _shapes.target_and_output("Correlation", tensors)
         series = _series.check("Correlation", y_true, y_pred, valid, weight)
         return series.of_samples(1.0 - self._correlation(series))
 

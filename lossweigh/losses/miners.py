@@ -108,7 +108,7 @@ class BatchHard(Miner):
     def triplets(
         self, tensors: tuple[Any, ...], valid: Any, distance: Distance
     ) -> tuple[Any, Any, Any, Any]:
-        if len(tensors) != 2 or isinstance(tensors[1], (list, tuple)):
+        if len(tensors) != 2:
             raise ValueError(
                 "TripletMargin with BatchHard must be called on two tensors, labels "
                 f"(batch,) and embeddings (batch, features). Received {len(tensors)}: "

@@ -13,7 +13,7 @@ from lossweigh.branches import MaskedLoss, OwnTarget
 from lossweigh.branches.elements import divide, to_rank
 from lossweigh.branches.functions import loss_function, loss_name
 from lossweigh.branches.keras_losses import is_sparse, kind_of
-from lossweigh.losses import _steps
+from lossweigh.losses import _shapes, _steps
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -84,7 +84,7 @@ class TargetReplication(MaskedLoss, OwnTarget):
         self.is_sparse = is_sparse(loss)
 
     def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:
-        y_true, y_pred = tensors
+        y_true, y_pred = _shapes.target_and_output("TargetReplication", tensors)
         steps = self._per_step(y_true, y_pred, valid)
         if weight is not None:
             steps = steps * to_rank(ops.cast(weight, "float32"), 2, ops.mean)

@@ -34,7 +34,7 @@ def oracle(similar, left, right, margin=1.0, distance=DISTANCES[Euclidean]):
 def test_against_numpy(distance, margin):
     loss = Contrastive(margin=margin, distance=distance())
     check(
-        lambda left, right: loss.call(SIMILAR, [left, right]),
+        lambda left, right: loss.call(SIMILAR, left, right),
         lambda left, right: oracle(SIMILAR, left, right, margin, DISTANCES[distance]),
         (6, 3),
         (6, 3),
@@ -46,7 +46,7 @@ def test_against_numpy(distance, margin):
 def test_at_distance_zero(distance, scale):
     loss, x = Contrastive(distance=distance()), np.full((6, 3), scale, "float32")
     values, gradients = value_and_gradients(
-        lambda left, right: loss.call(SIMILAR, [left, right]), x, x
+        lambda left, right: loss.call(SIMILAR, left, right), x, x
     )
     assert np.isfinite(values).all()
     assert np.isfinite(gradients).all()
@@ -73,14 +73,6 @@ def test_in_a_branch():
     assert got.mean() == pytest.approx(np.delete(expected, 4).mean(), abs=1e-5)
 
 
-def test_called_as_a_keras_loss():
-    left, right = drawn((6, 3), (6, 3))
-    expected = oracle(SIMILAR, left, right)
-    for y in (SIMILAR, SIMILAR[:, None]):
-        got = float(Contrastive()(y, [left, right]))
-        assert got == pytest.approx(expected.mean(), abs=1e-5)
-
-
 def test_reload():
     loss = Contrastive(margin=2.0, distance=Cosine(), name="n", reduction="none")
     assert type(reloaded(loss).distance) is Cosine
@@ -96,12 +88,14 @@ def test_errors():
         Contrastive(margin=0)
     with pytest.raises(TypeError, match=r"`distance` must be a Distance"):
         Contrastive(distance="euclidean")
-    for y_true, y_pred, words in [
-        (y, x, r"a list of two predictions.*left.*right.*Received one tensor"),
-        (y, [x, x, x], r"a list of two predictions.*Received a list of 3"),
+    for y_true, pair, words in [
         (y, [x, x[:, :2]], r"`right` must have the shape \(batch, features\).*same"),
         (y, [x[0], x], r"`left` must have the shape \(batch, features\)"),
         (x, [x, x], r"`y_true` must have the shape \(batch,\).*\(4, 3\)"),
     ]:
         with pytest.raises(ValueError, match=words):
-            Contrastive().call(y_true, y_pred)
+            Contrastive().call(y_true, *pair)
+    with pytest.raises(
+        TypeError, match=r"called on 2 tensors.*\(y_true, left, right\)"
+    ):
+        BranchLoss(Contrastive(), of="left")([y, x])

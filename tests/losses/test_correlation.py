@@ -417,8 +417,8 @@ def test_shapes():
     loss = Correlation()
     with pytest.raises(ValueError, match="Correlation needs an output with time steps"):
         loss.values(y[:, 0, 0], p[:, 0, 0])
-    with pytest.raises(ValueError, match="takes one output"):
-        loss.values(y, [p, p])
+    with pytest.raises(ValueError, match="takes one target and one output"):
+        loss.values(y, p, p)
     for target in (y[:, :-1], y[..., :1], y[..., 0], y[:, 0, 0]):
         with pytest.raises(
             ValueError, match="needs a target of the prediction's shape"

@@ -269,7 +269,7 @@ def test_errors():
         (TripletMargin(), (x, x[0], x), r"`positive` must have the shape \(batch, f"),
         (TripletMargin(), (x, x, x[:, :2]), r"`negative`.*the same for all"),
         (hard(), (x,), r"two tensors, labels \(batch,\).*Received 1"),
-        (hard(), (x[:, 0], [x, x]), r"two tensors.*Received 2.*'list'"),
+        (hard(), (x[:, 0], x, x), r"two tensors.*Received 3"),
         (hard(), (x, x), r"`labels` must have the shape \(batch,\), one number"),
         (hard(), (x[:, 0], x[None]), r"`embeddings` must have .* one vector a sam"),
     ]:

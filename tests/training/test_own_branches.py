@@ -22,8 +22,7 @@ def hinge(right, wrong):
 
 
 @keras.saving.register_keras_serializable(package="tests")
-def gap(y_true, y_pred):
-    left, right = y_pred
+def gap(y_true, left, right):
     return ops.square(ops.sum(left, axis=-1) - ops.sum(right, axis=-1) - y_true)
 
 

@@ -90,8 +90,8 @@ def test_whole_numbers_that_a_loss_looks_at_stay_whole():
         odd = ops.cast(number % 2, "float32")
         return ops.reshape(score, (-1,)) * 0 + odd
 
-    def odd_of_target(y_true, tensors):
-        return odd(*tensors) + 0 * ops.reshape(y_true, (-1,))
+    def odd_of_target(y_true, score, number):
+        return odd(score, number) + 0 * ops.reshape(y_true, (-1,))
 
     losses = {
         "a": lw.TargetFreeLoss(odd, of=["a", "id"]),
@@ -185,8 +185,7 @@ def test_a_loss_that_compares_each_sample_with_each():
 def test_the_target_of_several_tensors_is_a_column_where_one_of_them_is(given):
     """Or it would be broadcast against it, to (batch, batch)."""
 
-    def error(y_true, tensors):
-        score, _ = tensors
+    def error(y_true, score, x):
         return ops.mean(ops.square(y_true - score), axis=-1)
 
     model = model_of(1)
