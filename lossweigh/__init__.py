@@ -10,6 +10,7 @@ layers that trains the first. How the losses are balanced is a layer you choose:
 """
 
 from lossweigh import callbacks, losses, metrics
+from lossweigh._version import __version__ as __version__
 from lossweigh.balancing import (
     IMTLG,
     MGDA,
@@ -57,8 +58,6 @@ from lossweigh.weighting import (
     Uncertainty,
     Weighter,
 )
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AlignedMTL",

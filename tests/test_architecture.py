@@ -18,6 +18,7 @@ PACKAGE = pathlib.Path(lossweigh.__file__).parent
 ARROWS = {
     "_check": set(),
     "_state": set(),
+    "_version": set(),
     "_compat": {"_backend"},
     "_backend": set(),
     "_structure": {"_compat"},
@@ -32,6 +33,7 @@ ARROWS = {
         "_compat",
         "_backend",
         "_structure",
+        "_version",
         "balancing",
         "branches",
         "callbacks",

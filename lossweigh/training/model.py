@@ -21,7 +21,7 @@ from lossweigh.training.loss_scaling import scaled_in_float16
 from lossweigh.training.metrics import metrics_by_output, without_target
 from lossweigh.training.objective import call_directly
 from lossweigh.training.replicas import warn_of_replicas
-from lossweigh.training.saving import in_words, save_whole
+from lossweigh.training.saving import in_words, save_whole, with_format
 from lossweigh.training.trainer import Trainer
 from lossweigh.training.wiring import read
 from lossweigh.weighting.base import Weighter
@@ -232,6 +232,9 @@ class TrainingModel(Trainer):
         """As `keras.Model.from_config`; what is wrong with the config is said."""
         with in_words(config):
             return super().from_config(config, custom_objects)
+
+    def get_config(self) -> dict[str, Any]:
+        return with_format(super().get_config())
 
     def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
         """Saves as `keras.Model.save`, the file whole or not at all.
