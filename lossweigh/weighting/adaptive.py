@@ -74,7 +74,7 @@ class AdaptiveWeighter(Weighter):
         return weighted_sum(weights, losses) + offset
 
 
-class DrawingWeighter(AdaptiveWeighter):
+class RandomizedWeighter(AdaptiveWeighter):
     """An `AdaptiveWeighter` that draws random numbers, from `self.generator`.
 
     Abstract. The generator's state is saved with the weights, so resumed training

@@ -10,11 +10,11 @@ from keras import ops
 
 from lossweigh import _check
 from lossweigh.weighting.adaptive import log_where, softmax_where
-from lossweigh.weighting.learned import DescendingWeighter
+from lossweigh.weighting.learned import AdamWeighter
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
-class FAMO(DescendingWeighter):
+class FAMO(AdamWeighter):
     """FAMO: weights learned so that all losses fall at the same relative rate.
 
         z = softmax(p),  D_k = L_k - b_k + 1e-8,  c = 1 / sum_k (z_k / D_k)

@@ -15,7 +15,7 @@ _STEEPEST = 2.0  # gradient of a parameter
 _FARTHEST = 80.0  # a parameter from 0: exp() of it is finite in float32
 
 
-class DescendingWeighter(AdaptiveWeighter):
+class AdamWeighter(AdaptiveWeighter):
     """One parameter a branch, which the layer trains with its own Adam.
 
     Abstract. The forward pass of training moves the parameters, with the layer's
@@ -39,9 +39,9 @@ class DescendingWeighter(AdaptiveWeighter):
         super().build(input_shape)
         shape = (self.num_branches,)
         self.parameters = self.add_state("parameters", shape, self.initial_parameter)
-        self.momentum = self.add_state("momentum", shape)
-        self.velocity = self.add_state("velocity", shape)
-        self.steps = self.add_state("steps", shape)
+        self.first_moment = self.add_state("first_moment", shape)
+        self.second_moment = self.add_state("second_moment", shape)
+        self.iterations = self.add_state("iterations", shape)
 
     def descend(self, parameters: Any, gradient: Any, where: Any) -> Any:
         """One step of Adam; returns the next parameters.
@@ -51,26 +51,26 @@ class DescendingWeighter(AdaptiveWeighter):
             gradient: `(K,)`.
             where: `(K,)` bool, the branches whose parameter may move.
         """
-        momentum, velocity = self.momentum * 1.0, self.velocity * 1.0
-        steps = self.steps * 1.0
-        new_steps = steps + 1.0
-        new_momentum = _BETA_1 * momentum + (1 - _BETA_1) * gradient
-        new_velocity = _BETA_2 * velocity + (1 - _BETA_2) * ops.square(gradient)
-        first = new_momentum / (1 - ops.power(_BETA_1, new_steps))
-        second = new_velocity / (1 - ops.power(_BETA_2, new_steps))
-        move = self.learning_rate * first / (ops.sqrt(second) + _EPSILON)
+        first_moment, second_moment = self.first_moment * 1.0, self.second_moment * 1.0
+        iterations = self.iterations * 1.0
+        new_iterations = iterations + 1.0
+        new_first = _BETA_1 * first_moment + (1 - _BETA_1) * gradient
+        new_second = _BETA_2 * second_moment + (1 - _BETA_2) * ops.square(gradient)
+        mean = new_first / (1 - ops.power(_BETA_1, new_iterations))
+        square = new_second / (1 - ops.power(_BETA_2, new_iterations))
+        move = self.learning_rate * mean / (ops.sqrt(square) + _EPSILON)
         moved = ops.clip(parameters - move, -_FARTHEST, _FARTHEST)
         self.update(self.parameters, parameters, moved, where)
-        self.update(self.momentum, momentum, new_momentum, where)
-        self.update(self.velocity, velocity, new_velocity, where)
-        self.update(self.steps, steps, new_steps, where)
+        self.update(self.first_moment, first_moment, new_first, where)
+        self.update(self.second_moment, second_moment, new_second, where)
+        self.update(self.iterations, iterations, new_iterations, where)
         return ops.where(where, moved, parameters)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "learning_rate": self.learning_rate}
 
 
-class LearnedWeighter(DescendingWeighter):
+class LearnedWeighter(AdamWeighter):
     """`sum_k w_k(p) L_k + sum_k r_k(p)`, minimised over the parameters `p` too.
 
     Abstract. The gradient of the total with respect to the parameters is known

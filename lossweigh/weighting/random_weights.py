@@ -7,11 +7,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh.weighting.adaptive import DrawingWeighter, softmax
+from lossweigh.weighting.adaptive import RandomizedWeighter, softmax
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
-class RandomWeights(DrawingWeighter):
+class RandomWeights(RandomizedWeighter):
     """Random loss weighting: a baseline that any other weighting should beat.
 
         w = softmax(z),  z_k ~ N(0, 1),    total = sum_k w_k L_k

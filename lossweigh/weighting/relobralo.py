@@ -8,11 +8,11 @@ import keras
 from keras import ops
 
 from lossweigh import _check
-from lossweigh.weighting.adaptive import DrawingWeighter, ratio, softmax_where
+from lossweigh.weighting.adaptive import RandomizedWeighter, ratio, softmax_where
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
-class ReLoBRaLo(DrawingWeighter):
+class ReLoBRaLo(RandomizedWeighter):
     """Relative loss balancing: more weight for the loss that has fallen less.
 
         b(t') = K softmax(L(t) / (T L(t')))

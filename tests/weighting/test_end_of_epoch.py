@@ -64,7 +64,7 @@ def test_a_loss_that_is_not_finite_warns_and_moves_no_state():
     weighter = lw.Uncertainty()
     with pytest.warns(UserWarning, match="loss of the branch 'odd' is nan in epoch 1"):
         trained(weighter, [root_of_error, "mse"], (1e6, 1))
-    np.testing.assert_array_equal(array(weighter.steps), [0, 1])
+    np.testing.assert_array_equal(array(weighter.iterations), [0, 1])
     assert array(weighter.parameters)[0] == 0
 
 

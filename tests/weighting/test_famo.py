@@ -26,7 +26,7 @@ def test_losses_before_and_after():
     np.testing.assert_allclose(array(weighter.before), np.log([1, 2, 4]), atol=1e-6)
     total = step(weighter, 0.8, 1.9, 3.9)
     np.testing.assert_allclose(
-        array(weighter.momentum) / 0.1, (0.041075, -0.016208, -0.024867), atol=1e-5
+        array(weighter.first_moment) / 0.1, (0.041075, -0.016208, -0.024867), atol=1e-5
     )
     np.testing.assert_allclose(
         array(weighter.parameters), (-0.025, 0.025, 0.025), atol=1e-5
@@ -86,7 +86,7 @@ def test_an_absent_branch_is_compared_with_its_last_loss():
     for losses in [(1, 2), (0, 2), (0.5, 2)]:
         step(weighter, *losses)
     # Two steps for the second branch; its first compares it with itself alone.
-    np.testing.assert_array_equal(array(weighter.steps), [1, 2])
+    np.testing.assert_array_equal(array(weighter.iterations), [1, 2])
     assert array(weighter.parameters)[0] == pytest.approx(-0.025, abs=1e-4)
 
 

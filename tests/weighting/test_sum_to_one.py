@@ -35,4 +35,4 @@ def test_nothing_moves_where_a_branch_is_absent():
     weighter = lw.SumToOne()
     step(weighter, 1, 2, 0)
     np.testing.assert_array_equal(array(weighter.parameters), [0, 0, 0])
-    np.testing.assert_array_equal(array(weighter.steps), [0, 0, 0])
+    np.testing.assert_array_equal(array(weighter.iterations), [0, 0, 0])

@@ -69,4 +69,4 @@ def test_a_negative_loss_does_not_run_away():
     weighter = lw.Uncertainty()
     total, _ = total_and_gradients(weighter, [[-2.0, -2.0], [1.0, 1.0]])
     assert total == pytest.approx(0.5 * -2 + 0.5 * 1)
-    np.testing.assert_array_equal(array(weighter.steps), [0, 1])
+    np.testing.assert_array_equal(array(weighter.iterations), [0, 1])
