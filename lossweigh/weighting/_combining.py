@@ -9,7 +9,7 @@ from keras import ops
 from lossweigh import _backend
 
 
-def present(losses: Any, labelled: Any = None) -> Any:
+def present_branches(losses: Any, labelled: Any = None) -> Any:
     """`(K,)` bool: which branches have a label, and finite losses, in the batch.
 
     Args:
@@ -20,7 +20,7 @@ def present(losses: Any, labelled: Any = None) -> Any:
     return ops.isfinite(total) & (total > 0 if labelled is None else labelled)
 
 
-def labelled(valid: Any) -> Any:
+def labelled_branches(valid: Any) -> Any:
     """`(K,)` bool, from each branch's valid elements; `None` if these aren't known.
 
     Args:
@@ -43,8 +43,8 @@ def weighted_sum(weights: Any, losses: Any) -> Any:
     def function(weights: Any, losses: Any) -> Any:
         def gradient(upstream: Any) -> Any:
             upstream = ops.expand_dims(upstream, 0)
-            of_weights = ops.sum(losses * upstream, axis=1)
-            return of_weights, ops.expand_dims(weights, 1) * upstream
+            weights_gradient = ops.sum(losses * upstream, axis=1)
+            return weights_gradient, ops.expand_dims(weights, 1) * upstream
 
         return (ops.sum(ops.expand_dims(weights, 1) * losses, axis=0),), gradient
 

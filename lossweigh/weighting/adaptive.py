@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh.weighting._combining import present, weighted_sum
+from lossweigh.weighting._combining import present_branches, weighted_sum
 from lossweigh.weighting.base import Weighter
 
 _LARGEST = 1e6  # ratio of two losses
@@ -29,7 +29,7 @@ class AdaptiveWeighter(Weighter):
     """
 
     @abc.abstractmethod
-    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
         """Weights `(K,)` and the offset, a scalar, for one batch.
 
         Moves state with `self.update` if `training`.
@@ -37,7 +37,7 @@ class AdaptiveWeighter(Weighter):
         Args:
             means: `(K,)` float32, the branch losses' means over the batch, 0 for a
                 branch that is absent. They have no gradient.
-            here: `(K,)` bool, false for a branch that is absent, and for one
+            present: `(K,)` bool, false for a branch that is absent, and for one
                 whose loss isn't positive if the method needs positive losses.
             training: Whether this is a step of training.
         """
@@ -57,15 +57,15 @@ class AdaptiveWeighter(Weighter):
         )
 
     def combine(self, losses: Any, labelled: Any, training: bool) -> Any:
-        here = present(losses, labelled)
+        present = present_branches(losses, labelled)
         means = ops.mean(ops.stop_gradient(losses), axis=-1)
         if self.needs_positive_losses:
-            here = ops.logical_and(here, means > 0)
-        means = ops.where(here, means, ops.zeros_like(means))
-        weights, offset = self.weigh(means, here, training)
+            present = ops.logical_and(present, means > 0)
+        means = ops.where(present, means, ops.zeros_like(means))
+        weights, offset = self.weigh(means, present, training)
         current = self.current * 1.0
         is_free = ops.equal(self.frozen, 0.0)
-        moving = ops.logical_and(is_free, here)
+        moving = ops.logical_and(is_free, present)
         weights = ops.stop_gradient(ops.where(moving, weights, current))
         offset = ops.cast(offset, weights.dtype)  # it may be a number, of no dtype
         offset = ops.stop_gradient(ops.where(is_free, offset, 0.0))
@@ -111,9 +111,9 @@ def ratio(new: Any, old: Any) -> Any:
     return ops.minimum(new / ops.maximum(old, _SMALLEST), _LARGEST)
 
 
-def log_where(here: Any, values: Any) -> Any:
-    """`log(values)` where `here`, 0 elsewhere."""
-    return ops.log(ops.where(here, ops.maximum(values, _SMALLEST), 1.0))
+def log_where(present: Any, values: Any) -> Any:
+    """`log(values)` where `present`, 0 elsewhere."""
+    return ops.log(ops.where(present, ops.maximum(values, _SMALLEST), 1.0))
 
 
 def softmax(exponents: Any) -> Any:
@@ -122,7 +122,7 @@ def softmax(exponents: Any) -> Any:
     return powers / ops.sum(powers)
 
 
-def softmax_where(here: Any, exponents: Any) -> Any:
-    """Softmax over the branches that are `here`, 0 elsewhere."""
-    shares = softmax(ops.where(here, exponents, -3e38))
-    return ops.where(here, shares, 0.0)
+def softmax_where(present: Any, exponents: Any) -> Any:
+    """Softmax over the branches that are `present`, 0 elsewhere."""
+    shares = softmax(ops.where(present, exponents, -3e38))
+    return ops.where(present, shares, 0.0)

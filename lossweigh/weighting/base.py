@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh import _backend, _state
-from lossweigh.weighting._combining import labelled
+from lossweigh.weighting._combining import labelled_branches
 
 
 class Weighter(keras.layers.Layer, abc.ABC):
@@ -86,7 +86,7 @@ class Weighter(keras.layers.Layer, abc.ABC):
         Args:
             losses: `(K, batch)` float32 branch losses.
             labelled: `(K,)` bool, which branches have a label in the batch; `None` if
-                that isn't known. (`present` takes both.)
+                that isn't known. (`present_branches` takes both.)
             training: Whether this is a step of training.
         """
 
@@ -206,7 +206,7 @@ class Weighter(keras.layers.Layer, abc.ABC):
         rows = [
             ops.squeeze(loss, -1) if len(loss.shape) == 2 else loss for loss in losses
         ]
-        return self.combine(_backend.stack(rows), labelled(valid), training)
+        return self.combine(_backend.stack(rows), labelled_branches(valid), training)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None]:
         return (_as_shapes(input_shape)[0][0],)

@@ -56,7 +56,7 @@ class CoVWeighting(AdaptiveWeighter):
         self.mean_ratio = self.add_state("mean_ratio", shape)
         self.squares = self.add_state("squares", shape)
 
-    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
         if not training:
             return self.loss_weights, 0.0
         seen, mean_loss = self.seen * 1.0, self.mean_loss * 1.0
@@ -72,9 +72,9 @@ class CoVWeighting(AdaptiveWeighter):
         share = 1.0 / (seen + 1.0)
         new_ratio = mean_ratio + share * (ratios - mean_ratio)
         more = (ratios - mean_ratio) * (ratios - new_ratio)
-        self.update(self.seen, seen, seen + 1.0, here)
-        self.update(self.squares, squares, squares + more, here)
-        self.update(self.mean_ratio, mean_ratio, new_ratio, here)
+        self.update(self.seen, seen, seen + 1.0, present)
+        self.update(self.squares, squares, squares + more, present)
+        self.update(self.mean_ratio, mean_ratio, new_ratio, present)
         new_loss = mean_loss + share * (means - mean_loss)
-        self.update(self.mean_loss, mean_loss, new_loss, here)
+        self.update(self.mean_loss, mean_loss, new_loss, present)
         return weights, 0.0

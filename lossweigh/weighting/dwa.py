@@ -68,13 +68,13 @@ class DWA(AdaptiveWeighter):
         self.total = self.add_state("total", shape)
         self.batches = self.add_state("batches", shape)
 
-    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
         last, before_last = self.last * 1.0, self.before_last * 1.0
         rates = ops.where(before_last > 0, ratio(last, before_last), 1.0)
         if training:
             total, count = self.total * 1.0, self.batches * 1.0
-            self.update(self.total, total, total + means, here)
-            self.update(self.batches, count, count + 1.0, here)
+            self.update(self.total, total, total + means, present)
+            self.update(self.batches, count, count + 1.0, present)
         return self.num_branches * softmax(rates / self.temperature), 0.0
 
     def end_epoch(self) -> None:

@@ -88,29 +88,31 @@ class FAMO(AdamWeighter):
         self.before = self.add_state("before", (number,))
         self.seen = self.add_state("seen", (number,))
 
-    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
         gaps = means - ops.convert_to_tensor(self.ideal, "float32") + 1e-8
-        here = ops.logical_and(here, gaps > 0)
-        gaps = ops.where(here, gaps, 1.0)
-        logs = log_where(here, gaps)
+        present = ops.logical_and(present, gaps > 0)
+        gaps = ops.where(present, gaps, 1.0)
+        logs = log_where(present, gaps)
         parameters = self.parameters * 1.0
         if training:
-            parameters = self._learn(parameters, logs, here)
-        shares = softmax_where(here, parameters)
+            parameters = self._learn(parameters, logs, present)
+        shares = softmax_where(present, parameters)
         scale = 1.0 / ops.maximum(ops.sum(shares / gaps), 1e-30)
         weights = scale * shares / gaps
         total = scale * ops.sum(shares * logs)
-        return weights, ops.where(ops.any(here), total - ops.sum(weights * means), 0.0)
+        return weights, ops.where(
+            ops.any(present), total - ops.sum(weights * means), 0.0
+        )
 
-    def _learn(self, parameters: Any, after: Any, here: Any) -> Any:
+    def _learn(self, parameters: Any, after: Any, present: Any) -> Any:
         before, seen = self.before * 1.0, self.seen * 1.0
-        known = ops.logical_and(here, seen > 0)
+        known = ops.logical_and(present, seen > 0)
         shares = softmax_where(known, parameters)
         fall = ops.where(known, before - after, 0.0)
         gradient = shares * (fall - ops.sum(shares * fall))
         gradient = gradient + self.weight_decay * parameters
-        self.update(self.before, before, after, here)
-        self.update(self.seen, seen, ops.ones_like(seen), here)
+        self.update(self.before, before, after, present)
+        self.update(self.seen, seen, ops.ones_like(seen), present)
         return self.descend(parameters, gradient, known)
 
     def get_config(self) -> dict[str, Any]:

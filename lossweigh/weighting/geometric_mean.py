@@ -47,9 +47,9 @@ class GeometricMean(AdaptiveWeighter):
 
     needs_positive_losses = True
 
-    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
-        number = ops.maximum(ops.sum(ops.cast(here, "float32")), 1.0)
-        logs = log_where(here, means)
+    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
+        number = ops.maximum(ops.sum(ops.cast(present, "float32")), 1.0)
+        logs = log_where(present, means)
         # total / (K L_k); the bound is where float32 ends.
         exponents = ops.sum(logs) / number - ops.log(number) - logs
         # sum_k w_k L_k is the total itself: no offset.

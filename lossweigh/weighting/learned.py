@@ -99,10 +99,10 @@ class LearnedWeighter(AdamWeighter):
         shape = (self.num_branches,)
         return self.weights_of(ops.full(shape, self.initial_parameter, "float32"))
 
-    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
         parameters = self.parameters * 1.0
-        extra = ops.where(here, self.regularizers(parameters, means), 0.0)
+        extra = ops.where(present, self.regularizers(parameters, means), 0.0)
         if training:
             gradient = self.gradient(parameters, means)
-            self.descend(parameters, ops.clip(gradient, -_STEEPEST, _STEEPEST), here)
+            self.descend(parameters, ops.clip(gradient, -_STEEPEST, _STEEPEST), present)
         return self.weights_of(parameters), ops.sum(extra)

@@ -46,8 +46,8 @@ class LogSum(AdaptiveWeighter):
 
     needs_positive_losses = True
 
-    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
-        logs = log_where(here, means)
-        number = ops.sum(ops.cast(here, "float32"))
+    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
+        logs = log_where(present, means)
+        number = ops.sum(ops.cast(present, "float32"))
         # sum_k w_k L_k is the number of branches: the offset makes it sum log L.
         return ops.exp(-logs), ops.sum(logs) - number

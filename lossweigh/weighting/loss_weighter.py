@@ -154,28 +154,28 @@ class LossWeighter(Weighter):
         """
         weights = self._weights(self._in_force(value))
         total = ops.sum(ops.expand_dims(weights, 1) * losses, axis=0)
-        # As `present`, but from the means, which the barrier and the logs need anyway:
-        # on JAX each further reduction of the losses is a kernel to compile.
+        # As `present_branches`, but from the means, which the barrier and the logs need
+        # anyway: on JAX each further reduction of the losses is a kernel to compile.
         sizes = ops.abs(ops.mean(losses, axis=-1))
         size = ops.mean(sizes)
-        there = ops.min(sizes) > 0 if labelled is None else ops.all(labelled)
-        everyone = ops.logical_and(there, size < float("inf"))
-        moving = ops.logical_and(everyone, ops.equal(self.frozen, 0.0))
+        all_labelled = ops.min(sizes) > 0 if labelled is None else ops.all(labelled)
+        all_present = ops.logical_and(all_labelled, size < float("inf"))
+        moving = ops.logical_and(all_present, ops.equal(self.frozen, 0.0))
         if self.barrier > 0:
-            scale = ops.where(everyone, self.barrier * size, 0.0)
+            scale = ops.where(all_present, self.barrier * size, 0.0)
             least = ops.maximum(weights, _LEAST)
             logarithms = ops.log(least) + (weights - least) / _LEAST
             total = total - scale * ops.sum(logarithms)
 
         def gradient(upstream: Any) -> Any:
-            of_weights = ops.sum(losses * upstream, axis=-1)
+            weights_gradient = ops.sum(losses * upstream, axis=-1)
             if self.barrier > 0:
-                of_weights = of_weights - scale * ops.sum(upstream) / least
-            of_value = of_weights
+                weights_gradient = weights_gradient - scale * ops.sum(upstream) / least
+            value_gradient = weights_gradient
             if self.num_branches == 2:
-                of_value = of_weights[0] - of_weights[1]
-            of_value = ops.where(moving, of_value, 0.0) + 0.0 * value
-            return of_value, ops.expand_dims(weights, 1) * upstream
+                value_gradient = weights_gradient[0] - weights_gradient[1]
+            value_gradient = ops.where(moving, value_gradient, 0.0) + 0.0 * value
+            return value_gradient, ops.expand_dims(weights, 1) * upstream
 
         return (total,), gradient
 

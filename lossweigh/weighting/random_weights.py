@@ -42,7 +42,7 @@ class RandomWeights(RandomizedWeighter):
     def first_weights(self) -> Any:
         return 1.0 / self.num_branches
 
-    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
         if not training:
             return ops.full_like(means, 1.0 / self.num_branches), 0.0
         drawn = keras.random.normal(

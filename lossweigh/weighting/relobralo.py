@@ -76,12 +76,12 @@ class ReLoBRaLo(RandomizedWeighter):
         self.first = self.add_state("first", (self.num_branches,))
         self.last = self.add_state("last", (self.num_branches,))
 
-    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
         before = self.loss_weights
         if not training:
             return before, 0.0
         first, last = self.first * 1.0, self.last * 1.0
-        known = ops.logical_and(here, last > 0)
+        known = ops.logical_and(present, last > 0)
         share = ops.sum(ops.where(known, before, 0.0))  # K, if all are known
 
         def balance(losses: Any) -> Any:
@@ -91,8 +91,8 @@ class ReLoBRaLo(RandomizedWeighter):
         drawn = keras.random.uniform((), dtype="float32", seed=self.generator)
         past = ops.where(drawn < self.keep_probability, before, balance(first))
         weights = self.momentum * past + (1.0 - self.momentum) * balance(last)
-        self.update(self.first, first, means, ops.logical_and(here, first <= 0))
-        self.update(self.last, last, means, here)
+        self.update(self.first, first, means, ops.logical_and(present, first <= 0))
+        self.update(self.last, last, means, present)
         return ops.where(known, weights, before), 0.0
 
     def get_config(self) -> dict[str, Any]:

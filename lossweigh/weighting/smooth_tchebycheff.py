@@ -85,16 +85,16 @@ class SmoothTchebycheff(AdaptiveWeighter):
     def first_weights(self) -> Any:
         return [share / self.num_branches for share in self.shares]
 
-    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
         shares = ops.convert_to_tensor(self.shares, "float32")
         heights = shares * (means - ops.convert_to_tensor(self.ideal, "float32"))
-        weights = shares * softmax_where(here, heights / self.smoothing)
+        weights = shares * softmax_where(present, heights / self.smoothing)
 
         # Centred on the highest, so that no exponent is above 0.
-        highest = ops.max(ops.where(here, heights, -3e38))
-        centred = ops.where(here, (heights - highest) / self.smoothing, -3e38)
+        highest = ops.max(ops.where(present, heights, -3e38))
+        centred = ops.where(present, (heights - highest) / self.smoothing, -3e38)
         value = highest + self.smoothing * ops.log(ops.sum(ops.exp(centred)))
-        value = ops.where(ops.any(here), value, 0.0)
+        value = ops.where(ops.any(present), value, 0.0)
         return weights, value - ops.sum(weights * means)
 
     def get_config(self) -> dict[str, Any]:

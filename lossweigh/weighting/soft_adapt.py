@@ -86,13 +86,13 @@ class SoftAdapt(AdaptiveWeighter):
         self.history = self.add_state("history", (self.num_branches, self.window))
         self.seen = self.add_state("seen", (self.num_branches,))
 
-    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
         if not training:
             return self.loss_weights, 0.0
         before, seen = self.history * 1.0, self.seen * 1.0
         shifted = ops.concatenate([before[:, 1:], means[:, None]], axis=1)
-        history = ops.where(here[:, None], shifted, before)
-        now_seen = ops.where(here, seen + 1.0, seen)
+        history = ops.where(present[:, None], shifted, before)
+        now_seen = ops.where(present, seen + 1.0, seen)
         self.update(self.history, before, history)
         self.update(self.seen, seen, ops.minimum(now_seen, float(self.window)))
 

@@ -58,9 +58,9 @@ class SoftOptimalUncertainty(AdaptiveWeighter):
     def first_weights(self) -> Any:
         return 1.0 / self.num_branches
 
-    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
         exponents = 1.0 / ops.maximum(means * self.temperature, 1e-30)
-        return softmax_where(here, exponents), 0.0
+        return softmax_where(present, exponents), 0.0
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "temperature": self.temperature}

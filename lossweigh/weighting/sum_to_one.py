@@ -67,8 +67,10 @@ class SumToOne(LearnedWeighter):
         of_losses = weights * (scaled - ops.sum(weights * scaled))
         return of_losses + self.barrier * (self.num_branches * weights - 1.0)
 
-    def weigh(self, means: Any, here: Any, training: bool) -> tuple[Any, Any]:
-        return super().weigh(means, ops.logical_and(here, ops.all(here)), training)
+    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
+        return super().weigh(
+            means, ops.logical_and(present, ops.all(present)), training
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "barrier": self.barrier}
