@@ -19,7 +19,7 @@ from lossweigh.branches.functions import (
     loss_function,
     loss_name,
 )
-from lossweigh.branches.keras_losses import kind_of
+from lossweigh.branches.keras_losses import infer_task_type
 from lossweigh.branches.protocols import MaskedLoss, OwnTarget
 from lossweigh.branches.results import (
     check_result,
@@ -47,7 +47,7 @@ class Branch(keras.layers.Layer, abc.ABC):
         **kwargs: Passed to `keras.layers.Layer`.
 
     Attributes:
-        kind: `"regression"` or `"classification"`, by the loss.
+        task_type: `"regression"` or `"classification"`, by the loss.
         is_sparse: Whether targets are class indices.
         lost_mask: Whether a mask that doesn't arrive is an error.
     """
@@ -75,7 +75,7 @@ class Branch(keras.layers.Layer, abc.ABC):
         self.supports_masking = True
         self.lost_mask = False
         self.mask_started = False
-        self.kind = loss.kind if isinstance(loss, MaskedLoss) else kind_of(loss)
+        self.task_type = infer_task_type(loss)
         # What `try_out` finds, and the size that a batch has while it does.
         self.rows: int | None = None
         self.shape: tuple[int | None, ...] = ()

@@ -72,7 +72,7 @@ class BranchLoss(TargetBranch):
             doesn't name weigh 1. The class is the target's own index, the
             `argmax` of a one-hot target, or the value, 0 or 1, of a binary one: at
             each time step, pixel or label. A regression has no classes, and a loss of
-            your own is one unless its attribute `kind` is `"classification"`.
+            your own is one unless its attribute `task_type` is `"classification"`.
         missing: What marks a label as missing: `None` (no label is), `"nan"`,
             or a number such as `-1`. A vector label of a loss that needs the
             whole vector (a cross-entropy over classes) counts as missing where

@@ -153,10 +153,10 @@ def ignored_class(loss: Any) -> int | None:
     return loss.get_config()["ignore_class"]
 
 
-def kind_of(loss: Any) -> str:
+def infer_task_type(loss: Any) -> str:
     """`"classification"` or `"regression"`, for uncertainty weighting.
 
-    A loss of the user's says it with an attribute `kind`; without one it is a
+    A loss of the user's says it with an attribute `task_type`; without one it is a
     regression. A partial of one of Keras's functions is what the function is.
     """
     if isinstance(loss, Partial):
@@ -165,4 +165,4 @@ def kind_of(loss: Any) -> str:
         loss = keras.losses.get(loss)
     if _is_one_of(loss, _CLASSIFICATION) or isinstance(loss, tuple(_CLASSIFICATION)):
         return "classification"
-    return getattr(loss, "kind", "regression")
+    return getattr(loss, "task_type", "regression")

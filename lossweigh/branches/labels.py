@@ -126,8 +126,8 @@ def check_class_range(
             f"{what} must be left out: the loss {loss_name(loss)!r} has no classes, it "
             "counts as a regression. Give samples weights with `fit(..., "
             "sample_weight={branch: weights})`. If it is a loss of your own whose "
-            'targets are classes, say so by an attribute: `loss.kind = "classification"'
-            "`."
+            "targets are classes, say so by an attribute: `loss.task_type = "
+            '"classification"`.'
         )
     number = MOST_CLASSES if num_classes is None else num_classes
     unknown = [index for index in class_weight if index >= number]

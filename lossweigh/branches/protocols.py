@@ -40,11 +40,11 @@ class MaskedLoss(keras.losses.Loss, abc.ABC):
         dtype: As in Keras.
 
     Attributes:
-        kind: `"regression"` or `"classification"`.
+        task_type: `"regression"` or `"classification"`.
         over_time: Whether axis 1 is time. Then a mask that Keras lost matters.
     """
 
-    kind = "regression"
+    task_type = "regression"
     over_time = True
 
     def __init__(

@@ -25,11 +25,11 @@ def check_result(
     """
     what = f"{what} returned"
     if not shape and is_of_batches(loss):
-        kind = loss_name(loss).capitalize()
+        loss_class = loss_name(loss).capitalize()
         raise ValueError(
             f"{what} a scalar: one number for the whole batch. Give it the axes of a "
             "sample: for a prediction of shape (batch, height, width, classes) write "
-            f"`keras.losses.{kind}(axis=(1, 2, 3))`."
+            f"`keras.losses.{loss_class}(axis=(1, 2, 3))`."
         )
     if not shape:
         raise ValueError(

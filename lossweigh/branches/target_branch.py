@@ -106,7 +106,7 @@ class TargetBranch(Branch, abc.ABC):
         """
         argument = f"`{argument}`{self._of_branch()}"
         has_classes = (
-            self.kind == "classification"
+            self.task_type == "classification"
             or self.is_sparse
             or isinstance(self.loss, OwnTarget)
             or "int" in (self.target_dtype or "")

@@ -12,7 +12,7 @@ from lossweigh import _check, _compat
 from lossweigh.branches import MaskedLoss, OwnTarget
 from lossweigh.branches.elements import divide, to_rank
 from lossweigh.branches.functions import loss_function, loss_name
-from lossweigh.branches.keras_losses import is_sparse, kind_of
+from lossweigh.branches.keras_losses import infer_task_type, is_sparse
 from lossweigh.losses import _shapes, _steps
 
 
@@ -80,7 +80,7 @@ class TargetReplication(MaskedLoss, OwnTarget):
         self.loss = loss
         self.function = loss_function(loss)
         self.alpha = _check.between("alpha", alpha, 0.0, 1.0)
-        self.kind = kind_of(loss)
+        self.task_type = infer_task_type(loss)
         self.is_sparse = is_sparse(loss)
 
     def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:

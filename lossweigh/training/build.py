@@ -141,13 +141,13 @@ def build_training_model(
     check_names(layers, list(outputs), of_inputs)
     weighter = weighter_for(layers, weighter, balancer, unused("weighter", taken))
     given = [(layer, layer.branch) for layer in layers.values()]
-    bound = weighter.branches, weighter.kinds
+    bound = weighter.branches, weighter.inferred_task_types
     balanced = None if balancer is None else balancer.branches
     try:
         for branch, layer in layers.items():
             layer.branch = branch
         check_clashes(pred_model.name, of_inputs, list(outputs), layers)
-        weighter.bind(branches, [layer.kind for layer in layers.values()])
+        weighter.bind(branches, [layer.task_type for layer in layers.values()])
         tap, copies = None, None
         if balancer is not None:
             balancer.set_branches(branches)
@@ -166,7 +166,7 @@ def build_training_model(
     except Exception as error:  # leave what the user passed as it was
         for layer, before in given:
             layer.branch = before
-        weighter.branches, weighter.kinds = bound
+        weighter.branches, weighter.inferred_task_types = bound
         if balancer is not None:
             balancer.branches = balanced
         raise _compat.unworded(error) from None

@@ -41,8 +41,8 @@ class Weighter(keras.layers.Layer, abc.ABC):
     Attributes:
         branches: The names of the branches in the order of the losses, or
             `None` in a model that was wired by hand.
-        kinds: For each branch `"regression"` or `"classification"`, from its
-            loss, or `None` in a model that was wired by hand.
+        inferred_task_types: For each branch `"regression"` or `"classification"`, from
+            its loss, or `None` in a model that was wired by hand.
         num_branches: K, known once the layer is built.
         learns: Whether the method computes the weights, rather than the user. If such
             a weight vanishes, the training model warns.
@@ -64,13 +64,15 @@ class Weighter(keras.layers.Layer, abc.ABC):
         self,
         *,
         branches: list[str] | None = None,
-        kinds: list[str] | None = None,
+        inferred_task_types: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.branches = None if branches is None else list(branches)
-        self.kinds = None if kinds is None else list(kinds)
+        self.inferred_task_types = (
+            None if inferred_task_types is None else list(inferred_task_types)
+        )
         self.num_branches = 0
         self.warned: set[str] = set()
 
@@ -90,12 +92,12 @@ class Weighter(keras.layers.Layer, abc.ABC):
             training: Whether this is a step of training.
         """
 
-    def bind(self, branches: list[str], kinds: list[str]) -> None:
+    def bind(self, branches: list[str], task_types: list[str]) -> None:
         """Tells the weighter its branches, once, before it is built.
 
         Args:
             branches: The branches' names in the order of the losses.
-            kinds: `"regression"` or `"classification"` for each.
+            task_types: `"regression"` or `"classification"` for each.
 
         Raises:
             ValueError: If the weighter belongs to other branches already.
@@ -106,11 +108,11 @@ class Weighter(keras.layers.Layer, abc.ABC):
                 f"{self.branches} and can't weigh {list(branches)}. Make a new "
                 f"{type(self).__name__}."
             )
-        self.branches, self.kinds = list(branches), list(kinds)
+        self.branches, self.inferred_task_types = list(branches), list(task_types)
 
     def fresh(self) -> Weighter:
         """One of the same class and arguments, for another training model."""
-        config = {**self.get_config(), "branches": None, "kinds": None}
+        config = {**self.get_config(), "branches": None, "inferred_task_types": None}
         return self.from_config(config)
 
     def has_learned(self) -> bool:
@@ -118,8 +120,8 @@ class Weighter(keras.layers.Layer, abc.ABC):
         if not self.built:
             return False
         unmoved = self.fresh()
-        if self.branches is not None and self.kinds is not None:
-            unmoved.bind(self.branches, self.kinds)
+        if self.branches is not None and self.inferred_task_types is not None:
+            unmoved.bind(self.branches, self.inferred_task_types)
         unmoved.build([(None,)] * self.num_branches)
         return _state.differs(self, unmoved)
 
@@ -215,7 +217,7 @@ class Weighter(keras.layers.Layer, abc.ABC):
         return {
             **super().get_config(),
             "branches": self.branches,
-            "kinds": self.kinds,
+            "inferred_task_types": self.inferred_task_types,
         }
 
     def name_of(self, index: int) -> str:

@@ -11,7 +11,7 @@ from keras import ops
 from lossweigh import _check
 from lossweigh.weighting.learned import LearnedWeighter
 
-KINDS = ("regression", "classification")
+TASK_TYPES = ("regression", "classification")
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -36,15 +36,16 @@ class Uncertainty(LearnedWeighter):
     `LearnedWeighter`). With the model's they would lag behind the losses.
 
     Args:
-        terms: Which term a branch has, `"regression"` or `"classification"`: a
-            list in the order of the losses, or a dict by branch name for some.
+        task_types: What a branch is, `"regression"` or `"classification"`, which says
+            its term: a list in the order of the losses, or a dict by branch name for
+            some.
             Default: classification for cross-entropies, otherwise regression. In a
             model that was wired by hand all are regression.
         learning_rate: Float, the log-variances' learning rate.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Raises:
-        ValueError: If a term is neither of the two or isn't given for each, or a dict
+        ValueError: If a type is neither of the two or isn't given for each, or a dict
             names an unknown branch.
 
     Examples:
@@ -60,22 +61,24 @@ class Uncertainty(LearnedWeighter):
     """
 
     needs_positive_losses = True
-    per_branch = ("terms",)
+    per_branch = ("task_types",)
 
     def __init__(
         self,
-        terms: Sequence[str] | Mapping[str, str] | None = None,
+        task_types: Sequence[str] | Mapping[str, str] | None = None,
         *,
         learning_rate: float = 0.02,
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate=learning_rate, **kwargs)
-        self.terms = check_terms(terms)
+        self.task_types = check_task_types(task_types)
 
     def build(self, input_shape: Any) -> None:
         number = self.count(input_shape)
-        chosen = terms_of(self.terms, self.branches, self.kinds, number)
-        self.scale = [0.5 if term == "regression" else 1.0 for term in chosen]
+        chosen = choose_task_types(
+            self.task_types, self.branches, self.inferred_task_types, number
+        )
+        self.scale = [0.5 if task_type == "regression" else 1.0 for task_type in chosen]
         super().build(input_shape)
 
     @property
@@ -93,40 +96,47 @@ class Uncertainty(LearnedWeighter):
         return 0.5 - self.weights_of(parameters) * means
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "terms": self.terms}
+        return {**super().get_config(), "task_types": self.task_types}
 
 
-def check_terms(terms: Any) -> Any:
-    """Terms as given, each of them one of `KINDS`."""
-    if terms is None:
+def check_task_types(task_types: Any) -> Any:
+    """The argument of a weighter, each entry one of `TASK_TYPES`."""
+    if task_types is None:
         return None
-    terms = _check.by_name(terms) if isinstance(terms, Mapping) else list(terms)
-    for term in terms.values() if isinstance(terms, dict) else terms:
-        _check.one_of("terms", term, KINDS)
-    return terms
+    if isinstance(task_types, Mapping):
+        task_types = _check.by_name(task_types)
+        entries = list(task_types.values())
+    else:
+        task_types = entries = list(task_types)
+    for entry in entries:
+        _check.one_of("task_types", entry, TASK_TYPES)
+    return task_types
 
 
-def terms_of(
-    terms: Any, branches: list[str] | None, kinds: list[str] | None, num_branches: int
+def choose_task_types(
+    task_types: Any,
+    branches: list[str] | None,
+    inferred: list[str] | None,
+    num_branches: int,
 ) -> list[str]:
-    """The term of each branch, from what was given and what its loss is.
+    """The type of each branch, from the argument and from what its loss is.
 
     Args:
-        terms: As `check_terms` gives them.
+        task_types: As `check_task_types` gives them.
         branches: The branches' names, or `None`.
-        kinds: What the branches' losses are, or `None`.
+        inferred: What the branches' losses are, or `None`.
         num_branches: K.
     """
-    chosen = list(kinds) if kinds else ["regression"] * num_branches
-    if isinstance(terms, dict):
-        _check.known_names("terms", terms, _check.with_names("terms", terms, branches))
-        return [
-            terms.get(name, kind)
-            for name, kind in zip(branches or [], chosen, strict=True)
-        ]
-    if terms is not None and len(terms) != num_branches:
+    chosen = list(inferred) if inferred else ["regression"] * num_branches
+    if isinstance(task_types, dict):
+        names = _check.with_names("task_types", task_types, branches)
+        _check.known_names("task_types", task_types, names)
+        pairs = zip(branches or [], chosen, strict=True)
+        return [task_types.get(name, task_type) for name, task_type in pairs]
+    if task_types is not None and len(task_types) != num_branches:
         raise ValueError(
-            f"`terms` must hold one term for each of the {num_branches} branches. "
-            f"Received {len(terms)}: terms={terms}."
+            "`task_types` must hold one type for each of the "
+            f"{num_branches} branches. Received {len(task_types)}: "
+            f"task_types={task_types}."
         )
-    return chosen if terms is None else terms
+    return chosen if task_types is None else task_types

@@ -395,7 +395,7 @@ def test_saved():
     loss = reloaded(Correlation(form="steps", epsilon=1e-3, reduction="sum"))
     assert (loss.form, loss.epsilon, loss.reduction) == ("steps", 1e-3, "sum")
     assert Correlation().name == "correlation"
-    assert lw.BranchLoss(Correlation()).kind == "regression"
+    assert lw.BranchLoss(Correlation()).task_type == "regression"
 
 
 @pytest.mark.parametrize(

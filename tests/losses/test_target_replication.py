@@ -95,7 +95,7 @@ def test_in_a_branch(loss, class_weight):
     np.testing.assert_allclose(
         ops.convert_to_numpy(got), each * B / counted.sum(), rtol=1e-5
     )
-    assert layer.kind == ("regression" if loss == "mse" else "classification")
+    assert layer.task_type == ("regression" if loss == "mse" else "classification")
 
 
 def lstm(x):

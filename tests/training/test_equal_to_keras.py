@@ -154,7 +154,7 @@ def test_a_loss_is_not_known_by_its_name():
 
 
 @pytest.mark.parametrize(
-    ("loss", "kind"),
+    ("loss", "task_type"),
     [
         ("categorical_hinge", "classification"),
         (keras.losses.Dice(), "classification"),
@@ -164,8 +164,8 @@ def test_a_loss_is_not_known_by_its_name():
         (largest, "regression"),
     ],
 )
-def test_what_is_a_classification(loss, kind):
-    assert lw.BranchLoss(loss).kind == kind
+def test_what_is_a_classification(loss, task_type):
+    assert lw.BranchLoss(loss).task_type == task_type
 
 
 @pytest.mark.parametrize("ignored", [0, 255, -1])
@@ -257,7 +257,7 @@ def test_what_has_learned_is_not_taken_along():
         lw.build_training_model(price_and_kind(), LOSSES, layer)
     again = layer.fresh()
     assert type(again) is type(layer)
-    fresh = {"branches": None, "kinds": None}
+    fresh = {"branches": None, "inferred_task_types": None}
     assert again.get_config() == {**layer.get_config(), **fresh}
     lw.build_training_model(price_and_kind(), LOSSES, again)
 

@@ -245,7 +245,7 @@ def one_softmax():
 @pytest.mark.parametrize("loss", [squares, Squares(), functools.partial(squares)])
 def test_class_weights_of_a_regression_of_ones_own(loss):
     """Keras weighs a row by the place of its largest number."""
-    message = 'has no classes.*`loss.kind = "classification"`'
+    message = 'has no classes.*`loss.task_type = "classification"`'
     with pytest.raises(ValueError, match=message):
         lw.BranchLoss(loss, class_weight={0: 2.0})
     training = lw.build_training_model(one_softmax(), {"kind": loss})
@@ -262,7 +262,7 @@ def test_class_weights_of_a_regression_of_ones_own(loss):
     ids=["own", "partial"],
 )
 def test_class_weights_of_a_classification_of_ones_own(loss, monkeypatch):
-    monkeypatch.setattr(cross_entropy, "kind", "classification", raising=False)
+    monkeypatch.setattr(cross_entropy, "task_type", "classification", raising=False)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(12, 4)).astype("float32")
     y = np.eye(3, dtype="float32")[rng.integers(0, 3, 12)]

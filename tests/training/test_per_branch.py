@@ -168,13 +168,13 @@ def test_names_that_there_are_not(method):
         WEIGHTERS[method]({"b": 0.7, "c": 0.2}).build([(None,), (None,)])
 
 
-def test_terms_by_a_key():
-    terms = structured("nested", "regression", "classification")
-    weighter = lw.Uncertainty(terms=terms)
+def test_task_types_by_a_key():
+    task_types = structured("nested", "regression", "classification")
+    weighter = lw.Uncertainty(task_types=task_types)
     lw.build_training_model(two_heads("nested"), SPARSE, weighter)
     assert weighter.scale == [0.5, 1.0]
-    with pytest.raises(ValueError, match="`terms` given by branch name"):
-        lw.Uncertainty(terms=terms).build([(None,), (None,)])
+    with pytest.raises(ValueError, match="`task_types` given by branch name"):
+        lw.Uncertainty(task_types=task_types).build([(None,), (None,)])
 
 
 # Lists ---------------------------------------------------------------------------

@@ -298,7 +298,10 @@ def test_config(name):
     weighter.bind(["a", "b"], ["regression", "classification"])
     again = type(weighter).from_config(weighter.get_config())
     assert again.get_config() == weighter.get_config()
-    assert (again.branches, again.kinds) == (weighter.branches, weighter.kinds)
+    assert (again.branches, again.inferred_task_types) == (
+        weighter.branches,
+        weighter.inferred_task_types,
+    )
 
 
 # Inside a model -----------------------------------------------------------------

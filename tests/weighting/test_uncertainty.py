@@ -30,21 +30,23 @@ def test_a_first_step_is_one_learning_rate():
     np.testing.assert_allclose(array(weighter.parameters), [0, 0.1, 0.1], atol=1e-5)
 
 
-def test_terms():
+def test_task_types():
     weighter = lw.Uncertainty(["classification", "regression"])
     assert step(weighter, 1, 2) == pytest.approx(2.0)
     weighter = lw.Uncertainty(
         {"b": "classification"},
         branches=["a", "b"],
-        kinds=["classification", "regression"],
+        inferred_task_types=["classification", "regression"],
     )
     assert step(weighter, 1, 2) == pytest.approx(3.0)
 
 
-def test_terms_that_do_not_fit():
-    with pytest.raises(ValueError, match="one term for each of the 2 branches"):
+def test_task_types_that_do_not_fit():
+    with pytest.raises(ValueError, match="one type for each of the 2 branches"):
         lw.Uncertainty(["regression"])(rows(1, 2))
-    with pytest.raises(ValueError, match="`terms` must be one of 'regression', 'cl"):
+    with pytest.raises(
+        ValueError, match="`task_types` must be one of 'regression', 'cl"
+    ):
         lw.Uncertainty(["gaussian"])
     with pytest.raises(ValueError, match=r"may only have the names \['a'\]"):
         lw.Uncertainty({"b": "regression"}, branches=["a"])(rows(1))
