@@ -91,7 +91,7 @@ class Branch(keras.layers.Layer, abc.ABC):
         """The name of the target, `None` where there is none."""
 
     @property
-    def looks_at(self) -> list[str]:
+    def source_names(self) -> list[str]:
         """The names of the tensors that the loss looks at."""
         return [str(self.branch)] if self.of is None else self.of
 
@@ -175,7 +175,7 @@ class Branch(keras.layers.Layer, abc.ABC):
             valid: What `ValidElements` gives.
         """
         valid = valid > 0
-        if not self.takes_no_mask or len(self.looks_at) > 1:
+        if not self.takes_no_mask or len(self.source_names) > 1:
             valid = to_rank(valid, 1, ops.any)
         return ops.sum(ops.cast(valid, "float32"))
 

@@ -34,7 +34,7 @@ def check_tensors(what: str, branch: Any, number: int) -> None:
     arguments = _arguments(function)
     if arguments is None:
         return
-    names = branch.looks_at
+    names = branch.source_names
     if branch.branch is None and branch.of is None:  # in a model that was wired by hand
         names = [f"tensor_{index}" for index in range(number)]
     tensors = [*(["y_true"] if target else []), *names]

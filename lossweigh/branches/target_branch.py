@@ -91,7 +91,7 @@ class TargetBranch(Branch, abc.ABC):
     def target(self) -> str:
         if self.target_name is not None:
             return self.target_name
-        return self.looks_at[0] if len(self.looks_at) == 1 else str(self.branch)
+        return self.source_names[0] if len(self.source_names) == 1 else str(self.branch)
 
     def has_elements(self, prediction: Any, target: Any) -> bool:
         same = len(target.shape) == len(prediction.shape)

@@ -44,7 +44,7 @@ class Batches:
         self.inputs = dict(inputs)
         self.class_weight: dict[str, dict[int, float]] = {}
         self.num_classes = {
-            branch: outputs[layer.looks_at[0]].shape[layer.class_axis]
+            branch: outputs[layer.source_names[0]].shape[layer.class_axis]
             for branch, layer in wiring.losses.items()
             if layer.is_sparse
         }

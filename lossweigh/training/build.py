@@ -155,7 +155,7 @@ def build_training_model(
                 pred_model,
                 balancer,
                 branches,
-                [[n for n in b.looks_at if n in outputs] for b in layers.values()],
+                [[n for n in b.source_names if n in outputs] for b in layers.values()],
                 name=unused(f"{pred_model.name}_balanced", taken),
             )
             results = layer(inputs)
@@ -191,7 +191,7 @@ def _wire(
     rows = keras.tree.flatten(inputs)[0].shape[0]
     valid = {}
     for branch, layer in layers.items():
-        check_rows(branch, layer.looks_at, seen[branch], rows)
+        check_rows(branch, layer.source_names, seen[branch], rows)
         first = seen[branch][0]
         name = sample_weight_name(branch)
         all_inputs[name] = keras.Input(

@@ -182,6 +182,6 @@ def tensors_by_branch(
             inputs[name]
             if name not in predictions
             else (predictions[name] if copies is None else next(ahead))
-            for name in layer.looks_at
+            for name in layer.source_names
         ]
     return tensors

@@ -129,7 +129,7 @@ def measured(
         fitting = [
             layer
             for layer in losses.values()
-            if isinstance(layer, BranchLoss) and layer.looks_at == [output]
+            if isinstance(layer, BranchLoss) and layer.source_names == [output]
         ]
         fitting.sort(key=lambda layer: layer.branch != output)
         if fitting:
@@ -160,7 +160,7 @@ def _is_as_built(
             named = {**model.input, **model.output}
             if not taps:  # or the losses look at copies
                 first = 0 if layer.target is None else 1
-                pairs = zip(given[first:], layer.looks_at, strict=False)
+                pairs = zip(given[first:], layer.source_names, strict=False)
                 ends += [(tensor, named[name]) for tensor, name in pairs]
     except (AttributeError, ValueError):
         return False
