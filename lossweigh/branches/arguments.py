@@ -27,7 +27,7 @@ def is_name(value: Any) -> bool:
     return isinstance(value, (str, int)) and not isinstance(value, bool)
 
 
-def check_steps(mask: Any) -> str | bool | None:
+def check_mask(mask: Any) -> str | bool | None:
     """`mask` as it was given, which is a name, `False` or `None`."""
     if mask is None or mask is False or isinstance(mask, str):
         return mask

@@ -11,8 +11,8 @@ import keras
 from keras import ops
 
 from lossweigh import _check, _compat
-from lossweigh.branches.arguments import check_steps, names_of
-from lossweigh.branches.elements import steps_mask, to_rank
+from lossweigh.branches.arguments import check_mask, names_of
+from lossweigh.branches.elements import sequence_mask, to_rank
 from lossweigh.branches.functions import (
     as_loss,
     is_of_the_user,
@@ -69,7 +69,7 @@ class Branch(keras.layers.Layer, abc.ABC):
         self.loss = loss = as_loss(loss)
         self.function: Callable[..., Any] = loss_function(loss)
         self.of = names_of(of)
-        self.steps = check_steps(mask)
+        self.mask_name = check_mask(mask)
         self.normalize = _check.one_of("normalize", normalize, ("valid", "keras2"))
         self.branch = branch
         self.supports_masking = True
@@ -104,16 +104,16 @@ class Branch(keras.layers.Layer, abc.ABC):
         self.lost_mask = (
             isinstance(self.loss, MaskedLoss)
             and self.loss.over_time
-            and self.steps is None
+            and self.mask_name is None
         )
 
     @abc.abstractmethod
     def pack(self, target: Any, predictions: list[Any], sample_weight: Any) -> Any:
         """The layer's `inputs` of a branch's target, predictions and weights."""
 
-    def find_mask(self, mask: Any, steps: Any, prediction: Any) -> Any:
+    def find_mask(self, mask: Any, step_mask: Any, prediction: Any) -> Any:
         """The mask in force: the one that was named, or the one that Keras carries."""
-        mask = self._mask_in_force(mask, steps, prediction)
+        mask = self._mask_in_force(mask, step_mask, prediction)
         if mask is not None and self.loses_time and self.rows is None:
             raise ValueError(
                 f"{self._what()} gives values without an axis of time, so that padded "
@@ -123,16 +123,16 @@ class Branch(keras.layers.Layer, abc.ABC):
             )
         return mask
 
-    def _mask_in_force(self, mask: Any, steps: Any, prediction: Any) -> Any:
-        if steps is not None:
+    def _mask_in_force(self, mask: Any, step_mask: Any, prediction: Any) -> Any:
+        if step_mask is not None:
             if len(prediction.shape) < 2:
                 raise ValueError(
                     f"`mask`{self._of_branch()} is for predictions with time steps, "
                     "(batch, time, ...). Received a prediction of shape "
                     f"{tuple(prediction.shape)}."
                 )
-            return steps_mask(steps, ops.shape(prediction)[1])
-        if self.steps is False:
+            return sequence_mask(step_mask, ops.shape(prediction)[1])
+        if self.mask_name is False:
             return None
         if mask is None and self.lost_mask and self.rows is None:
             raise ValueError(
@@ -194,7 +194,7 @@ class Branch(keras.layers.Layer, abc.ABC):
             **super().get_config(),
             "loss": loss,
             "of": self.of,
-            "mask": self.steps,
+            "mask": self.mask_name,
             "normalize": self.normalize,
             "branch": self.branch,
         }

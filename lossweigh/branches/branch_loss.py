@@ -93,7 +93,7 @@ class BranchLoss(TargetBranch):
             `(batch, 1)`, or has any leading part of the prediction's shape.
         mask: Masks of the inputs, passed by Keras. Only the prediction's is
             used: `(batch, time)`, or the prediction's shape.
-        steps: The tensor that `mask=` names.
+        step_mask: The tensor that `mask=` names.
 
     Returns:
         `(batch,)` float32. Its mean is the loss of the batch; its elements are
@@ -151,14 +151,14 @@ class BranchLoss(TargetBranch):
         build_loss(self.loss, target, *shapes)
         self.built = True
 
-    def call(self, inputs: Any, mask: Any = None, steps: Any = None) -> Any:
+    def call(self, inputs: Any, mask: Any = None, step_mask: Any = None) -> Any:
         y_true, y_pred, sample_weight = self._unpack(inputs)
         y_true = ops.convert_to_tensor(y_true)
         mask = mask[1] if isinstance(mask, (list, tuple)) else mask
         if isinstance(y_pred, (list, tuple)):
-            mask = self.find_mask(next(iter(mask or [None])), steps, y_pred[0])
+            mask = self.find_mask(next(iter(mask or [None])), step_mask, y_pred[0])
             return self._several(y_true, list(y_pred), sample_weight, mask)
-        mask = self.find_mask(mask, steps, y_pred)
+        mask = self.find_mask(mask, step_mask, y_pred)
         if isinstance(self.loss, (MaskedLoss, OwnTarget)):
             return self._several(y_true, [y_pred], sample_weight, mask)
         y_pred = ops.cast(y_pred, "float32")
@@ -224,11 +224,11 @@ class BranchLoss(TargetBranch):
         return self.evaluate(y_true, *y_preds)
 
     def compute_output_spec(
-        self, inputs: Any, mask: Any = None, steps: Any = None
+        self, inputs: Any, mask: Any = None, step_mask: Any = None
     ) -> Any:
         y_true, y_pred, sample_weight = self._unpack(inputs)
         first = y_pred[0] if isinstance(y_pred, (list, tuple)) else y_pred
         self.check_weights(first, sample_weight=sample_weight)
         mask = mask[1] if isinstance(mask, (list, tuple)) else mask
         # A weight, which may be None, changes no shape.
-        return self.outline([y_true, y_pred], [None, mask], steps=steps)
+        return self.outline([y_true, y_pred], [None, mask], step_mask=step_mask)

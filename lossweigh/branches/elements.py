@@ -77,22 +77,22 @@ def divide(numerator: Any, denominator: Any) -> Any:
     return ops.where(denominator > 0, numerator / safe, ops.zeros_like(numerator))
 
 
-def steps_mask(steps: Any, num_steps: Any) -> Any:
+def sequence_mask(mask: Any, num_steps: Any) -> Any:
     """A mask `(batch, time)` from a mask or from the sequences' lengths.
 
     Args:
-        steps: `(batch, time)`, 1 or True at a real step; or `(batch,)` or
+        mask: `(batch, time)`, 1 or True at a real step; or `(batch,)` or
             `(batch, 1)` with the number of real steps of each sequence, which come
             first.
         num_steps: Number of time steps of the prediction.
     """
-    if len(steps.shape) == 2 and steps.shape[-1] == 1 and num_steps != 1:
-        steps = ops.squeeze(steps, -1)
-    if len(steps.shape) == 1:
+    if len(mask.shape) == 2 and mask.shape[-1] == 1 and num_steps != 1:
+        mask = ops.squeeze(mask, -1)
+    if len(mask.shape) == 1:
         order = ops.arange(num_steps, dtype="int32")
-        lengths = ops.expand_dims(ops.cast(steps, "int32"), -1)
+        lengths = ops.expand_dims(ops.cast(mask, "int32"), -1)
         return ops.expand_dims(order, 0) < lengths
-    return ops.cast(steps, "bool")
+    return ops.cast(mask, "bool")
 
 
 def of_rank(target: Any, rank: int, column: bool) -> Any:

@@ -37,7 +37,7 @@ class TargetFreeLoss(Branch):
         inputs: `[tensors]` or `[tensors, sample_weight]`: a list of the tensors,
             `(batch, ...)` each, and a weight as for `BranchLoss`.
         mask: Masks of the inputs, passed by Keras.
-        steps: The tensor that `mask=` names.
+        step_mask: The tensor that `mask=` names.
 
     Returns:
         `(batch,)` float32, as `BranchLoss`.
@@ -79,10 +79,10 @@ class TargetFreeLoss(Branch):
         build_loss(self.loss, *input_shape[0])
         self.built = True
 
-    def call(self, inputs: Any, mask: Any = None, steps: Any = None) -> Any:
+    def call(self, inputs: Any, mask: Any = None, step_mask: Any = None) -> Any:
         tensors, sample_weight = self._unpack(inputs)
         mask = next(iter(mask[0] or [None])) if isinstance(mask, list) else None
-        mask = self.find_mask(mask, steps, tensors[0])
+        mask = self.find_mask(mask, step_mask, tensors[0])
         tensors = [in_float32(tensor) for tensor in tensors]
         self.check_weights(tensors[0], mask=mask, sample_weight=sample_weight)
         if isinstance(self.loss, MaskedLoss):
@@ -105,11 +105,11 @@ class TargetFreeLoss(Branch):
         return per_sample(values, valid, [sample_weight], self.normalize)
 
     def compute_output_spec(
-        self, inputs: Any, mask: Any = None, steps: Any = None
+        self, inputs: Any, mask: Any = None, step_mask: Any = None
     ) -> Any:
         tensors, sample_weight = self._unpack(inputs)
         self.check_weights(tensors[0], sample_weight=sample_weight)
-        return self.outline([tensors], mask, steps=steps)
+        return self.outline([tensors], mask, step_mask=step_mask)
 
     def _unpack(self, inputs: Any) -> tuple[list[Any], Any]:
         if (

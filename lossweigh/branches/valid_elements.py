@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh.branches.elements import all_of, both, steps_mask
+from lossweigh.branches.elements import all_of, both, sequence_mask
 from lossweigh.branches.labels import check_missing, labelled
 
 
@@ -30,7 +30,7 @@ class ValidElements(keras.layers.Layer):
     Call arguments:
         inputs: `[y_true, y_pred]`.
         mask: Masks of the inputs, passed by Keras.
-        steps: A mask or lengths instead, as for `BranchLoss`.
+        step_mask: A mask or lengths instead, as for `BranchLoss`.
 
     Returns:
         float32, of the prediction's shape, without its last axis unless `elements`.
@@ -54,13 +54,13 @@ class ValidElements(keras.layers.Layer):
         self.elements = elements
         self.supports_masking = True
 
-    def call(self, inputs: Any, mask: Any = None, steps: Any = None) -> Any:
+    def call(self, inputs: Any, mask: Any = None, step_mask: Any = None) -> Any:
         y_true, y_pred = inputs
         rank = len(y_pred.shape)
         rank = rank if self.elements else max(rank - 1, 1)
         mask = mask[1] if mask is not None and self.use_mask else None
-        if steps is not None:
-            mask = steps_mask(steps, ops.shape(y_pred)[1])
+        if step_mask is not None:
+            mask = sequence_mask(step_mask, ops.shape(y_pred)[1])
         there = [labelled(y_true, mark) for mark in (self.missing, self.ignored_class)]
         valid = both(mask, all_of(*there), rank)
         shape = ops.shape(y_pred)[:rank]

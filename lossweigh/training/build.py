@@ -203,12 +203,12 @@ def _wire(
         missing = ignored = None
         if isinstance(layer, BranchLoss):
             missing, ignored = layer.missing, layer.ignored_class
-        may_skip = masked or isinstance(layer.steps, str)
+        may_skip = masked or isinstance(layer.mask_name, str)
         if may_skip or missing is not None or ignored is not None:
             target = None if layer.target is None else targets[layer.target]
             valid[branch] = ValidElements(
                 missing,
-                layer.steps is not False,
+                layer.mask_name is not False,
                 branch,
                 ignored,
                 missing is not None and layer.has_elements(first, target),

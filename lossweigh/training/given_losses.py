@@ -89,8 +89,8 @@ def check_names(
     for branch, layer in layers.items():
         of = [branch] if layer.of is None else layer.of
         _check.known_names(f"losses[{branch!r}].of", of, known)
-        if isinstance(layer.steps, str):
-            _check.known_names(f"losses[{branch!r}].mask", [layer.steps], known)
+        if isinstance(layer.mask_name, str):
+            _check.known_names(f"losses[{branch!r}].mask", [layer.mask_name], known)
         if not any(name in outputs for name in of):
             raise ValueError(
                 f"`losses[{branch!r}]` must be of at least one output, of {outputs}: "

@@ -143,8 +143,8 @@ class Objective:
             target = None if layer.target is None else inputs[target_name(layer.target)]
             weight = inputs.get(sample_weight_name(branch))
             masked_by = {}
-            if isinstance(layer.steps, str):
-                masked_by["steps"] = named[layer.steps]
+            if isinstance(layer.mask_name, str):
+                masked_by["step_mask"] = named[layer.mask_name]
             packed = layer.pack(target, seen[branch], weight)
             loss = call(layer, packed, **masked_by)
             valid = None

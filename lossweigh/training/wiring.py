@@ -111,7 +111,7 @@ def read(model: keras.Model) -> Wiring:
         optional,
         balanced,
         direct=not may_mask(prediction_model)
-        and not any(isinstance(layer.steps, str) for layer in losses.values())
+        and not any(isinstance(layer.mask_name, str) for layer in losses.values())
         and _is_as_built(model, losses, weighter),
     )
 
