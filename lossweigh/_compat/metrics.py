@@ -161,7 +161,8 @@ def metric_function(metric: Any) -> Any:
 
 def names_in_order(model: keras.Model, logs: Any) -> list[str]:
     """The names of the logs in the order in which `evaluate` lists the results."""
-    return list(model._flatten_metrics_in_order({name: name for name in logs}))
+    in_order = model._flatten_metrics_in_order({name: name for name in logs})
+    return [in_order] if isinstance(in_order, str) else list(in_order)  # one is no list
 
 
 def direction(metric: Any) -> str | None:

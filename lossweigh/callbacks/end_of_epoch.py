@@ -20,7 +20,8 @@ Logs = Mapping[str, float] | None
 class AdvanceWeighters(keras.callbacks.Callback):
     """Tells weighters whose state advances by epochs that one has ended.
 
-    It also looks at the branches' losses, where they are logged by name. A loss
+    It also looks at the branches' losses, where it knows them by name: those of a
+    training model, whatever it logs, or those in the logs. A loss
     that isn't finite gives a `UserWarning`, once a branch, and so does a negative
     one with a method that takes a logarithm or a ratio of the losses: such a
     branch keeps the weight that it had. (See `Weighter`.)
@@ -38,10 +39,11 @@ class AdvanceWeighters(keras.callbacks.Callback):
         self.negative: set[str] = set()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        means = _means(self.model, logs)
         for layer in self.model.layers:
             if isinstance(layer, Weighter):
                 layer.end_epoch()
-                for branch, loss in _by_branch(layer, logs, "loss").items():
+                for branch, loss in _by_branch(layer, means, "loss").items():
                     self._look_at(layer, branch, loss, epoch)
 
     def _look_at(
@@ -96,18 +98,21 @@ class CollapseMonitor(keras.callbacks.Callback):
     """
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        means = _means(self.model, logs)
         for layer in self.model.layers:
             if isinstance(layer, Weighter) and layer.learns:
-                self._look_at(layer, epoch, logs)
+                self._look_at(layer, epoch, means)
 
-    def _look_at(self, weighter: Weighter, epoch: int, logs: Logs) -> None:
-        losses = list(_by_branch(weighter, logs, "loss").values())
-        means = list(_by_branch(weighter, logs, "weight").values())
+    def _look_at(
+        self, weighter: Weighter, epoch: int, means: Mapping[str, float]
+    ) -> None:
+        losses = list(_by_branch(weighter, means, "loss").values())
+        in_force = list(_by_branch(weighter, means, "weight").values())
         weights = np.abs(ops.convert_to_numpy(weighter.loss_weights))
         if len(weights) == 1 or (not losses and weighter.needs_positive_losses):
             return
-        if means:
-            weights = np.maximum(weights, np.abs(means))
+        if in_force:
+            weights = np.maximum(weights, np.abs(in_force))
         sizes = np.abs(losses) if losses else np.ones_like(weights)
         if not np.all(np.isfinite(sizes)):
             return
@@ -133,9 +138,16 @@ class CollapseMonitor(keras.callbacks.Callback):
                 )
 
 
-def _by_branch(weighter: Weighter, logs: Logs, what: str) -> dict[str, float]:
-    """The epoch's mean loss or weight of each branch, if all are logged."""
+def _means(model: keras.Model, logs: Logs) -> dict[str, float]:
+    """The epoch's means by name: a training model has them, logged or not."""
+    return {**(logs or {}), **getattr(model, "epoch_means", {})}
+
+
+def _by_branch(
+    weighter: Weighter, means: Mapping[str, float], what: str
+) -> dict[str, float]:
+    """The epoch's mean loss or weight of each branch, if all are known."""
     branches = weighter.branches or []
-    if logs is None or any(f"{branch}_{what}" not in logs for branch in branches):
+    if any(f"{branch}_{what}" not in means for branch in branches):
         return {}
-    return {branch: float(logs[f"{branch}_{what}"]) for branch in branches}
+    return {branch: float(means[f"{branch}_{what}"]) for branch in branches}

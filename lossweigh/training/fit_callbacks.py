@@ -11,6 +11,28 @@ from lossweigh import _compat
 from lossweigh.callbacks.end_of_epoch import AdvanceWeighters, CollapseMonitor
 
 
+class _EpochMeans(keras.callbacks.Callback):
+    """Adds the weights of an epoch of training to its logs.
+
+    They are known when it ends or its validation begins, which resets them.
+    """
+
+    in_epoch = False
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.in_epoch = True
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        # A `CallbackList` may be given to `evaluate` too, between two epochs.
+        if self.in_epoch:
+            self.in_epoch = False
+            self.model._logs.end_epoch()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.on_test_begin()
+        logs.update(self.model._logs.of_epoch())
+
+
 class _Suspects(keras.callbacks.Callback):
     """Warns after each epoch of numbers that don't fit."""
 
@@ -31,14 +53,19 @@ def with_ours(
         model: The training model, compiled.
         metrics: Its metrics, each with the name of its log and of its output.
     """
-    ours: list[Any] = [AdvanceWeighters(), CollapseMonitor(), _Suspects()]
+    ours: list[Any] = [
+        _EpochMeans(),
+        AdvanceWeighters(),
+        CollapseMonitor(),
+        _Suspects(),
+    ]
     if isinstance(callbacks, keras.callbacks.CallbackList):
         # It may be that of a `fit` before.
         there = {type(callback) for callback in callbacks.callbacks}
-        for callback in ours:
-            if type(callback) not in there:
-                callback.set_model(model)
-                callbacks.callbacks.append(callback)
+        added = [callback for callback in ours if type(callback) not in there]
+        for callback in added:
+            callback.set_model(model)
+        callbacks.callbacks[:0] = added  # before those that keep the logs
         given = callbacks.callbacks
     else:
         if callbacks is None:
@@ -48,6 +75,8 @@ def with_ours(
     directions = {log: _compat.direction(metric) for log, _, metric in metrics}
     losses = ["loss", "unweighted_loss", *(f"{b}_loss" for b in model.branches)]
     directions.update(dict.fromkeys(losses, "min"))
+    if model._logs.expect_schedule(given):
+        model.train_function = model.test_function = None  # these log too few
     for callback in given:
         if getattr(callback, "mode", None) == "auto":
             log = str(getattr(callback, "monitor", "")).removeprefix("val_")

@@ -35,3 +35,23 @@ def ignoreLoss(y_true: Any, y_pred: Any) -> Any:
 
 
 ignore_loss = ignoreLoss
+
+
+def check_no_loss(loss: Any, loss_weights: Any) -> None:
+    """Refuses what `compile` is given where the model has its losses already.
+
+    Raises:
+        ValueError: If there is a loss other than `ignoreLoss`, or loss weights.
+    """
+    if loss is not None and loss is not ignoreLoss:
+        raise ValueError(
+            "`loss` must be left out: this model's losses were given to "
+            "`build_training_model` and its output is the loss. "
+            f"Received: loss={loss!r}."
+        )
+    if loss_weights is not None:
+        raise ValueError(
+            "`loss_weights` must be left out: the weights are the weighter's. Give "
+            "`build_training_model(..., weighter=FixedWeights([...]))`. "
+            f"Received: loss_weights={loss_weights!r}."
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,8 +11,48 @@ import numpy as np
 from keras import ops
 
 from lossweigh import _backend
+from lossweigh.callbacks.loss_weight_scheduler import LossWeightScheduler
+from lossweigh.training.wiring import Wiring
+from lossweigh.weighting.fixed_weights import FixedWeights
 
 SUSPECTS = "suspects"
+WORDS = ("losses", "weights", "balance", "unweighted_loss")
+# What `fit` adds to an epoch's logs, by the word that stands for it.
+OF_THE_EPOCH = {"weights": "weight", "balance": "balance"}
+
+
+def checked_words(log: Any, *, balanced: bool) -> list[str] | None:
+    """`compile`'s `log` as a list, or `None` for the default.
+
+    Args:
+        log: What was given: `None`, a word, or several.
+        balanced: Whether there is a balancer.
+
+    Raises:
+        TypeError: If it isn't a list of words.
+        ValueError: If it has an unknown word, or one of a balancer without one.
+    """
+    if log is None:
+        return None
+    if not isinstance(log, (str, list, tuple, set, frozenset)):
+        raise TypeError(
+            f"`log` must be a list of words, such as ['losses', 'weights'], or None. "
+            f"Received: log={log!r} (of type {type(log).__name__})."
+        )
+    words = [log] if isinstance(log, str) else list(log)
+    unknown = [word for word in words if word not in WORDS]
+    if unknown:
+        raise ValueError(
+            f"`log` may only have the words {', '.join(map(repr, WORDS))}. "
+            f"Received: log={log!r} (unknown: {', '.join(map(repr, unknown))})."
+        )
+    if "balance" in words and not balanced:
+        raise ValueError(
+            "`log` must not have 'balance' for a model that has no balancer. Received: "
+            f"log={log!r}. Leave the word out, or give one: "
+            "`build_training_model(..., balancer=UPGrad())`."
+        )
+    return sorted(words)
 
 
 class VectorMean(keras.metrics.Metric):
@@ -69,23 +109,56 @@ class BranchLogs:
     tracker of the first time.
 
     Args:
-        branches: The branches' names.
-        balanced: Whether a balancer weighs the branches' gradients too.
+        wiring: The training model's.
+        given: What is logged, as `checked_words` gives it; `None` for few: the losses,
+            the balance, and the weights and `unweighted_loss` where the weights move.
 
     Attributes:
+        words: What is logged.
+        names: All names that the logs of losses and weights may have.
+        epoch_means: The means of the last epoch of training, by name.
         by_element: The ids of metrics that count each label by itself.
         output_of: The metrics' logs, and the output of each.
     """
 
-    def __init__(self, branches: Sequence[str], *, balanced: bool = False) -> None:
-        self.branches = list(branches)
-        self.parts = ["loss", "weight", *(["balance"] if balanced else [])]
+    def __init__(self, wiring: Wiring, given: list[str] | None) -> None:
+        self.branches = list(wiring.losses)
+        self.weighter, self.balanced = wiring.weighter, wiring.balanced
+        self.given = given
+        self.words = {"losses", "balance"} if given is None else set(given)
+        if given is None and not isinstance(self.weighter, FixedWeights):
+            self.words |= {"weights", "unweighted_loss"}
+
+        # A schedule may come, and a vanished weight is warned of.
+        weighs = given is None or "weights" in given or self.weighter.learns
+        balances = self.balanced is not None and "balance" in self.words
+        parts = {"loss": True, "weight": weighs, "balance": balances}
+        self.parts = [part for part, tracked in parts.items() if tracked]
         size = len(self.parts) * len(self.branches)
         self.tracker = VectorMean(size, name="branch_losses_and_weights")
+        self.names = {f"{b}_{part}" for b in self.branches for part in parts}
+        self.names.add("unweighted_loss")
+        self.epoch_means: dict[str, float] = {}
 
         self.suspects = Suspects(2 * len(self.branches))
         self.by_element: set[int] = set()
         self.output_of: dict[str, str] = {}
+
+    def expect_schedule(self, callbacks: Iterable[Any]) -> bool:
+        """Logs the weights from now on if a schedule will move them.
+
+        Args:
+            callbacks: Those of a `fit`.
+
+        Returns:
+            Whether what a step gives has changed.
+        """
+        before = set(self.words)
+        if self.given is None and any(
+            isinstance(callback, LossWeightScheduler) for callback in callbacks
+        ):
+            self.words |= {"weights", "unweighted_loss"}
+        return self.words != before
 
     @property
     def metrics(self) -> list[Any]:
@@ -122,25 +195,21 @@ class BranchLogs:
                     stacklevel=2,
                 )
 
-    def update_losses(
-        self,
-        losses: Sequence[Any],
-        counts: Sequence[Any],
-        weights: Any,
-        balance: Any = None,
-    ) -> None:
-        """Adds a batch.
+    def update_losses(self, losses: Sequence[Any], counts: Sequence[Any]) -> None:
+        """Adds a batch, with the weights that are in force.
 
         Args:
             losses: One tensor `(batch,)` a branch.
             counts: For each branch how many elements its loss is the mean of; `None`
                 for the number of rows.
-            weights: `(K,)`, the loss weights in force.
-            balance: `(K,)`, the balancer's weights, if there is one.
         """
         stacked = _backend.stack(losses)
         means = ops.mean(stacked, axis=-1)
-        parts = [means, weights, *([] if balance is None else [balance])]
+        parts = [means]
+        if "weight" in self.parts:
+            parts.append(self.weighter.loss_weights)
+        if "balance" in self.parts and self.balanced is not None:
+            parts.append(self.balanced.loss_weights)
         parts = [ops.cast(part, means.dtype) for part in parts]
         rows = ops.cast(ops.shape(stacked)[1], means.dtype)
         size = len(self.parts) * len(self.branches)
@@ -152,12 +221,28 @@ class BranchLogs:
         self.tracker.update_state(ops.concatenate(parts), every)
 
     def result(self) -> dict[str, Any]:
-        """Means since the last reset, by log name."""
+        """What a step logs of the losses: means since the last reset, by name."""
+        logs: dict[str, Any] = {}
+        if not self.words & {"losses", "unweighted_loss"}:
+            return logs
         size = len(self.branches)
-        means = _backend.unstack(self.tracker.result(), len(self.parts) * size)
-        logs = {f"{b}_loss": means[i] for i, b in enumerate(self.branches)}
-        logs["unweighted_loss"] = sum(means[1:size], means[0])
-        for number, part in enumerate(self.parts[1:], start=1):
-            for i, branch in enumerate(self.branches):
-                logs[f"{branch}_{part}"] = means[number * size + i]
+        means = _backend.unstack(self.tracker.result()[:size], size)
+        if "losses" in self.words:
+            logs = {f"{b}_loss": means[i] for i, b in enumerate(self.branches)}
+        if "unweighted_loss" in self.words:
+            logs["unweighted_loss"] = sum(means[1:], means[0])
         return logs
+
+    def end_epoch(self) -> None:
+        """Keeps the means of an epoch of training, which a validation resets."""
+        means = ops.convert_to_numpy(self.tracker.result()).tolist()
+        names = [f"{branch}_{part}" for part in self.parts for branch in self.branches]
+        self.epoch_means = dict(zip(names, means, strict=True))
+
+    def of_epoch(self) -> dict[str, float]:
+        """What `fit` logs at an epoch's end: weights, which are the training's."""
+        endings = tuple(
+            f"_{part}" for word, part in OF_THE_EPOCH.items() if word in self.words
+        )
+        means = self.epoch_means.items()
+        return {name: mean for name, mean in means if name.endswith(endings)}

@@ -15,8 +15,8 @@ from lossweigh.branches import Branch
 from lossweigh.branches.protocols import Mean
 from lossweigh.gradients.refusals import check_optimizer, check_variables
 from lossweigh.training.batches import Batches
-from lossweigh.training.ignore_loss import ignoreLoss
-from lossweigh.training.logs import BranchLogs
+from lossweigh.training.ignore_loss import check_no_loss, ignoreLoss
+from lossweigh.training.logs import BranchLogs, checked_words
 from lossweigh.training.loss_scaling import scaled_in_float16
 from lossweigh.training.metrics import metrics_by_output, without_target
 from lossweigh.training.objective import call_directly
@@ -38,12 +38,10 @@ class TrainingModel(Trainer):
     `<branch>_sample_weight`) gives a dict of the predictions by output name,
     each `<branch>_loss` `(batch,)`, and the `weighted_loss` `(batch,)`.
 
-    Logs, for training and (with `val_`) validation: `loss`, the weighted loss
-    and the regularisers; `<branch>_loss`; `<branch>_weight`, the mean over the
-    epoch of the weight in force; `unweighted_loss`, the sum of the branch
-    losses, which stays comparable while weights move; with a balancer
-    `<branch>_balance`, the weight of the branch's gradient, a step late; and the
-    metrics.
+    Logs: `loss`, the weighted loss and the regularisers; `<branch>_loss`; the
+    metrics; and where weights move `unweighted_loss`, the sum of the branch losses.
+    `fit` adds the means over the epoch of `<branch>_weight`, where weights move, and
+    of `<branch>_balance`, the weight of the branch's gradient, with a balancer.
 
     Args:
         *args: Inputs and outputs, KerasTensors by name, as for `keras.Model`.
@@ -132,6 +130,8 @@ class TrainingModel(Trainer):
         loss_weights: Any = None,
         metrics: Any = None,
         weighted_metrics: Any = None,
+        *,
+        log: Any = None,
         **kwargs: Any,
     ) -> None:
         """Configures training, as `keras.Model.compile`.
@@ -144,6 +144,9 @@ class TrainingModel(Trainer):
             metrics: Metrics of the predictions by output name, as in
                 `{"label": ["accuracy"]}`; for one output also a list.
             weighted_metrics: Likewise, weighted by the sample weights.
+            log: What is logged beside `loss` and the metrics: a list of the words
+                `"losses"`, `"weights"`, `"balance"` and `"unweighted_loss"`. Default:
+                the losses, the balance, and where weights move the other two.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile` and
                 `auto_scale_loss`, as in Keras: where the prediction model or a layer
                 of it is `"mixed_float16"`, the optimizer is wrapped in a
@@ -153,20 +156,10 @@ class TrainingModel(Trainer):
             ValueError: If `loss` or `loss_weights` is given, or there is a balancer
                 and the optimizer keeps moving averages, or the optimizer is built for
                 other variables, or a metric is given for an output that the model
-                doesn't have.
+                doesn't have, or `log` has an unknown word.
         """
-        if loss is not None and loss is not ignoreLoss:
-            raise ValueError(
-                "`loss` must be left out: this model's losses were given to "
-                "`build_training_model` and its output is the loss. "
-                f"Received: loss={loss!r}."
-            )
-        if loss_weights is not None:
-            raise ValueError(
-                "`loss_weights` must be left out: the weights are the weighter's. Give "
-                "`build_training_model(..., weighter=FixedWeights([...]))`. "
-                f"Received: loss_weights={loss_weights!r}."
-            )
+        check_no_loss(loss, loss_weights)
+        words = checked_words(log, balanced=self.balancer is not None)
         self._has_warned = self._has_warned or warn_of_replicas(self._wiring)
         given = {"metrics": metrics, "weighted_metrics": weighted_metrics}
         by_name = metrics_by_output(self._wiring, self.input, self.output, given)
@@ -185,7 +178,7 @@ class TrainingModel(Trainer):
         _compat.exclude_from_weight_decay(optimizer, own)
         super().compile(optimizer=optimizer, loss=None, **by_name, **kwargs)
         self.loss = ignoreLoss  # for whoever asks whether the model has one
-        self._logs = BranchLogs(self.branches, balanced=self.balancer is not None)
+        self._logs = BranchLogs(self._wiring, words)
         self._batches.looks = True
         self._wiring.data.metric_targets = without_target(self._wiring, by_name)
         if not self._wiring.data.metric_targets:
@@ -193,6 +186,10 @@ class TrainingModel(Trainer):
             x = {name: t for name, t in self.input.items() if name not in weights}
             _compat.build_metrics(self, x, None, dict(self.output))
         self._know_metrics()
+
+    def get_compile_config(self) -> dict[str, Any]:
+        logged = {} if self._logs is None else {"log": self._logs.given}
+        return {**super().get_compile_config(), **logged}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))

@@ -97,8 +97,6 @@ class StepModel(keras.Model):
         logs.update_losses(
             [branch.loss for branch in result.branches.values()],
             [branch.count for branch in result.branches.values()],
-            wiring.weighter.loss_weights,
-            None if wiring.balanced is None else wiring.balanced.loss_weights,
         )
         # Of one element, not a scalar: those aren't scaled under `tf.distribute`.
         total = ops.mean(result.weighted_loss, keepdims=True)
@@ -127,11 +125,12 @@ class StepModel(keras.Model):
 
     def get_metrics_result(self) -> dict[str, Any]:
         named = {} if self._logs is None else self._logs.result()
+        names = () if self._logs is None else self._logs.names
         logs: dict[str, Any] = {}
         for metric in super().metrics:
             value = metric.result()
             if isinstance(value, dict):
-                taken = sorted(key for key in value if key in named or key in logs)
+                taken = sorted(key for key in value if key in names or key in logs)
                 if taken:
                     raise ValueError(
                         f"`metrics` must not have a metric that is logged as "

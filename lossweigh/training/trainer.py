@@ -25,6 +25,14 @@ class Trainer(StepModel):
         """
         compiled(self._logs).warn_of_suspects(self._batches.num_classes)
 
+    @property
+    def epoch_means(self) -> dict[str, float]:
+        """The branches' mean losses and weights in the last epoch of `fit`, as logged.
+
+        Losses are there if they aren't logged too, and so are weights that are learned.
+        """
+        return {} if self._logs is None else dict(self._logs.epoch_means)
+
     def fit(
         self,
         x: Any = None,

@@ -63,6 +63,30 @@ def test_by_epoch_without_a_recompilation():
     np.testing.assert_allclose(history["loss"], expected, rtol=1e-5)
 
 
+def test_weights_are_logged_from_the_first_schedule_on():
+    """Those of `FixedWeights` stand still until there is one."""
+    data = {"validation_data": (X, Y), "verbose": 0}
+    few, moving = {"loss", "a_loss", "b_loss"}, {"a_weight", "b_weight"}
+    schedule = LossWeightScheduler(lambda epoch: {"b": 2.0})
+
+    def names(training, **arguments):
+        history = training.fit(X, Y, **data, **arguments).history
+        val = {name for name in history if name.startswith("val_")}
+        logs = training.evaluate(X, Y, verbose=0, return_dict=True)
+        assert val == {f"val_{name}" for name in logs}
+        return history.keys() - val, logs.keys()
+
+    training = training_model()
+    assert names(training) == (few, few)
+    many = few | {"unweighted_loss"}
+    assert names(training, callbacks=[schedule]) == (many | moving, many)
+    assert names(training) == (many | moving, many)
+    training.compile(keras.optimizers.SGD(0.0))
+    assert names(training) == (few, few)
+    training.compile(keras.optimizers.SGD(0.0), log=["losses"])
+    assert names(training, callbacks=schedule) == (few, few)
+
+
 def test_by_step_is_in_force_in_the_very_step():
     training = training_model()
     schedule = LossWeightScheduler(lambda step: [step, 2.0 * step + 1.0], by="step")

@@ -16,19 +16,20 @@ Y = {"small": X[:, :1], "large": 100 + 50 * X[:, 1:2]}
 FIT = {"epochs": 30, "batch_size": 16, "verbose": 0}
 
 
-def training_model(weighter, optimizer):
+def training_model(weighter, optimizer, **compiled):
     x = keras.Input((3,), name="x")
     heads = {name: layers.Dense(1, name=name)(x) for name in ("small", "large")}
     # The second loss can't be brought down: its targets are far away.
     losses = {"small": "mae", "large": "mae"}
     training = lw.build_training_model(keras.Model(x, heads), losses, weighter)
-    training.compile(optimizer)
+    training.compile(optimizer, **compiled)
     return training
 
 
-def test_the_literal_rule_collapses_and_warns_once():
+@pytest.mark.parametrize("log", [None, "losses"])
+def test_the_literal_rule_collapses_and_warns_once(log):
     weighter = lw.LossWeighter(barrier=0)
-    training = training_model(weighter, keras.optimizers.SGD(0.002))
+    training = training_model(weighter, keras.optimizers.SGD(0.002), log=log)
     message = r"The loss weight of the branch 'large' is \S+ after epoch \d+: this"
     with pytest.warns(lw.CollapseWarning, match=message) as caught:
         history = training.fit(X, Y, **FIT).history
@@ -56,6 +57,18 @@ def test_the_warning_can_be_silenced_or_raised():
             else:
                 with pytest.raises(lw.CollapseWarning, match="branch 'large' is 0"):
                     training.fit(X, Y, verbose=0)
+
+
+def test_a_small_weight_on_a_large_loss_is_no_collapse_whatever_is_logged():
+    """The callbacks know the losses, and those of training, not of validation."""
+    weighter = lw.LossWeighter(barrier=0)
+    training = training_model(weighter, keras.optimizers.SGD(0.0), log=[])
+    weighter.loss_weight.assign(1 - 1e-5)
+    validation = X, {name: y / 100 for name, y in Y.items()}
+    y = {"small": Y["small"], "large": 1e3 * Y["large"]}
+    training.fit(X, y, validation_data=validation, batch_size=16, verbose=0)
+    with pytest.warns(UserWarning, match="weight of the branch 'large' is 1e-05"):
+        training.fit(*validation, validation_data=(X, y), batch_size=16, verbose=0)
 
 
 @pytest.mark.parametrize("weighter", [lw.LossWeighter(), None], ids=["barrier", "none"])

@@ -75,8 +75,8 @@ def test_eager_and_compiled_steps_are_equal(way, arguments):
     )
     training = weighed(other, metrics=METRICS, **{way: True})
     assert_same(three_steps(training, **ARGUMENTS[arguments]), expected)
-    assert expected[0][0]["zeta_weight"] == pytest.approx(0.5)
-    assert abs(expected[0][2]["zeta_weight"] - 0.5) > 1e-3
+    weight = ops.convert_to_numpy(training.weighter.loss_weight)
+    assert abs(weight - 0.5) > 1e-3  # it moved
 
 
 def test_accumulated_gradients_are_keras_own():

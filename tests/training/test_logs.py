@@ -6,13 +6,13 @@ import pytest
 from keras import ops
 from nets import (
     BATCH,
+    FIXED,
     LOSSES,
     ROWS,
     arrays,
     copy_of,
     evaluate,
     fixed,
-    numbers,
     sample_weights,
     two_heads,
 )
@@ -23,42 +23,201 @@ X, Y = arrays()
 WEIGHTS = sample_weights()
 
 
-@pytest.mark.compiled
-def test_names_of_logs_and_history():
-    training = fixed(two_heads(), metrics={"zeta": ["mae"]})
-    history = training.fit(X, Y, validation_data=(X, Y), verbose=0)
-    names = {
-        "loss",
-        *("zeta_loss", "alpha_loss", "unweighted_loss"),
-        *("zeta_weight", "alpha_weight", "zeta_mae"),
-    }
-    assert history.history.keys() == names | {f"val_{name}" for name in names}
-    logs = evaluate(training)
-    assert logs.keys() == names
+def build(weighter=None, balancer=None):
+    return lw.build_training_model(two_heads(), LOSSES, weighter, balancer=balancer)
+
+
+def names_in(training):
+    """The names of the logs: those of each step, and those that `fit` adds."""
+    training.reset_metrics()
+    logs = training.train_on_batch(X, Y, return_dict=True)
     results = training.evaluate(X, Y, batch_size=ROWS, verbose=0)
-    assert dict(zip(training.metrics_names, results, strict=True)) == logs
+    evaluated = evaluate(training)
+    by_name = zip(training.metrics_names, np.atleast_1d(results), strict=True)
+    assert dict(by_name) == pytest.approx(evaluated)
+    history = training.fit(X, Y, validation_data=(X, Y), verbose=0).history
+    val = {name.removeprefix("val_") for name in history if name.startswith("val_")}
+    assert val == evaluated.keys() == logs.keys()
+    return val, {name for name in history if not name.startswith("val_")} - val
+
+
+LOSS_NAMES = {"zeta_loss", "alpha_loss"}
+WEIGHT_NAMES = {"zeta_weight", "alpha_weight"}
+BALANCE_NAMES = {"zeta_balance", "alpha_balance"}
+
+
+@pytest.mark.compiled
+def test_fixed_weights_log_what_keras_logs():
+    model = two_heads()
+    native = copy_of(model)
+    metrics = {"zeta": ["mae"]}
+    native.compile("sgd", LOSSES, loss_weights=[0.7, 0.2], metrics=metrics)
+    data = {"validation_data": (X, Y), "verbose": 0}
+    expected = native.fit(X, Y, **data).history.keys()
+    assert fixed(model, metrics=metrics).fit(X, Y, **data).history.keys() == expected
+
+
+@pytest.mark.parametrize(
+    ("weighter", "balancer", "everywhere", "of_fit"),
+    [
+        (lw.FixedWeights(), None, set(), set()),
+        (lw.LossWeighter(), None, {"unweighted_loss"}, WEIGHT_NAMES),
+        (None, None, {"unweighted_loss"}, WEIGHT_NAMES),
+        (lw.RandomWeights(), None, {"unweighted_loss"}, WEIGHT_NAMES),
+        (None, lw.MGDA(), set(), BALANCE_NAMES),
+        (lw.IMTLL(), lw.IMTLG(), {"unweighted_loss"}, WEIGHT_NAMES | BALANCE_NAMES),
+    ],
+    ids=["fixed", "learned", "default", "random", "balancer", "both"],
+)
+def test_few_are_logged_by_default(weighter, balancer, everywhere, of_fit):
+    """Weights where they can move, and in the logs of training only."""
+    training = build(weighter, balancer)
+    training.compile(keras.optimizers.SGD(0.01))
+    assert names_in(training) == ({"loss"} | LOSS_NAMES | everywhere, of_fit)
+
+
+@pytest.mark.parametrize(
+    ("log", "everywhere", "of_fit"),
+    [
+        ([], set(), set()),
+        (["losses"], LOSS_NAMES, set()),
+        (("weights",), set(), WEIGHT_NAMES),
+        ({"balance"}, set(), BALANCE_NAMES),
+        ("unweighted_loss", {"unweighted_loss"}, set()),
+        (
+            ["weights", "balance", "losses", "unweighted_loss"],
+            {"unweighted_loss"} | LOSS_NAMES,
+            WEIGHT_NAMES | BALANCE_NAMES,
+        ),
+    ],
+    ids=["nothing", "losses", "weights", "balance", "a word", "all"],
+)
+def test_what_is_logged_can_be_chosen(log, everywhere, of_fit):
+    training = build(lw.FixedWeights(FIXED), lw.MGDA())
+    training.compile(keras.optimizers.SGD(0.01), log=log)
+    assert names_in(training) == ({"loss"} | everywhere, of_fit)
+
+
+@pytest.mark.parametrize(
+    ("log", "error", "message"),
+    [
+        (
+            ["weight"],
+            ValueError,
+            r"`log` may only have the words 'losses', 'weig",
+        ),
+        (
+            "all",
+            ValueError,
+            r"'unweighted_loss'\. Received: log='all' \(unkn",
+        ),
+        ([["losses"]], ValueError, r"\(unknown: \['losses'\]\)"),
+        (True, TypeError, r"`log` must be a list of words.* Received: log=True"),
+        ({"losses": True}, TypeError, r"`log` must be a list of words"),
+        (["balance"], ValueError, r"no balancer.*`build_training_model\(\.\.\., bal"),
+    ],
+)
+def test_what_cannot_be_logged(log, error, message):
+    training = build(lw.FixedWeights())
+    with pytest.raises(error, match=message):
+        training.compile("sgd", log=log)
+    assert not training.compiled
+
+
+def test_what_is_logged_is_saved_and_compiled_anew(tmp_path):
+    training = build(lw.LossWeighter())
+    training.compile(keras.optimizers.SGD(0.01), log={"weights"})
+    training.save(tmp_path / "training.keras")
+    loaded = keras.models.load_model(tmp_path / "training.keras")
+    assert names_in(loaded) == ({"loss"}, WEIGHT_NAMES)
+    loaded.compile(keras.optimizers.SGD(0.01), log=["losses"])
+    assert names_in(loaded) == ({"loss"} | LOSS_NAMES, set())
+    loaded.compile(keras.optimizers.SGD(0.01))
+    expected = {"loss", "unweighted_loss"} | LOSS_NAMES, WEIGHT_NAMES
+    assert names_in(loaded) == expected
+    loaded.save(tmp_path / "training.keras")
+    assert names_in(keras.models.load_model(tmp_path / "training.keras")) == expected
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("validated", [False, True])
+def test_a_weight_is_the_mean_over_the_epoch(validated):
+    """Of the weights in force in the epoch's rows; a validation doesn't matter."""
+
+    class Weights(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def on_train_batch_begin(self, batch, logs=None):
+            now = self.model.weighter.loss_weights
+            self.seen.append(ops.convert_to_numpy(now))
+
+    training = build(lw.LossWeighter())
+    training.compile(keras.optimizers.SGD(0.05))
+    watch = Weights()
+    data = {"validation_data": (X, Y)} if validated else {}
+    fit = {"batch_size": BATCH, "epochs": 3, "callbacks": [watch], "verbose": 0}
+    history = training.fit(X, Y, **fit, **data).history
+    in_force = np.array(watch.seen).reshape(3, 3, 2)
+    expected = (in_force * [[4.0], [4.0], [2.0]]).sum(1) / ROWS
+    got = np.stack([history["zeta_weight"], history["alpha_weight"]], axis=1)
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    assert np.ptp(got[:, 0]) > 1e-3
+    last = {name: values[-1] for name, values in history.items()}
+    means = {name: last[name] for name in LOSS_NAMES | WEIGHT_NAMES}
+    assert training.epoch_means == pytest.approx(means, abs=1e-6)
+
+
+def test_a_callback_list_sees_the_weights_too():
+    training = build(lw.LossWeighter())
+    training.compile(keras.optimizers.SGD(0.01))
+    callbacks = keras.callbacks.CallbackList([], add_history=True, model=training)
+    for _ in range(2):
+        training.fit(X, Y, callbacks=callbacks, verbose=0)
+    # What is evaluated between two epochs is no training.
+    before = training.epoch_means
+    training.evaluate(X[:2], {k: v[:2] for k, v in Y.items()}, callbacks=callbacks)
+    assert training.epoch_means == before
+    assert before["zeta_weight"] == training.history.history["zeta_weight"][-1]
+
+
+def test_a_metric_cannot_have_the_name_of_what_may_be_logged():
+    training = build(lw.LossWeighter())
+
+    def compile_and_test():
+        metric = keras.metrics.MeanSquaredError(name="weight")
+        training.compile("sgd", log=[], metrics={"zeta": [metric]})
+        training.test_on_batch(X, Y)
+
+    with pytest.raises(ValueError, match=r"logged as 'zeta_weight'.*another one"):
+        compile_and_test()
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weighted"])
 def test_the_loss_is_the_weighted_sum(weights):
-    training = fixed(two_heads())
+    training = fixed(two_heads(), log=["losses", "unweighted_loss"])
     logs = evaluate(training, sample_weight=weights)
     expected = 0.7 * logs["zeta_loss"] + 0.2 * logs["alpha_loss"]
     assert logs["loss"] == pytest.approx(expected, abs=1e-6)
     expected = logs["zeta_loss"] + logs["alpha_loss"]
     assert logs["unweighted_loss"] == pytest.approx(expected, abs=1e-6)
-    assert logs["zeta_weight"] == pytest.approx(0.7)
-    assert logs["alpha_weight"] == pytest.approx(0.2)
 
 
 def test_what_one_branch_reports_is_its_own():
     """A loss without a number doesn't reach another branch's."""
     model = two_heads()
     expected = evaluate(fixed(copy_of(model)))
-    logs = evaluate(fixed(model), y={**Y, "zeta": np.full_like(Y["zeta"], np.inf)})
+    training = fixed(model)
+    y = {**Y, "zeta": np.full_like(Y["zeta"], np.inf)}
+    logs = evaluate(training, y=y)
     assert logs["zeta_loss"] == np.inf
-    for name in ("alpha_loss", "zeta_weight", "alpha_weight"):
-        assert logs[name] == pytest.approx(expected[name])
+    assert logs["alpha_loss"] == pytest.approx(expected["alpha_loss"])
+    with pytest.warns(UserWarning, match="The loss of the branch 'zeta' is inf"):
+        training.fit(X, y, batch_size=ROWS, verbose=0)
+    means = training.epoch_means
+    assert means["alpha_loss"] == pytest.approx(expected["alpha_loss"])
+    assert [means["zeta_weight"], means["alpha_weight"]] == pytest.approx([0.7, 0.2])
 
 
 def test_regularisers_are_in_the_loss_alone():
@@ -96,7 +255,9 @@ def test_an_epoch_of_unequal_batches_is_averaged_as_keras_does():
 def test_the_weight_in_a_log_is_the_one_that_was_in_force():
     training = lw.build_training_model(two_heads(), LOSSES, lw.LossWeighter(barrier=0))
     training.compile(keras.optimizers.SGD(0.1))
-    logs = numbers(training.train_on_batch(X, Y, return_dict=True))
+    fit = {"batch_size": ROWS, "shuffle": False, "verbose": 0}
+    history = training.fit(X, Y, **fit).history
+    logs = {name: values[0] for name, values in history.items()}
     assert logs["zeta_weight"] == pytest.approx(0.5)
     expected = (logs["zeta_loss"] + logs["alpha_loss"]) / 2
     assert logs["loss"] == pytest.approx(expected, abs=1e-6)

@@ -209,10 +209,11 @@ def test_lists_are_in_the_order_of_the_model():
     expected = {
         "zeta_loss": (halves[:, None] * (prediction["zeta"] - ZETA) ** 2).mean(),
         "zeta_mae": abs(prediction["zeta"] - ZETA).mean(),
-        "zeta_weight": 5,
-        "alpha_weight": 3,
         "alpha_accuracy": (prediction["alpha"].argmax(-1) == ALPHA).mean(),
     }
+    in_force = keras.ops.convert_to_numpy(training.weighter.loss_weights)
+    in_force = dict(zip(training.branches, in_force, strict=True))
+    assert in_force == {"zeta": 5, "alpha": 3}
     weights = [halves, np.ones(10)]
     for data in ((X, [ZETA, ALPHA]), ([X, ZETA, ALPHA], None)):
         training.reset_metrics()
