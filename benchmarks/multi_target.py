@@ -132,7 +132,8 @@ class Runner:
         self.training = lw.build_training_model(
             self.predictor, dict.fromkeys(self.names, "mse"), weighter
         )
-        self.training.compile(keras.optimizers.Adam(learning_rate))
+        adam = keras.optimizers.Adam(learning_rate)
+        self.training.compile(adam, log=["unweighted_loss"])
         self.training.optimizer.build(self.training.trainable_variables)
         # Random methods aren't set back: their draws go on from seed to seed.
         state = [*self.training.weights, *self.training.optimizer.variables]
