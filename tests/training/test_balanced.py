@@ -42,14 +42,26 @@ def in_plain_training(net):
     return model, x, y, alone, step(model, x, y)[0]
 
 
+# Each net without an exact pass and with one; some of them at the other levels.
+TWO_LEVELS = ("representation", "calibrated")
+SUMS = [(net, level) for level in TWO_LEVELS for net in NETS]
+SUMS += [
+    (net, level)
+    for level in ("parameters", "parameters / 3")
+    for net in ("two_places", "partly", "siamese_partly")
+]
+SUMS += [
+    pytest.param(
+        "two_places", level, marks=pytest.mark.compiled, id=f"compiled-{level}"
+    )
+    for level in TWO_LEVELS
+]
+
+
 # Keras says so of an output without a loss, and so do we.
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
 @pytest.mark.filterwarnings("ignore:No two branches take")
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize(
-    "net",
-    [*NETS, pytest.param("two_places", marks=pytest.mark.compiled, id="compiled")],
-)
+@pytest.mark.parametrize(("net", "level"), SUMS)
 def test_the_trunk_gets_the_weighted_sum(net, level):
     """`sum_k w_k g_k` from K separate passes; the heads get what they always do."""
     model, x, y, alone, together = in_plain_training(net)
@@ -94,31 +106,32 @@ def noisy():
     return keras.Model(x, {"z": z, "b": layers.Dense(2, name="b")(hidden)})
 
 
+@functools.cache
+def noisy_training(level):
+    """The logs and numbers of a model with equal weights; None is plain training."""
+    keras.utils.set_random_seed(0)
+    model = noisy()
+    x, y = data(model, rows=20)
+    balancer = level and Equal(**LEVELS[level])
+    training = train(model, y, balancer, optimizer=keras.optimizers.SGD(0.05))
+    fitted = training.fit(
+        x,
+        y,
+        batch_size=8,
+        epochs=3,
+        shuffle=False,
+        verbose=0,
+        validation_data=(x, y),
+    )
+    return fitted.history, model.get_weights()
+
+
 @pytest.mark.compiled
 @pytest.mark.parametrize("level", LEVELS)
 def test_equal_weights_are_plain_training(level):
     """Step by step, with moving statistics and random numbers too."""
-    model = noisy()
-    x, y = data(model, rows=20)
-    start = model.get_weights()
-    runs = []
-    for balancer in (None, Equal(**LEVELS[level])):
-        model.set_weights(start)
-        for layer in model.layers:
-            if isinstance(layer, layers.Dropout):
-                layer.seed_generator.state.assign([5, 0])
-        training = train(model, y, balancer, optimizer=keras.optimizers.SGD(0.05))
-        history = training.fit(
-            x,
-            y,
-            batch_size=8,
-            epochs=3,
-            shuffle=False,
-            verbose=0,
-            validation_data=(x, y),
-        )
-        runs.append((history.history, model.get_weights()))
-    (history, weights), (balanced, of_balanced) = runs
+    history, weights = noisy_training(None)
+    balanced, of_balanced = noisy_training(level)
     for name, values in history.items():
         assert balanced[name] == pytest.approx(values, rel=1e-5), name
     assert balanced["z_balance"] == [1.0, 1.0, 1.0]
@@ -154,6 +167,20 @@ def remembering():
     return keras.Model(x, {name: layers.Dense(2, name=name)(hidden) for name in "zb"})
 
 
+@functools.cache
+def trained_besides(net, level):
+    """The losses of each epoch and the numbers; None is plain training."""
+    keras.utils.set_random_seed(0)
+    model = net()
+    x, y = data(model)
+    balancer = level and Equal(**LEVELS[level])
+    training = train(model, y, balancer, optimizer=keras.optimizers.SGD(0.1))
+    fitted = training.fit(x, y, batch_size=8, epochs=4, verbose=0, shuffle=False)
+    logs = fitted.history["loss"]
+    logs += [training.test_on_batch(x, y, return_dict=True)["loss"]]
+    return np.array(logs, dtype="float32"), model.get_weights()
+
+
 # Keras on torch fails on a stateful layer, and forgets its state on JAX.
 @pytest.mark.parametrize(
     "net", [penalised, *([remembering] if BACKEND == "tensorflow" else [])]
@@ -161,22 +188,8 @@ def remembering():
 @pytest.mark.parametrize("level", LEVELS)
 def test_what_shared_layers_do_besides(net, level):
     """Their own losses are trained and logged as they are, and their state moves."""
-    model = net()
-    x, y = data(model)
-    start = [ops.convert_to_numpy(v) for v in model.weights]
-    runs = []
-    for balancer in (None, Equal(**LEVELS[level])):
-        for variable, value in zip(model.weights, start, strict=True):
-            variable.assign(value)
-        for layer in model.layers:
-            if getattr(layer, "stateful", False):
-                layer.reset_state()
-        training = train(model, y, balancer, optimizer=keras.optimizers.SGD(0.1))
-        fitted = training.fit(x, y, batch_size=8, epochs=5, verbose=0, shuffle=False)
-        logs = fitted.history["loss"]
-        logs += [training.test_on_batch(x, y, return_dict=True)["loss"]]
-        runs.append((np.array(logs, dtype="float32"), model.get_weights()))
-    (logs, weights), (of_balanced, balanced) = runs
+    logs, weights = trained_besides(net, None)
+    of_balanced, balanced = trained_besides(net, level)
     assert len(set(logs)) == len(logs)
     np.testing.assert_allclose(of_balanced, logs, rtol=1e-5)
     for one, other in zip(weights, balanced, strict=True):
@@ -230,6 +243,7 @@ def test_masks_pass_the_boundary():
 
 
 MODES = {
+    "default": {},
     "eager": {"run_eagerly": True},
     "accumulation": {},
     "jit": {"jit_compile": True},
@@ -243,14 +257,30 @@ MODES = {
 
 def executions():
     """Modes and levels; torch's compiler takes long, and warns users of torch."""
-    for mode in MODES:
+    for mode in list(MODES)[1:]:
         compiler = (BACKEND, mode) == ("torch", "jit")
         levels = ["representation", "parameters / 3", "calibrated"]
         marks = []
         if compiler:
             marks = [pytest.mark.filterwarnings("ignore"), pytest.mark.long]
+        if (BACKEND, mode) == ("jax", "eager"):  # which compiles each operation
+            levels = ["parameters / 3"]
         for level in levels[:2] if compiler else levels:
             yield pytest.param(mode, level, marks=marks)
+
+
+@functools.cache
+def in_mode(mode, level, even, kind, rows):
+    """A model's numbers after two epochs, and what was logged."""
+    keras.utils.set_random_seed(0)
+    model = plain()
+    x, y = data(model, rows=16 if even else 18)
+    steps = 2 if mode == "accumulation" else None
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=steps)
+    balancer = kind(**LEVELS[level])
+    training = train(model, y, balancer, optimizer=optimizer, **MODES[mode])
+    fitted = training.fit(x, y, batch_size=rows, epochs=2, shuffle=False, verbose=0)
+    return model.get_weights(), fitted.history["z_balance"]
 
 
 @pytest.mark.compiled
@@ -261,23 +291,10 @@ def test_modes_of_execution(mode, level):
     The last batch is smaller, so that TensorFlow knows of no batch's size (but for
     torch's compiler, which takes a minute for another shape).
     """
-    model = plain()
     even = mode == "accumulation" or (BACKEND, mode) == ("torch", "jit")
-    x, y = data(model, rows=16 if even else 18)
-    start = model.get_weights()
-    results = []
-    for compiling in ({}, MODES[mode]):
-        model.set_weights(start)
-        steps = 2 if mode == "accumulation" and compiling is MODES[mode] else None
-        optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=steps)
-        balancer = (Equal if mode == "accumulation" else Uneven)(**LEVELS[level])
-        training = train(model, y, balancer, optimizer=optimizer, **compiling)
-        rows = 4 if steps else 8 if mode == "accumulation" else 4
-        history = training.fit(
-            x, y, batch_size=rows, epochs=2, shuffle=False, verbose=0
-        ).history
-        results.append((model.get_weights(), history["z_balance"]))
-    (expected, balance), (weights, of_mode) = results
+    kind, rows = (Equal, 8) if mode == "accumulation" else (Uneven, 4)
+    expected, balance = in_mode("default", level, even, kind, rows)
+    weights, of_mode = in_mode(mode, level, even, kind, rows=4)
     assert of_mode == pytest.approx(balance, rel=1e-4)
     for one, other in zip(weights, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5)
@@ -306,9 +323,15 @@ def nash_weights(policy, level, everywhere):
     return weights_of(training)
 
 
-@pytest.mark.parametrize("everywhere", [False, True])
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    ("policy", "level", "everywhere"),
+    [
+        *(("mixed_float16", level, False) for level in LEVELS),
+        *(("mixed_float16", level, True) for level in TWO_LEVELS),
+        *(("mixed_bfloat16", "representation", some) for some in (False, True)),
+        ("mixed_bfloat16", "calibrated", False),
+    ],
+)
 def test_mixed_precision(policy, level, everywhere):
     """Nash-MTL's weights depend on the scale of the gradients, not on the loss's."""
     weights = nash_weights(policy, level, everywhere)
@@ -320,9 +343,15 @@ def test_mixed_precision(policy, level, everywhere):
 
 
 @pytest.mark.filterwarnings("ignore:Explicitly requested dtype float64")
-@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(
-    "name", ["MGDA", "NashMTL", "GradNorm", "LearningRateAnnealing"]
+    ("name", "level"),
+    [
+        *(("NashMTL", level) for level in LEVELS),
+        ("MGDA", "representation"),
+        ("GradNorm", "parameters / 3"),
+        ("LearningRateAnnealing", "representation"),
+        ("LearningRateAnnealing", "calibrated"),
+    ],
 )
 def test_other_float_types(name, level):
     """The weights are found in float32, whatever `set_floatx` says of the rest."""
@@ -349,8 +378,15 @@ def test_other_float_types(name, level):
     assert np.abs(found["float32"] - found["float32"].mean()).max() > 1e-3
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("name", ["UPGrad", "NormBalancer", "LearningRateAnnealing"])
+@pytest.mark.parametrize(
+    ("name", "level"),
+    [
+        *(("UPGrad", level) for level in LEVELS),
+        ("NormBalancer", "calibrated"),
+        ("LearningRateAnnealing", "representation"),
+        ("LearningRateAnnealing", "parameters"),
+    ],
+)
 def test_a_branch_that_shares_nothing(name, level):
     """It is trained as it would be alone, and the others are balanced."""
     x, own = keras.Input((6,), name="x"), keras.Input((6,), name="own")
@@ -393,7 +429,7 @@ class OwnStep(lw.TrainingModel):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", ["representation", "parameters / 3"])
 def test_a_step_of_its_own(level):
     model = plain()
     x, y = data(model)
@@ -433,6 +469,7 @@ def test_several_inputs():
                 np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+COMPILED = pytest.mark.compiled
 RESUMED = {
     "GradNorm": lambda: lw.GradNorm(level=lw.Calibrated(update_every=3)),
     "GradVac": lambda: lw.GradVac(),
@@ -441,8 +478,9 @@ RESUMED = {
 }
 
 
-@pytest.mark.compiled
-@pytest.mark.parametrize("method", RESUMED)
+@pytest.mark.parametrize(
+    "method", [pytest.param("GradNorm", marks=COMPILED), *list(RESUMED)[1:]]
+)
 def test_saved_and_resumed(method, tmp_path):
     """State, weights, draws and the next epoch to the bit."""
     model = plain()
@@ -518,7 +556,7 @@ if BACKEND == "tensorflow":
             return losses, state_of(training)
 
         losses, state = run(run_eagerly=True)
-        for _ in range(6):
+        for _ in range(2):
             traced, after = run()
             assert traced == pytest.approx(losses, rel=1e-4)
             for name, values in state.items():

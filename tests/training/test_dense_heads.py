@@ -238,9 +238,17 @@ def test_as_with_the_gradients_written_out(net, method, monkeypatch):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=2e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("bad", [None, np.inf], ids=["finite", "infinite"])
-@pytest.mark.parametrize("level", [name for name in LEVELS if "rep" not in name])
-@pytest.mark.parametrize("net", [plain, beside_others, steps_of_time], ids=of_name)
+@pytest.mark.parametrize(
+    ("net", "level", "bad"),
+    [
+        *((plain, level, np.inf) for level in LEVELS if "rep" not in level),
+        (plain, "calibrated", None),
+        (beside_others, "calibrated", np.inf),
+        (beside_others, "parameters / 3", None),
+        (steps_of_time, "parameters", None),
+        (steps_of_time, "calibrated", np.inf),
+    ],
+)
 def test_at_the_other_levels(net, level, bad, monkeypatch):
     """Steps with an exact pass and without, with a branch that isn't finite too."""
     model = net()
