@@ -1,5 +1,7 @@
 """Branches that aren't one output's loss against its own target."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -170,32 +172,41 @@ def test_training_is_that_of_one_loss_written_out():
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("level", ["representation", "parameters"])
-def test_a_balancer_weighs_each_branch(level):
-    """The trunk's gradient is the weighted sum of the branches', each taken alone."""
+RATE = 0.5
+
+
+@functools.cache
+def gradients_alone():
+    """What the trunk would lose by each branch alone."""
     x, y = data(4)
     names = list(branches())
-    rate = 0.5
     alone = []
     for index in range(len(names)):
         training = build(
             weighter=lw.FixedWeights([float(i == index) for i in range(len(names))])
         )
-        training.compile(keras.optimizers.SGD(rate))
+        training.compile(keras.optimizers.SGD(RATE))
         before = training.prediction_model.get_layer("hidden").get_weights()
         training.train_on_batch(x, y)
         after = training.prediction_model.get_layer("hidden").get_weights()
-        alone.append([(b - a) / rate for a, b in zip(after, before, strict=True)])
+        alone.append([(b - a) / RATE for a, b in zip(after, before, strict=True)])
+    return alone
+
+
+@pytest.mark.parametrize("level", ["representation", "parameters"])
+def test_a_balancer_weighs_each_branch(level):
+    """The trunk's gradient is the weighted sum of the branches', each taken alone."""
+    (x, y), alone = data(4), gradients_alone()
     training = build(Uneven(level=level))
-    training.compile(keras.optimizers.SGD(rate))
+    training.compile(keras.optimizers.SGD(RATE))
     before = training.prediction_model.get_layer("hidden").get_weights()
     training.train_on_batch(x, y)
     after = training.prediction_model.get_layer("hidden").get_weights()
     weights = weights_of(training)
-    assert len(set(np.round(weights, 4))) == len(names)
+    assert len(set(np.round(weights, 4))) == len(alone)
     for number, (a, b) in enumerate(zip(after, before, strict=True)):
         expected = sum(w * g[number] for w, g in zip(weights, alone, strict=True))
-        np.testing.assert_allclose((b - a) / rate, expected, rtol=2e-4, atol=2e-5)
+        np.testing.assert_allclose((b - a) / RATE, expected, rtol=2e-4, atol=2e-5)
 
 
 @pytest.mark.compiled

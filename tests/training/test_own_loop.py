@@ -49,12 +49,13 @@ def gradients_of(training, data):
         return [variable.value.grad for variable in variables]
     import jax
 
-    def total(values):
-        frozen = [v.value for v in training.non_trainable_variables]
+    def total(values, frozen, data):
         outputs, _ = training.stateless_call(values, frozen, data, training=True)
         return ops.mean(outputs["weighted_loss"])
 
-    return jax.grad(total)([variable.value for variable in variables])
+    frozen = [v.value for v in training.non_trainable_variables]
+    values = [variable.value for variable in variables]
+    return jax.jit(jax.grad(total))(values, frozen, data)
 
 
 @pytest.mark.smoke

@@ -7,33 +7,37 @@ import json
 
 import fresh
 import keras
-import pytest
+from nets import LOSSES, two_heads
 
-pytestmark = pytest.mark.compiled
+import lossweigh as lw
+
+MISSING = {name: lw.BranchLoss(loss, missing="nan") for name, loss in LOSSES.items()}
+CASES = {
+    "fixed": (LOSSES, lw.FixedWeights, None),
+    "missing": (MISSING, lw.FixedWeights, None),
+    "weighter": (LOSSES, lw.Uncertainty, None),
+    "balancer": (LOSSES, lw.FixedWeights, lw.MGDA),
+}
+
+
+def build(losses, weighter, balancer):
+    training = lw.build_training_model(
+        two_heads(), losses, weighter(), balancer and balancer()
+    )
+    training.compile("sgd")
+
 
 BEGIN = """
 import json, os, sys, tempfile, warnings
 sys.path.insert(0, "tests/training")
 {before}
-import keras
-import lossweigh as lw
-from nets import LOSSES, two_heads
+from test_replicas import CASES, build
 
-MISSING = {{name: lw.BranchLoss(loss, missing="nan") for name, loss in LOSSES.items()}}
-CASES = {{
-    "fixed": (LOSSES, lw.FixedWeights, None),
-    "missing": (MISSING, lw.FixedWeights, None),
-    "weighter": (LOSSES, lw.Uncertainty, None),
-    "balancer": (LOSSES, lw.FixedWeights, lw.MGDA),
-}}
 found = {{}}
-for name, (losses, weighter, balancer) in CASES.items():
+for name, case in CASES.items():
     with warnings.catch_warnings(record=True) as told, {scope}:
         warnings.simplefilter("always")
-        training = lw.build_training_model(
-            two_heads(), losses, weighter(), balancer and balancer()
-        )
-        training.compile("sgd")
+        build(*case)
     found[name] = [str(one.message) for one in told if "replicas" in str(one.message)]
 {after}
 """
@@ -53,11 +57,6 @@ torch.distributed.init_process_group(
     "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
 )
 """
-ONE = {
-    "before": "import contextlib",
-    "scope": "contextlib.nullcontext()",
-    "after": "print(json.dumps(found))",
-}
 SEVERAL = {
     "tensorflow": {
         "before": MIRRORED,
@@ -79,7 +78,8 @@ def told(**code):
 
 
 def test_one_device_is_quiet():
-    assert not any(told(**ONE).values())
+    for case in CASES.values():
+        build(*case)  # a warning would be an error
 
 
 if keras.backend.backend() in SEVERAL:
