@@ -1,6 +1,8 @@
 """Looks at every page of the built documentation, on a desktop and on a phone.
 
-    python .ci/browser.py SITE --out FOLDER
+    python .ci/browser.py [SITE --out FOLDER]
+
+Without arguments it only tells whether there is a browser.
 
 SITE is the folder that mkdocs built. Each page is shown by headless Chromium at 1440
 and at 390 pixels; its picture is written to FOLDER. A page fails if it scrolls
@@ -14,8 +16,6 @@ import shutil
 import sys
 import threading
 from pathlib import Path
-
-from playwright.sync_api import sync_playwright
 
 WIDTHS = (1440, 390)
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -40,8 +40,8 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-parser.add_argument("site", type=Path)
-parser.add_argument("--out", type=Path, required=True)
+parser.add_argument("site", type=Path, nargs="?")
+parser.add_argument("--out", type=Path)
 options = parser.parse_args()
 chromium = next((path for name in NAMES if (path := shutil.which(name))), None)
 if chromium is None:
@@ -49,6 +49,11 @@ if chromium is None:
         f"This check needs a browser: none of {', '.join(NAMES)} is on PATH. On "
         "Debian: apt-get install chromium"
     )
+if options.site is None:
+    sys.exit(0)
+
+from playwright.sync_api import sync_playwright  # noqa: E402 (only needed from here)
+
 options.out.mkdir(parents=True, exist_ok=True)
 handler = functools.partial(Quiet, directory=options.site)
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
