@@ -247,26 +247,24 @@ MODES = {
     "eager": {"run_eagerly": True},
     "accumulation": {},
     "jit": {"jit_compile": True},
-    **(
-        {"steps_per_execution": {"steps_per_execution": 2}}
-        if BACKEND != "torch"
-        else {}
-    ),
+    "steps_per_execution": {"steps_per_execution": 2},
 }
-
-
-def executions():
-    """Modes and levels; torch's compiler takes long, and warns users of torch."""
-    for mode in list(MODES)[1:]:
-        compiler = (BACKEND, mode) == ("torch", "jit")
-        levels = ["representation", "parameters / 3", "calibrated"]
-        marks = []
-        if compiler:
-            marks = [pytest.mark.filterwarnings("ignore"), pytest.mark.long]
-        if (BACKEND, mode) == ("jax", "eager"):  # which compiles each operation
-            levels = ["parameters / 3"]
-        for level in levels[:2] if compiler else levels:
-            yield pytest.param(mode, level, marks=marks)
+# Each level in some of the modes: a compiled step takes long to make.
+EXECUTIONS = [
+    ("eager", "parameters / 3"),
+    ("accumulation", "representation"),
+    ("accumulation", "parameters / 3"),
+]
+if BACKEND != "jax":  # which compiles each operation of an eager step, and all others
+    EXECUTIONS += [("eager", "representation"), ("eager", "calibrated")]
+    # Torch's compiler takes long, and warns users of torch.
+    marks = [pytest.mark.filterwarnings("ignore"), pytest.mark.long]
+    EXECUTIONS += [
+        pytest.param("jit", level, marks=marks if BACKEND == "torch" else [])
+        for level in ("representation", "parameters / 3")
+    ]
+if BACKEND != "torch":
+    EXECUTIONS += [("steps_per_execution", level) for level in TWO_LEVELS]
 
 
 @functools.cache
@@ -284,7 +282,7 @@ def in_mode(mode, level, even, kind, rows):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize(("mode", "level"), list(executions()))
+@pytest.mark.parametrize(("mode", "level"), EXECUTIONS)
 def test_modes_of_execution(mode, level):
     """Each gives what the default gives; accumulation what larger batches give.
 
@@ -309,7 +307,7 @@ def nash_weights(policy, level, everywhere):
         model = plain()
         if not everywhere:
             keras.config.set_dtype_policy("float32")
-        x, y = data(model, rows=32)
+        x, y = data(model, rows=16)
         optimizer = keras.optimizers.SGD(0.01)
         if policy == "mixed_float16":
             # A scale that skips no step: the others come when they do in float32.
