@@ -51,8 +51,14 @@ def traced(function, gradients, number):
     return compiled(gradients)
 
 
-@pytest.mark.parametrize("number", [1, 4, 14])
-@pytest.mark.parametrize("shapes", SHAPES)
+@pytest.mark.parametrize(
+    ("shapes", "number"),
+    [
+        *((shapes, 4) for shapes in SHAPES),
+        *((shapes, 1) for shapes in ("several places", "pieces")),
+        *((shapes, 14) for shapes in ("several places", "pieces", "blocks")),
+    ],
+)
 def test_against_numpy(shapes, number):
     rng = np.random.default_rng(number)
     drawn = [
