@@ -1,5 +1,6 @@
 """The one folder that touches private names of Keras, each with its reason."""
 
+from lossweigh._compat.fitting import put_first, watched_steps
 from lossweigh._compat.layers import (
     calls_of,
     in_inference,
@@ -41,10 +42,12 @@ __all__ = [
     "metric_function",
     "names_in_order",
     "overwrite_in_each_step",
+    "put_first",
     "serialize_loss",
     "build_metrics_from_spec",
     "symbolic_build",
     "takes_mask_argument",
     "unworded",
     "update_metrics",
+    "watched_steps",
 ]

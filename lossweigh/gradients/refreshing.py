@@ -9,13 +9,13 @@ is kept outside of what is compiled.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from lossweigh import _backend
+from lossweigh import _backend, _compat
 from lossweigh.balancing.levels import ExactLevel
 from lossweigh.gradients.balanced import BalancedModel
 
@@ -71,9 +71,8 @@ def compile_exact_and_cheap_steps(
     age = id(balanced.state.level["age"])
     if age not in trained:
         return train_function
-    return ExactStepCounter(
-        train_function, trained.index(age), len(trained), level.update_every
-    )
+    counter = ExactStepCounter(trained.index(age), len(trained), level.update_every)
+    return _compat.watched_steps(train_function, counter.flagged, counter.remember)
 
 
 class ExactStepCounter:
@@ -84,33 +83,37 @@ class ExactStepCounter:
     loading of weights. To look at it in each step would be to wait for each step.
 
     Args:
-        function: Keras's `train_function`.
         index: Which of the trainable variables is the age.
         number: How many trainable variables there are.
         update_every: The steps from one exact pass to the next.
     """
 
-    def __init__(
-        self, function: Callable[..., Any], index: int, number: int, update_every: int
-    ) -> None:
-        self.function, self.update_every = function, update_every
-        self.index, self.number = index, number
+    def __init__(self, index: int, number: int, update_every: int) -> None:
+        self.index, self.number, self.update_every = index, number, update_every
         self.last_age: Any = None
         self.count = 0
 
-    def __call__(self, state: Any, iterator: Iterator[Any]) -> Any:
-        if len(state[0]) != self.number:  # Keras has something to say about that
-            return self.function(state, iterator)
-        age = state[0][self.index]
-        if age is not self.last_age:
-            self.count = int(np.asarray(age))
-        self.last_age = None  # a step that fails leaves the count wrong
-        logs, state = self.function(state, self._with_flags(iterator))
-        self.last_age = state[0][self.index]
-        return logs, state
+    def flagged(self, values: Sequence[Any], batches: Iterator[Any]) -> Iterator[Any]:
+        """The batches, each wrapped in what says what its step is to do.
 
-    def _with_flags(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        for batch in iterator:
+        Args:
+            values: Of the trainable variables, before the step.
+            batches: What `fit` iterates over.
+        """
+        if len(values) != self.number:  # Keras has something to say about that
+            return batches
+        if values[self.index] is not self.last_age:
+            self.count = int(np.asarray(values[self.index]))
+        self.last_age = None  # a step that fails leaves the count wrong
+        return self._wrapped(batches)
+
+    def remember(self, values: Sequence[Any]) -> None:
+        """Keeps the age that a step left."""
+        if len(values) == self.number:
+            self.last_age = values[self.index]
+
+    def _wrapped(self, batches: Iterator[Any]) -> Iterator[Any]:
+        for batch in batches:
             exact = self.count == 0
             self.count = self.count + 1 if self.count + 1 < self.update_every else 0
             yield ExactBatch(batch) if exact else CheapBatch(batch)

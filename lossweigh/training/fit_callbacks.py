@@ -60,12 +60,8 @@ def with_ours(
         _Suspects(),
     ]
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        # It may be that of a `fit` before.
-        there = {type(callback) for callback in callbacks.callbacks}
-        added = [callback for callback in ours if type(callback) not in there]
-        for callback in added:
-            callback.set_model(model)
-        callbacks.callbacks[:0] = added  # before those that keep the logs
+        # Before those that keep the logs. It may be the list of a `fit` before.
+        _compat.put_first(callbacks, ours, model)
         given = callbacks.callbacks
     else:
         if callbacks is None:
