@@ -31,10 +31,11 @@ def pages_that_run():
         if python_blocks(page):
             everywhere = relative(page) in ("README.md", "docs/concepts/branches.md")
             marks = [] if everywhere else [pytest.mark.once]
+            if relative(page) in ("README.md", "docs/index.md"):
+                marks.append(pytest.mark.compiled)
             yield pytest.param(page, marks=marks, id=relative(page))
 
 
-@pytest.mark.compiled
 @pytest.mark.parametrize("page", list(pages_that_run()))
 def test_page_runs(page, tmp_path, monkeypatch):
     """The blocks of a page run in order, in one namespace, in an empty folder."""
