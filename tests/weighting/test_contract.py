@@ -358,8 +358,8 @@ def test_in_a_training_model(name):
     assert "weighter" in "\n".join(lines)
     data = np.random.default_rng(0).normal(size=(4, 2)).astype("float32")
     targets = {key: np.ones((4, 1), "float32") for key in heads}
-    logs = training.fit(data, targets, batch_size=2, epochs=3, verbose=0).history
-    got = np.array([logs["b_weight"][-1], logs["a_weight"][-1]])
+    training.fit(data, targets, batch_size=2, epochs=3, verbose=0)
+    got = np.array([training.epoch_means[f"{head}_weight"] for head in ("b", "a")])
     assert np.isfinite(got).all()
     # The model's optimizer trains the rule that is named for it, and no other.
     own = [variable.path for variable in training.weighter.trainable_variables]
