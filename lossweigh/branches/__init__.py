@@ -4,15 +4,16 @@ from lossweigh.branches.base import Branch
 from lossweigh.branches.branch_loss import BranchLoss
 from lossweigh.branches.keras_losses import goes_below_zero
 from lossweigh.branches.labels import check_class_weight, split_labels
-from lossweigh.branches.protocols import MaskedLoss, OwnTarget
+from lossweigh.branches.masked_loss import MaskedLoss
 from lossweigh.branches.target_free_loss import TargetFreeLoss
+from lossweigh.branches.target_spec import TargetSpec
 from lossweigh.branches.valid_elements import ValidElements
 
 __all__ = [
     "Branch",
     "BranchLoss",
     "MaskedLoss",
-    "OwnTarget",
+    "TargetSpec",
     "TargetFreeLoss",
     "ValidElements",
     "check_class_weight",

@@ -12,21 +12,22 @@ from keras import ops
 
 from lossweigh import _check, _compat
 from lossweigh.branches.arguments import check_mask, names_of
-from lossweigh.branches.elements import sequence_mask, to_rank
-from lossweigh.branches.functions import (
+from lossweigh.branches.keras_losses import infer_task_type
+from lossweigh.branches.loss_resolution import (
     as_loss,
     is_of_the_user,
     loss_function,
     loss_name,
 )
-from lossweigh.branches.keras_losses import infer_task_type
-from lossweigh.branches.protocols import MaskedLoss, OwnTarget
+from lossweigh.branches.masked_loss import MaskedLoss
+from lossweigh.branches.masking import match_rank, sequence_mask
 from lossweigh.branches.results import (
     check_result,
     check_weight_shapes,
     failure,
     no_class,
 )
+from lossweigh.branches.target_spec import TargetSpec
 from lossweigh.branches.trial import try_out
 
 
@@ -81,7 +82,7 @@ class Branch(keras.layers.Layer, abc.ABC):
         self.shape: tuple[int | None, ...] = ()
         self.loses_time = False
         self.takes_no_mask = not isinstance(
-            loss, (MaskedLoss, OwnTarget, keras.layers.Layer)
+            loss, (MaskedLoss, TargetSpec, keras.layers.Layer)
         )
         self._is_of_the_user = is_of_the_user(self.function)
 
@@ -176,7 +177,7 @@ class Branch(keras.layers.Layer, abc.ABC):
         """
         valid = valid > 0
         if not self.takes_no_mask or len(self.source_names) > 1:
-            valid = to_rank(valid, 1, ops.any)
+            valid = match_rank(valid, 1, ops.any)
         return ops.sum(ops.cast(valid, "float32"))
 
     def outline(self, inputs: Any, mask: Any, **kwargs: Any) -> Any:

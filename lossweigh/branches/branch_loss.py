@@ -9,25 +9,26 @@ import keras
 from keras import ops
 
 from lossweigh import _compat
-from lossweigh.branches.elements import (
-    all_of,
-    both,
-    fits,
-    in_float32,
-    of_rank,
-    per_sample,
-    product,
-    replace_invalid,
-    to_rank,
-    weighs_elements,
-)
 from lossweigh.branches.keras_losses import (
     may_mask_values,
     num_classes,
 )
-from lossweigh.branches.protocols import MaskedLoss, OwnTarget, shares_of_samples
+from lossweigh.branches.masked_loss import MaskedLoss, shares_of_samples
+from lossweigh.branches.masking import (
+    combine_masks,
+    fit_target_rank,
+    fits,
+    in_float32,
+    intersect_masks,
+    match_rank,
+    per_sample,
+    product,
+    replace_invalid,
+    weighs_elements,
+)
 from lossweigh.branches.signatures import build_loss, check_tensors
 from lossweigh.branches.target_branch import TargetBranch
+from lossweigh.branches.target_spec import TargetSpec
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -159,7 +160,7 @@ class BranchLoss(TargetBranch):
             mask = self.find_mask(next(iter(mask or [None])), step_mask, y_pred[0])
             return self._several(y_true, list(y_pred), sample_weight, mask)
         mask = self.find_mask(mask, step_mask, y_pred)
-        if isinstance(self.loss, (MaskedLoss, OwnTarget)):
+        if isinstance(self.loss, (MaskedLoss, TargetSpec)):
             return self._several(y_true, [y_pred], sample_weight, mask)
         y_pred = ops.cast(y_pred, "float32")
         if len(y_pred.shape) == 1:
@@ -183,12 +184,12 @@ class BranchLoss(TargetBranch):
             y_true, y_pred = ops.expand_dims(y_true, -1), ops.expand_dims(y_pred, -1)
 
         # 3. Validity: 1 where the element counts.
-        valid = both(mask, labelled, rank=len(y_pred.shape) - 1)
+        valid = combine_masks(mask, labelled, rank=len(y_pred.shape) - 1)
         if valid is not None:
             y_pred = replace_invalid(y_pred, valid)
         values = self._values(y_true, [y_pred], valid)
         if may_mask_values(self.loss):
-            valid = all_of(valid, _compat.keras_mask(values))
+            valid = intersect_masks(valid, _compat.keras_mask(values))
         values = self.check_values(values)
         return per_sample(values, valid, [sample_weight, class_weight], self.normalize)
 
@@ -199,20 +200,22 @@ class BranchLoss(TargetBranch):
         y_preds = [in_float32(tensor) for tensor in y_preds]
         self.check_weights(y_preds[0], mask=mask, sample_weight=sample_weight)
         expected, _ = self.target_spec(y_preds if len(y_preds) > 1 else y_preds[0])
-        y_true = of_rank(y_true, len(expected), column=expected[-1] == 1)
+        y_true = fit_target_rank(y_true, len(expected), column=expected[-1] == 1)
         if not fits(tuple(y_true.shape), expected):
             raise self._wrong_target(expected, y_true)
         labelled, y_true = self._labels(y_true)
-        if labelled is not None and isinstance(self.loss, OwnTarget):
-            labelled = to_rank(labelled, 1, ops.all)  # its target is a sample's, whole
+        if labelled is not None and isinstance(self.loss, TargetSpec):
+            labelled = match_rank(
+                labelled, 1, ops.all
+            )  # its target is a sample's, whole
         weights = [sample_weight, self.weight_of_class(y_true, self.class_weight)]
         if isinstance(self.loss, MaskedLoss):
-            valid = all_of(mask, labelled)
+            valid = intersect_masks(mask, labelled)
             weight = product(*weights)
             values = self.sample_values(y_true, *y_preds, valid=valid, weight=weight)
             values = self.check_values(values)
             return shares_of_samples(values, valid, [weight], self.normalize)
-        valid = both(mask, labelled, 1)
+        valid = combine_masks(mask, labelled, 1)
         if valid is not None:
             y_preds = [replace_invalid(tensor, valid) for tensor in y_preds]
         values = self.check_values(self._values(y_true, y_preds, valid))

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from lossweigh import _compat
-from lossweigh.branches.functions import Partial
+from lossweigh.branches.loss_resolution import Partial
 
 _losses = keras.losses
 

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from lossweigh import _check
-from lossweigh.branches.functions import loss_name
+from lossweigh.branches.loss_resolution import loss_name
 
 MOST_CLASSES = 10**6  # where a loss doesn't say how many: the weights are a table
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 
-from lossweigh.branches.functions import loss_name
 from lossweigh.branches.keras_losses import is_of_batches
+from lossweigh.branches.loss_resolution import loss_name
 
 
 def check_result(

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from lossweigh.branches.protocols import MaskedLoss
+from lossweigh.branches.masked_loss import MaskedLoss
 
 # Arguments that a loss may have after its tensors.
 _NO_TENSORS = ("valid", "weight", "training", "mask")

@@ -10,12 +10,6 @@ from keras import ops
 
 from lossweigh.branches.arguments import is_name
 from lossweigh.branches.base import Branch
-from lossweigh.branches.elements import (
-    all_of,
-    fits,
-    of_rank,
-)
-from lossweigh.branches.functions import loss_name
 from lossweigh.branches.keras_losses import (
     axis_of,
     ignored_class,
@@ -33,8 +27,13 @@ from lossweigh.branches.labels import (
     split_labels,
     weight_of_class,
 )
-from lossweigh.branches.protocols import OwnTarget
-from lossweigh.branches.target_specs import target_spec, without
+from lossweigh.branches.loss_resolution import loss_name
+from lossweigh.branches.masking import (
+    fit_target_rank,
+    fits,
+    intersect_masks,
+)
+from lossweigh.branches.target_spec import TargetSpec, infer_target_spec, without
 
 
 class TargetBranch(Branch, abc.ABC):
@@ -108,7 +107,7 @@ class TargetBranch(Branch, abc.ABC):
         has_classes = (
             self.task_type == "classification"
             or self.is_sparse
-            or isinstance(self.loss, OwnTarget)
+            or isinstance(self.loss, TargetSpec)
             or "int" in (self.target_dtype or "")
         )
         check_class_range(
@@ -119,10 +118,10 @@ class TargetBranch(Branch, abc.ABC):
         labelled, y_true = split_labels(y_true, self.missing)
         if self.ignored_class is not None:
             counts, y_true = split_labels(y_true, self.ignored_class)
-            labelled = all_of(labelled, counts)
+            labelled = intersect_masks(labelled, counts)
         if self.is_sparse:
             return labelled, ops.cast(y_true, "int32")
-        if self.target_dtype is None and not isinstance(self.loss, OwnTarget):
+        if self.target_dtype is None and not isinstance(self.loss, TargetSpec):
             y_true = ops.cast(y_true, "float32")
         return labelled, y_true
 
@@ -149,7 +148,7 @@ class TargetBranch(Branch, abc.ABC):
         Args:
             prediction: What the loss is of: a tensor, or a list of several.
         """
-        return target_spec(
+        return infer_target_spec(
             prediction,
             self.loss,
             is_sparse=self.is_sparse,
@@ -175,7 +174,7 @@ class TargetBranch(Branch, abc.ABC):
             return y_true
         shape = tuple(y_pred.shape)
         expected = without(shape, self.class_axis) if self.is_sparse else shape
-        aligned = of_rank(y_true, len(expected), column=shape[-1] == 1)
+        aligned = fit_target_rank(y_true, len(expected), column=shape[-1] == 1)
         if self._is_keras and not fits(tuple(aligned.shape), expected):
             raise self._wrong_target(expected, y_true, f" and a prediction of {shape}")
         return aligned

@@ -8,8 +8,13 @@ from typing import Any
 import keras
 
 from lossweigh.branches.base import Branch
-from lossweigh.branches.elements import both, in_float32, per_sample, replace_invalid
-from lossweigh.branches.protocols import MaskedLoss, shares_of_samples
+from lossweigh.branches.masked_loss import MaskedLoss, shares_of_samples
+from lossweigh.branches.masking import (
+    combine_masks,
+    in_float32,
+    per_sample,
+    replace_invalid,
+)
 from lossweigh.branches.signatures import build_loss, check_tensors
 
 
@@ -89,7 +94,7 @@ class TargetFreeLoss(Branch):
             values = self.sample_values(*tensors, valid=mask, weight=sample_weight)
             values = self.check_values(values)
             return shares_of_samples(values, mask, [sample_weight], self.normalize)
-        valid = both(mask, None, max(len(tensors[0].shape) - 1, 1))
+        valid = combine_masks(mask, None, max(len(tensors[0].shape) - 1, 1))
         if valid is not None:
             tensors = [
                 replace_invalid(tensor, valid)

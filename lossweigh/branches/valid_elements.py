@@ -7,8 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh.branches.elements import all_of, both, sequence_mask
 from lossweigh.branches.labels import check_missing, labelled
+from lossweigh.branches.masking import combine_masks, intersect_masks, sequence_mask
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -62,7 +62,7 @@ class ValidElements(keras.layers.Layer):
         if step_mask is not None:
             mask = sequence_mask(step_mask, ops.shape(y_pred)[1])
         there = [labelled(y_true, mark) for mark in (self.missing, self.ignored_class)]
-        valid = both(mask, all_of(*there), rank)
+        valid = combine_masks(mask, intersect_masks(*there), rank)
         shape = ops.shape(y_pred)[:rank]
         if valid is None:
             return ops.ones(shape, "float32")

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh._backend import custom_gradient
-from lossweigh.branches.elements import divide, to_rank
+from lossweigh.branches.masking import divide, match_rank
 from lossweigh.losses import _shapes
 
 # The square of this variance's inverse still fits into float32.
@@ -69,7 +69,7 @@ def check(loss: str, y_true: Any, y_pred: Any, valid: Any, weight: Any) -> Serie
             f"{loss} needs an output with time steps, (batch, time) or (batch, time, "
             f"channels). Received a prediction of shape {shape}."
         )
-    y_true, y_pred = to_rank(y_true, 3, _keep), to_rank(y_pred, 3, _keep)
+    y_true, y_pred = match_rank(y_true, 3, _keep), match_rank(y_pred, 3, _keep)
     if len(received) < 2 or not _shapes.fits(tuple(y_true.shape), tuple(y_pred.shape)):
         raise ValueError(
             f"{loss} needs a target of the prediction's shape, {shape}. Received a "
@@ -244,4 +244,4 @@ def _mask_or_weight(
             f"The {name} of {loss} must have the shape (batch,) or a leading part of "
             f"the prediction's, {shape}. Received: {name} of shape {received}."
         )
-    return to_rank(ops.cast(tensor, y_pred.dtype), 3, ops.mean)
+    return match_rank(ops.cast(tensor, y_pred.dtype), 3, ops.mean)

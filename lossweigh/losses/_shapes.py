@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import ops
 
-from lossweigh.branches.elements import to_rank
+from lossweigh.branches.masking import match_rank
 
 
 def number_a_sample(name: str, tensor: Any) -> Any:
@@ -74,10 +74,10 @@ def zero_invalid(tensor: Any, valid: Any) -> Any:
     """Predictions, with 0 for elements that don't count, which may be nan."""
     if valid is None:
         return tensor
-    valid = to_rank(ops.cast(valid, "bool"), len(tensor.shape), ops.any)
+    valid = match_rank(ops.cast(valid, "bool"), len(tensor.shape), ops.any)
     return ops.where(valid, tensor, ops.zeros_like(tensor))
 
 
 def valid_samples(valid: Any) -> Any:
     """Which samples have a valid element: bool `(batch,)`, `None` if all do."""
-    return None if valid is None else to_rank(ops.cast(valid, "bool"), 1, ops.any)
+    return None if valid is None else match_rank(ops.cast(valid, "bool"), 1, ops.any)

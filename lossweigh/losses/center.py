@@ -9,12 +9,12 @@ import numpy as np
 from keras import ops
 
 from lossweigh import _check
-from lossweigh.branches import OwnTarget
+from lossweigh.branches import TargetSpec
 from lossweigh.losses import _shapes
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
-class Center(keras.layers.Layer, OwnTarget):
+class Center(keras.layers.Layer, TargetSpec):
     """Pulls features to the centre of their class, which follows them.
 
         L_i = |x_i - c_{y_i}|^2 / 2

@@ -9,7 +9,7 @@ from keras import ops
 
 from lossweigh import _check
 from lossweigh.branches import MaskedLoss
-from lossweigh.branches.elements import per_sample
+from lossweigh.branches.masking import per_sample
 from lossweigh.losses import _series, _shapes
 
 FORMS = ("scalar", "sequence", "repeated", "steps")

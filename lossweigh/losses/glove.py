@@ -9,12 +9,12 @@ import numpy as np
 from keras import ops
 
 from lossweigh import _check
-from lossweigh.branches import OwnTarget
+from lossweigh.branches import TargetSpec
 from lossweigh.losses import _shapes
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
-class GloVe(keras.losses.Loss, OwnTarget):
+class GloVe(keras.losses.Loss, TargetSpec):
     """The weighted squared error of the logarithm of a co-occurrence count.
 
         L = f(X_ij) (s_ij - log X_ij)^2,    s_ij = <v_i, u_j> + b_i + c_j

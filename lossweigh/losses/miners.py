@@ -39,13 +39,13 @@ class Miner(abc.ABC):
         """
 
     def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
-        """Shape and dtype of the labels, as in `OwnTarget`."""
+        """Shape and dtype of the labels, as in `TargetSpec`."""
         shape = _shapes.one_output(type(self).__name__, prediction)
         _shapes.vectors(embeddings=shape)
         return shape[:1], "int32"
 
     def check_target(self, branch: str, target: np.ndarray) -> None:
-        """Raises a worded error for unusable labels, as in `OwnTarget`."""
+        """Raises a worded error for unusable labels, as in `TargetSpec`."""
         return
 
     def get_config(self) -> dict[str, Any]:

@@ -10,12 +10,12 @@ import numpy as np
 from keras import ops
 
 from lossweigh import _check
-from lossweigh.branches import OwnTarget
+from lossweigh.branches import TargetSpec
 from lossweigh.losses import _shapes
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
-class PointwiseMutualInformation(keras.losses.Loss, OwnTarget):
+class PointwiseMutualInformation(keras.losses.Loss, TargetSpec):
     """The squared error of the pointwise mutual information, a simpler GloVe.
 
         L = (s_ij - log(P_ij / (P_i P_j)))^2,    s_ij = <v_i, v_j>

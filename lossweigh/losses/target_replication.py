@@ -9,15 +9,15 @@ import keras
 from keras import ops
 
 from lossweigh import _check, _compat
-from lossweigh.branches import MaskedLoss, OwnTarget
-from lossweigh.branches.elements import divide, to_rank
-from lossweigh.branches.functions import loss_function, loss_name
+from lossweigh.branches import MaskedLoss, TargetSpec
 from lossweigh.branches.keras_losses import infer_task_type, is_sparse
+from lossweigh.branches.loss_resolution import loss_function, loss_name
+from lossweigh.branches.masking import divide, match_rank
 from lossweigh.losses import _shapes, _steps
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
-class TargetReplication(MaskedLoss, OwnTarget):
+class TargetReplication(MaskedLoss, TargetSpec):
     """A sequence's target, predicted at every step; the last step counts most.
 
         L = alpha * mean_{t < T} l_t + (1 - alpha) * l_T
@@ -87,14 +87,14 @@ class TargetReplication(MaskedLoss, OwnTarget):
         y_true, y_pred = _shapes.target_and_output("TargetReplication", tensors)
         steps = self._per_step(y_true, y_pred, valid)
         if weight is not None:
-            steps = steps * to_rank(ops.cast(weight, "float32"), 2, ops.mean)
+            steps = steps * match_rank(ops.cast(weight, "float32"), 2, ops.mean)
         if valid is None:
             before, last = steps[:, :-1], ops.sum(steps[:, -1:], axis=1)
             number = ops.cast(ops.shape(before)[1], "float32")
             alpha = ops.where(number > 0, self.alpha, 0.0)
             others = divide(ops.sum(before, axis=1), number)
             return alpha * others + (1.0 - alpha) * last
-        real = to_rank(ops.cast(valid, "bool"), 2, ops.any)
+        real = match_rank(ops.cast(valid, "bool"), 2, ops.any)
         real = ops.broadcast_to(real, ops.shape(steps))
         steps = ops.where(real, steps, 0.0)
         at_last, _ = _steps.last_step(real)
@@ -122,7 +122,7 @@ class TargetReplication(MaskedLoss, OwnTarget):
                 f"Received a target of shape {received}."
             )
         if valid is not None:  # elements that aren't valid may be nan
-            there = to_rank(ops.cast(valid, "bool"), 2, ops.any)
+            there = match_rank(ops.cast(valid, "bool"), 2, ops.any)
             there = ops.expand_dims(there, -1)
             y_pred = ops.where(there, y_pred, ops.full_like(y_pred, 0.5))
         shape = (*ops.shape(y_pred)[:2], *y_true.shape[1:])

@@ -9,15 +9,15 @@ import numpy as np
 from keras import ops
 
 from lossweigh import _check
-from lossweigh.branches import MaskedLoss, OwnTarget
-from lossweigh.branches.elements import divide, to_rank
+from lossweigh.branches import MaskedLoss, TargetSpec
+from lossweigh.branches.masking import divide, match_rank
 from lossweigh.losses import _shapes
 from lossweigh.losses.distances import Distance, check_distance
 from lossweigh.losses.miners import GivenTriplets, Miner
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
-class TripletMargin(MaskedLoss, OwnTarget):
+class TripletMargin(MaskedLoss, TargetSpec):
     """An anchor should be nearer to its positive than to its negative, by a margin.
 
         L = mean_a max(0, m + D(f_a, f_p) - D(f_a, f_n))
@@ -109,7 +109,7 @@ class TripletMargin(MaskedLoss, OwnTarget):
             counts = ops.ones_like(found) if counts is None else counts
             values = ops.where(found, values, ops.zeros_like(values))
             values = values * divide(_number(counts), _number(found))
-        return values if weight is None else values * to_rank(weight, 1, ops.mean)
+        return values if weight is None else values * match_rank(weight, 1, ops.mean)
 
     def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
         return self.miner.target_spec(prediction)

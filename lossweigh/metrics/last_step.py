@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from lossweigh import _compat
-from lossweigh.branches.elements import to_rank
+from lossweigh.branches.masking import match_rank
 from lossweigh.losses import _steps
 
 
@@ -71,7 +71,7 @@ class LastStep(keras.metrics.Metric):
             sample_weight = mask
         if sample_weight is not None:
             given = ops.convert_to_tensor(sample_weight)
-            given = to_rank(ops.cast(given, "float32"), 2, ops.mean)
+            given = match_rank(ops.cast(given, "float32"), 2, ops.mean)
             weight = ops.broadcast_to(given, shape)
         at_last, _ = _steps.last_step(weight > 0)
         at_last = ops.cast(at_last, "float32")
@@ -129,7 +129,7 @@ def _inner(metric: Any) -> Any:
 
 def _accuracy(y_true: Any, y_pred: Any) -> Any:
     if y_pred.shape[-1] == 1:
-        y_true = to_rank(y_true, 2, ops.any)
+        y_true = match_rank(y_true, 2, ops.any)
         return keras.metrics.binary_accuracy(y_true, y_pred)
     if len(y_true.shape) == 2 and y_true.shape[-1] == y_pred.shape[-1]:
         return keras.metrics.categorical_accuracy(y_true, y_pred)

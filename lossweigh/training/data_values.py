@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from lossweigh import _backend
-from lossweigh.branches import Branch, BranchLoss, OwnTarget, split_labels
+from lossweigh.branches import Branch, BranchLoss, TargetSpec, split_labels
 from lossweigh.training.array_likes import as_array, library
 from lossweigh.training.names import sample_weight_name, target_name
 
@@ -137,7 +137,7 @@ def _check_target(layer: BranchLoss, target: np.ndarray, classes: int | None) ->
     for value in (layer.missing, layer.ignored_class):
         if value not in (None, "nan"):
             is_known &= target != value
-    if isinstance(layer.loss, OwnTarget):
+    if isinstance(layer.loss, TargetSpec):
         whole = is_known.reshape(len(target), -1).all(axis=1)
         if whole.any():
             layer.loss.check_target(branch, target[whole])

@@ -12,7 +12,7 @@ from lossweigh import _compat
 from lossweigh._structure import may_mask, named_outputs
 from lossweigh.balancing.base import Balancer
 from lossweigh.branches import Branch
-from lossweigh.branches.protocols import Mean
+from lossweigh.branches.masked_loss import Mean
 from lossweigh.gradients.refusals import check_optimizer, check_variables
 from lossweigh.training.batches import Batches
 from lossweigh.training.ignore_loss import check_no_loss, ignoreLoss

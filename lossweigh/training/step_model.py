@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh import _compat
-from lossweigh.branches.protocols import Mean
+from lossweigh.branches.masked_loss import Mean
 from lossweigh.gradients.refreshing import (
     compile_exact_and_cheap_steps,
     with_exact_flag,

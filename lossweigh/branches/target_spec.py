@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import abc
 from typing import Any
 
 import keras
+import numpy as np
 
-from lossweigh.branches.protocols import OwnTarget
+
+class TargetSpec(abc.ABC):
+    """A loss whose target isn't shaped like the prediction, and that says its shape."""
+
+    @abc.abstractmethod
+    def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
+        """Shape, batch axis included, and dtype of the targets.
+
+        Args:
+            prediction: Shape of the prediction, batch axis included, or a list of
+                shapes for several predictions.
+        """
+
+    def check_target(self, branch: str, target: np.ndarray) -> None:
+        """Raises a worded error for numbers that can't be targets.
+
+        Args:
+            branch: Name of the branch.
+            target: All targets that `fit` received, without the missing ones.
+        """
+        return
 
 
-def target_spec(
+def infer_target_spec(
     prediction: Any,
     loss: Any,
     *,
@@ -35,7 +57,7 @@ def target_spec(
     shape, dtype = tuple(first.shape), "float32"
     if target_shape is not None:
         shape = (shape[0], *target_shape)
-    elif isinstance(loss, OwnTarget):
+    elif isinstance(loss, TargetSpec):
         shapes = keras.tree.map_structure(lambda t: list(t.shape), prediction)
         shape, dtype = loss.target_spec(shapes)
     elif several:

@@ -28,14 +28,14 @@ def per_sample(
     rank = len(values.shape)
     inner_axes = tuple(range(1, rank))
     if valid is not None:
-        valid = to_rank(valid, rank, ops.any)
+        valid = match_rank(valid, rank, ops.any)
         if valid.shape != values.shape or None in values.shape:
             valid = ops.broadcast_to(valid, ops.shape(values))
         values = ops.where(valid, values, 0.0)
     weight = None
     for factor in weights:
         if factor is not None:
-            factor = to_rank(ops.cast(factor, "float32"), rank, ops.mean)
+            factor = match_rank(ops.cast(factor, "float32"), rank, ops.mean)
             weight = factor if weight is None else weight * factor
     if weight is not None:
         values = values * weight
@@ -50,18 +50,18 @@ def per_sample(
     return total * (batch / ops.maximum(count, 1.0))  # without any, the total is 0
 
 
-def both(mask: Any, labelled: Any, rank: int) -> Any:
+def combine_masks(mask: Any, labelled: Any, rank: int) -> Any:
     """Where an element of `rank` axes is unmasked and labelled; `None` for all."""
     valid = None
     if mask is not None:
-        valid = to_rank(ops.cast(mask, "bool"), rank, ops.any)
+        valid = match_rank(ops.cast(mask, "bool"), rank, ops.any)
     if labelled is not None:
-        labelled = to_rank(labelled, rank, ops.all)
+        labelled = match_rank(labelled, rank, ops.all)
         valid = labelled if valid is None else ops.logical_and(valid, labelled)
     return valid
 
 
-def to_rank(tensor: Any, rank: int, reduce: Callable[..., Any]) -> Any:
+def match_rank(tensor: Any, rank: int, reduce: Callable[..., Any]) -> Any:
     """Adds trailing axes of size 1, or reduces trailing axes, to reach `rank`."""
     extra = len(tensor.shape) - rank
     if extra > 0:
@@ -95,7 +95,7 @@ def sequence_mask(mask: Any, num_steps: Any) -> Any:
     return ops.cast(mask, "bool")
 
 
-def of_rank(target: Any, rank: int, column: bool) -> Any:
+def fit_target_rank(target: Any, rank: int, column: bool) -> Any:
     """A target of one rank more or less, if its last axis has the size 1.
 
     Args:
@@ -126,10 +126,10 @@ def _same_rank(tensors: list[Any]) -> list[Any]:
     """The tensors that aren't `None`, with axes of size 1 added at the end."""
     given = [tensor for tensor in tensors if tensor is not None]
     rank = max((len(tensor.shape) for tensor in given), default=0)
-    return [to_rank(tensor, rank, ops.any) for tensor in given]
+    return [match_rank(tensor, rank, ops.any) for tensor in given]
 
 
-def all_of(*masks: Any) -> Any:
+def intersect_masks(*masks: Any) -> Any:
     """Where all of the masks are True; `None` if there is none."""
     given = _same_rank([None if m is None else ops.cast(m, "bool") for m in masks])
     return functools.reduce(ops.logical_and, given) if given else None

@@ -1,4 +1,4 @@
-"""Losses of several elements at once, and losses whose target has its own shape."""
+"""`MaskedLoss`: a loss of several elements at once, which applies masks itself."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import abc
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from lossweigh import _check, _compat
-from lossweigh.branches.elements import divide, per_sample, to_rank
+from lossweigh.branches.masking import divide, match_rank, per_sample
 
 REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "none")
 
@@ -94,7 +93,7 @@ class MaskedLoss(keras.losses.Loss, abc.ABC):
             `(batch,)`; a scalar if `values` gives one.
         """
         values = self.values(*tensors, valid=valid, weight=weight)
-        return to_rank(values, min(len(values.shape), 1), ops.mean)
+        return match_rank(values, min(len(values.shape), 1), ops.mean)
 
     def call(self, *tensors: Any) -> Any:
         return self.values(*tensors)
@@ -124,28 +123,6 @@ class MaskedLoss(keras.losses.Loss, abc.ABC):
         return ops.cast(x, self.dtype) if is_float else x
 
 
-class OwnTarget(abc.ABC):
-    """A loss whose target isn't shaped like the prediction, and that says its shape."""
-
-    @abc.abstractmethod
-    def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
-        """Shape, batch axis included, and dtype of the targets.
-
-        Args:
-            prediction: Shape of the prediction, batch axis included, or a list of
-                shapes for several predictions.
-        """
-
-    def check_target(self, branch: str, target: np.ndarray) -> None:
-        """Raises a worded error for numbers that can't be targets.
-
-        Args:
-            branch: Name of the branch.
-            target: All targets that `fit` received, without the missing ones.
-        """
-        return
-
-
 def shares_of_samples(
     samples: Any, valid: Any, weights: list[Any], normalize: str
 ) -> Any:
@@ -164,8 +141,8 @@ def shares_of_samples(
     if normalize == "keras2":
         for weight in weights:
             if weight is not None:
-                some = to_rank(ops.not_equal(weight, 0), 1, ops.any)
+                some = match_rank(ops.not_equal(weight, 0), 1, ops.any)
                 samples = divide(samples, ops.mean(ops.cast(some, "float32")))
     if valid is not None:
-        valid = to_rank(valid, 1, ops.any)
+        valid = match_rank(valid, 1, ops.any)
     return per_sample(samples, valid, [])
