@@ -195,11 +195,11 @@ def with_names(name: str, values: Any, branches: list[str] | None) -> list[str]:
     return branches
 
 
-def names(argument: str, given: Iterable[str], expected: Iterable[str]) -> None:
+def names(argument: str, received: Iterable[str], expected: Iterable[str]) -> None:
     """Exactly the expected names: an unknown or a missing one is an error."""
-    given, expected = list(given), list(expected)
-    unknown = [name for name in given if name not in expected]
-    missing = [name for name in expected if name not in given]
+    received, expected = list(received), list(expected)
+    unknown = [name for name in received if name not in expected]
+    missing = [name for name in expected if name not in received]
     if unknown or missing:
         problems = []
         if unknown:
@@ -208,16 +208,18 @@ def names(argument: str, given: Iterable[str], expected: Iterable[str]) -> None:
             problems.append(f"missing: {missing}")
         raise ValueError(
             f"`{argument}` must have the names {expected}. "
-            f"Received the names {given} ({'; '.join(problems)})."
+            f"Received the names {received} ({'; '.join(problems)})."
         )
 
 
-def known_names(argument: str, given: Iterable[str], expected: Iterable[str]) -> None:
+def known_names(
+    argument: str, received: Iterable[str], expected: Iterable[str]
+) -> None:
     """Some of the expected names and no other."""
-    given, expected = list(given), list(expected)
-    unknown = [name for name in given if name not in expected]
+    received, expected = list(received), list(expected)
+    unknown = [name for name in received if name not in expected]
     if unknown:
         raise ValueError(
             f"`{argument}` may only have the names {expected}. "
-            f"Received the names {given} (unknown: {unknown})."
+            f"Received the names {received} (unknown: {unknown})."
         )

@@ -105,8 +105,8 @@ def named_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
     """
     if isinstance(outputs, Mapping):
         # Keras may sort a dict's keys on the way; the model's own order counts.
-        own = model.output if is_functional(model) else outputs
-        named = dict(_named_leaves(own, outputs))
+        ordered = model.output if is_functional(model) else outputs
+        named = dict(_named_leaves(ordered, outputs))
     else:
         flat = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
         names = _layer_names(model, len(flat))

@@ -80,8 +80,8 @@ def smallest(values: Any, nonzero: Any) -> Any:
 
 def largest(values: Any, nonzero: Any) -> Any:
     """The largest (positive) value of a branch with a gradient; 1 if there is none."""
-    found = ops.max(ops.where(nonzero, values, 0.0))
-    return ops.where(found > 0.0, found, 1.0)
+    maximum = ops.max(ops.where(nonzero, values, 0.0))
+    return ops.where(maximum > 0.0, maximum, 1.0)
 
 
 def share_preferences(

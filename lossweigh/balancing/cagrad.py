@@ -76,8 +76,8 @@ class CAGrad(Balancer):
         pull = ops.sum(cosines * parts[None, :], axis=-1)
         radius = self.radius * ops.sqrt(ops.maximum(ops.sum(parts * pull), 0.0))
         shares = ops.where(nonzero, _cosines.smallest(lengths, nonzero) / lengths, 0.0)
-        found = _within(_cosines.add_ridge(cosines, nonzero), pull, shares, radius)
-        weights = mean + ops.where(nonzero, found * (longest / lengths), 0.0)
+        factors = _within(_cosines.add_ridge(cosines, nonzero), pull, shares, radius)
+        weights = mean + ops.where(nonzero, factors * (longest / lengths), 0.0)
         return weights / (1.0 + self.radius**2) if self.rescale else weights
 
     def get_config(self) -> dict[str, Any]:

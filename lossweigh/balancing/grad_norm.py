@@ -97,8 +97,8 @@ class GradNorm(Balancer):
         number = ops.maximum(ops.sum(known), 1.0)
 
         def mean(values: Any) -> Any:
-            found = ops.sum(values * known) / number
-            return ops.where(found > 0.0, found, 1.0)
+            average = ops.sum(values * known) / number
+            return ops.where(average > 0.0, average, 1.0)
 
         losses = ops.where(present, ops.maximum(statistics.losses, 0.0), 0.0)
         first = ops.where(first > 0.0, first, losses)

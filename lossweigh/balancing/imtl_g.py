@@ -57,10 +57,12 @@ class IMTLG(Balancer):
         # for lengths that are far apart too. Else it must be pinv(G) itself.
         values, vectors, kept = _cosines.spectrum(ops.stack([cosines, products]))
         sides = ops.stack([count, relative])
-        found = _cosines.apply_spectral(vectors, _cosines.inverted(values, kept), sides)
+        solutions = _cosines.apply_spectral(
+            vectors, _cosines.inverted(values, kept), sides
+        )
         shares = ops.where(nonzero, _cosines.smallest(lengths, nonzero) / lengths, 0.0)
         regular = ops.sum(ops.cast(kept[0], "float32")) == ops.sum(count)
-        weights = ops.where(regular, found[0] * shares, found[1] * count)
+        weights = ops.where(regular, solutions[0] * shares, solutions[1] * count)
         total = ops.sum(weights)
         exists = ops.abs(total) > 1e-6 * ops.sum(ops.abs(weights))
         return ops.where(exists, weights / ops.where(exists, total, 1.0), 0.0)

@@ -25,8 +25,10 @@ def split_labels(y_true: Any, missing: str | float | None) -> tuple[Any, Any]:
     Returns:
         As `labelled`; and the targets.
     """
-    there = labelled(y_true, missing)
-    return there, y_true if there is None else ops.where(there, y_true, 0)
+    is_labelled = labelled(y_true, missing)
+    if is_labelled is None:
+        return None, y_true
+    return is_labelled, ops.where(is_labelled, y_true, 0)
 
 
 def labelled(y_true: Any, missing: str | float | None) -> Any:

@@ -141,8 +141,8 @@ def shares_of_samples(
     if normalize == "keras2":
         for weight in weights:
             if weight is not None:
-                some = match_rank(ops.not_equal(weight, 0), 1, ops.any)
-                samples = divide(samples, ops.mean(ops.cast(some, "float32")))
+                has_weight = match_rank(ops.not_equal(weight, 0), 1, ops.any)
+                samples = divide(samples, ops.mean(ops.cast(has_weight, "float32")))
     if valid is not None:
         valid = match_rank(valid, 1, ops.any)
     return per_sample(samples, valid, [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -122,24 +122,23 @@ def fits(shape: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
     )
 
 
-def _same_rank(tensors: list[Any]) -> list[Any]:
+def _same_rank(tensors: Iterable[Any]) -> list[Any]:
     """The tensors that aren't `None`, with axes of size 1 added at the end."""
-    given = [tensor for tensor in tensors if tensor is not None]
-    rank = max((len(tensor.shape) for tensor in given), default=0)
-    return [match_rank(tensor, rank, ops.any) for tensor in given]
+    tensors = [tensor for tensor in tensors if tensor is not None]
+    rank = max((len(tensor.shape) for tensor in tensors), default=0)
+    return [match_rank(tensor, rank, ops.any) for tensor in tensors]
 
 
 def intersect_masks(*masks: Any) -> Any:
     """Where all of the masks are True; `None` if there is none."""
-    given = _same_rank([None if m is None else ops.cast(m, "bool") for m in masks])
-    return functools.reduce(ops.logical_and, given) if given else None
+    aligned = _same_rank(m if m is None else ops.cast(m, "bool") for m in masks)
+    return functools.reduce(ops.logical_and, aligned) if aligned else None
 
 
 def product(*weights: Any) -> Any:
     """The weights' product, float32; `None` if there is none."""
-    given = _same_rank(list(weights))
-    given = [ops.cast(weight, "float32") for weight in given]
-    return functools.reduce(ops.multiply, given) if given else None
+    aligned = [ops.cast(weight, "float32") for weight in _same_rank(weights)]
+    return functools.reduce(ops.multiply, aligned) if aligned else None
 
 
 def in_float32(tensor: Any) -> Any:

@@ -68,9 +68,9 @@ class TargetBranch(Branch, abc.ABC):
         loss = self.loss
         self.target_name = None if target is None else str(target)
         self.missing = check_missing(missing)
-        own_shape = other_target_shape(loss)
-        if own_shape is not None:
-            target_shape = own_shape if target_shape is None else target_shape
+        known_shape = other_target_shape(loss)
+        if known_shape is not None:
+            target_shape = known_shape if target_shape is None else target_shape
             target_dtype = target_dtype or "int32"
         self.target_shape = None if target_shape is None else tuple(target_shape)
         self.target_dtype = target_dtype

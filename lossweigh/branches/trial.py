@@ -25,8 +25,8 @@ def try_out(
         mask: Likewise.
         kwargs: Likewise.
     """
-    given = [t for t in keras.tree.flatten((inputs, kwargs)) if _is_symbolic(t)]
-    layer.rows = given[0].shape[0] or tell_tale_size(given)
+    symbolic = [t for t in keras.tree.flatten((inputs, kwargs)) if _is_symbolic(t)]
+    layer.rows = symbolic[0].shape[0] or tell_tale_size(symbolic)
     try:
         tried = with_sizes((inputs, mask, kwargs), {0: (None, layer.rows)})
         _shape(layer, spec, *tried)
@@ -35,7 +35,7 @@ def try_out(
         raise _compat.unworded(error) from None
     finally:
         layer.rows = None
-    return keras.KerasTensor(given[0].shape[:1], "float32")
+    return keras.KerasTensor(symbolic[0].shape[:1], "float32")
 
 
 def _shape(layer: Any, spec: Any, inputs: Any, mask: Any, kwargs: Any) -> Any:

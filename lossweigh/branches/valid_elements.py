@@ -61,8 +61,10 @@ class ValidElements(keras.layers.Layer):
         mask = mask[1] if mask is not None and self.use_mask else None
         if step_mask is not None:
             mask = sequence_mask(step_mask, ops.shape(y_pred)[1])
-        there = [labelled(y_true, mark) for mark in (self.missing, self.ignored_class)]
-        valid = combine_masks(mask, intersect_masks(*there), rank)
+        label_masks = [
+            labelled(y_true, mark) for mark in (self.missing, self.ignored_class)
+        ]
+        valid = combine_masks(mask, intersect_masks(*label_masks), rank)
         shape = ops.shape(y_pred)[:rank]
         if valid is None:
             return ops.ones(shape, "float32")

@@ -183,7 +183,7 @@ def varies(variance: Any, mean: Any, epsilon: float) -> Any:
 def with_gradient(
     value: Any,
     series: Series,
-    at: Moments,
+    moments: Moments,
     factors_true: tuple[Any, Any, Any],
     factors_pred: tuple[Any, Any, Any],
 ) -> Any:
@@ -195,7 +195,7 @@ def with_gradient(
     Args:
         value: `(batch, channels)`.
         series: The sequences.
-        at: Their moments.
+        moments: Their moments.
         factors_true: The targets' gradient, `(batch, channels)` each: the factors of
             `y_t - mean(y)` and of `p_t - mean(p)`, and the constant.
         factors_pred: Likewise, for the predictions' gradient.
@@ -210,7 +210,7 @@ def with_gradient(
         def function(_: Any) -> Any:
             def gradient(upstream: Any) -> Any:
                 a, b, c = (ops.expand_dims(upstream / number * f, 1) for f in factors)
-                total = a * at.centered_true + (b * at.centered_pred + c)
+                total = a * moments.centered_true + (b * moments.centered_pred + c)
                 weights = series.step_weights
                 return (total if weights is None else total * weights,)
 

@@ -115,8 +115,8 @@ class Center(keras.layers.Layer, TargetSpec):
         away = y_pred - ops.take(centers, classes, axis=0)
         away = ops.where(ops.expand_dims(valid, 1), away, 0.0)
         if training and self.trainable:
-            seen = ops.cast(ops.expand_dims(valid, 1), "float32")
-            number = ops.segment_sum(seen, classes, num_segments=self.num_classes)
+            counted = ops.cast(ops.expand_dims(valid, 1), "float32")
+            number = ops.segment_sum(counted, classes, num_segments=self.num_classes)
             pull = ops.segment_sum(
                 ops.stop_gradient(away), classes, num_segments=self.num_classes
             )

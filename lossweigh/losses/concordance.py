@@ -76,19 +76,19 @@ class Concordance(MaskedLoss):
     def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:
         y_true, y_pred = _shapes.target_and_output("Concordance", tensors)
         series = _series.check("Concordance", y_true, y_pred, valid, weight)
-        at = _series.moments(series)
-        whole = at.var_true + at.var_pred + ops.square(at.gap)
-        mean = ops.maximum(ops.abs(at.mean_true), ops.abs(at.mean_pred))
+        moments = _series.moments(series)
+        whole = moments.var_true + moments.var_pred + ops.square(moments.gap)
+        mean = ops.maximum(ops.abs(moments.mean_true), ops.abs(moments.mean_pred))
         differ = _series.varies(whole, mean, self.epsilon)
         per_whole = ops.where(differ, 2.0 / ops.where(differ, whole, 1.0), 0.0)
-        c = ops.where(differ, ops.clip(at.cov * per_whole, -1.0, 1.0), 1.0)
+        c = ops.where(differ, ops.clip(moments.cov * per_whole, -1.0, 1.0), 1.0)
         down = -c * per_whole
         concordance = _series.with_gradient(
             c,
             series,
-            at,
-            factors_true=(down, per_whole, down * at.gap),
-            factors_pred=(per_whole, down, -down * at.gap),
+            moments,
+            factors_true=(down, per_whole, down * moments.gap),
+            factors_pred=(per_whole, down, -down * moments.gap),
         )
         return series.of_samples(1.0 - concordance)
 

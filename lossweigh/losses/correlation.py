@@ -124,17 +124,17 @@ class Correlation(MaskedLoss):
         return series.of_samples(1.0 - self._correlation(series))
 
     def _correlation(self, series: _series.Series) -> Any:
-        at = _series.moments(series)
-        per_true = self._inverse(at.var_true, at.mean_true)
-        per_pred = self._inverse(at.var_pred, at.mean_pred)
-        both = per_true * per_pred
-        r = at.cov * both
+        moments = _series.moments(series)
+        per_true = self._inverse(moments.var_true, moments.mean_true)
+        per_pred = self._inverse(moments.var_pred, moments.mean_pred)
+        inverses = per_true * per_pred
+        r = moments.cov * inverses
         return _series.with_gradient(
             ops.clip(r, -1.0, 1.0),
             series,
-            at,
-            factors_true=(-r * per_true * per_true, both, 0.0),
-            factors_pred=(both, -r * per_pred * per_pred, 0.0),
+            moments,
+            factors_true=(-r * per_true * per_true, inverses, 0.0),
+            factors_pred=(inverses, -r * per_pred * per_pred, 0.0),
         )
 
     def _steps(self, series: _series.Series) -> Any:

@@ -129,10 +129,10 @@ class BatchHard(Miner):
         ranks = ops.stop_gradient(distance.ranks(rows))
         furthest = ops.argmax(ops.where(is_positive, ranks, -np.inf), axis=1)
         nearest = ops.argmin(ops.where(is_negative, ranks, np.inf), axis=1)
-        found = ops.logical_and(ops.any(is_positive, 1), ops.any(is_negative, 1))
+        has_triplet = ops.logical_and(ops.any(is_positive, 1), ops.any(is_negative, 1))
         positive = ops.take(rows, furthest, axis=0)
         negative = ops.take(rows, nearest, axis=0)
-        return rows, positive, negative, ops.logical_and(found, usable)
+        return rows, positive, negative, ops.logical_and(has_triplet, usable)
 
     def check_target(self, branch: str, target: np.ndarray) -> None:
         _, counts = np.unique(target, return_counts=True)

@@ -122,9 +122,9 @@ class TargetReplication(MaskedLoss, TargetSpec):
                 f"Received a target of shape {received}."
             )
         if valid is not None:  # elements that aren't valid may be nan
-            there = match_rank(ops.cast(valid, "bool"), 2, ops.any)
-            there = ops.expand_dims(there, -1)
-            y_pred = ops.where(there, y_pred, ops.full_like(y_pred, 0.5))
+            is_valid = match_rank(ops.cast(valid, "bool"), 2, ops.any)
+            is_valid = ops.expand_dims(is_valid, -1)
+            y_pred = ops.where(is_valid, y_pred, ops.full_like(y_pred, 0.5))
         shape = (*ops.shape(y_pred)[:2], *y_true.shape[1:])
         target = ops.broadcast_to(ops.expand_dims(y_true, 1), shape)
         steps = self.function(target, y_pred)

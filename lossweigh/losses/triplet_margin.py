@@ -99,16 +99,16 @@ class TripletMargin(MaskedLoss, TargetSpec):
             )
 
     def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:
-        anchor, positive, negative, found = self.miner.triplets(
+        anchor, positive, negative, has_triplet = self.miner.triplets(
             tensors, valid, self.distance
         )
         near, far = self.distance(anchor, positive), self.distance(anchor, negative)
         values = ops.maximum(self.margin + near - far, 0.0)
-        if found is not None:
+        if has_triplet is not None:
             counts = _shapes.valid_samples(valid)
-            counts = ops.ones_like(found) if counts is None else counts
-            values = ops.where(found, values, ops.zeros_like(values))
-            values = values * divide(_number(counts), _number(found))
+            counts = ops.ones_like(has_triplet) if counts is None else counts
+            values = ops.where(has_triplet, values, ops.zeros_like(values))
+            values = values * divide(_number(counts), _number(has_triplet))
         return values if weight is None else values * match_rank(weight, 1, ops.mean)
 
     def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:

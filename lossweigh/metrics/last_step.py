@@ -70,9 +70,9 @@ class LastStep(keras.metrics.Metric):
         if mask is not None and sample_weight is None:
             sample_weight = mask
         if sample_weight is not None:
-            given = ops.convert_to_tensor(sample_weight)
-            given = match_rank(ops.cast(given, "float32"), 2, ops.mean)
-            weight = ops.broadcast_to(given, shape)
+            step_weight = ops.convert_to_tensor(sample_weight)
+            step_weight = match_rank(ops.cast(step_weight, "float32"), 2, ops.mean)
+            weight = ops.broadcast_to(step_weight, shape)
         at_last, _ = _steps.last_step(weight > 0)
         at_last = ops.cast(at_last, "float32")
         last = ops.argmax(at_last, axis=1)
@@ -121,10 +121,10 @@ def _inner(metric: Any) -> Any:
         return metric
     if metric in ("accuracy", "acc"):
         return keras.metrics.MeanMetricWrapper(_accuracy, name=metric)
-    found = keras.metrics.get(metric)
-    if isinstance(found, keras.metrics.Metric):
-        return found
-    return keras.metrics.MeanMetricWrapper(found, name=found.__name__)
+    metric = keras.metrics.get(metric)
+    if isinstance(metric, keras.metrics.Metric):
+        return metric
+    return keras.metrics.MeanMetricWrapper(metric, name=metric.__name__)
 
 
 def _accuracy(y_true: Any, y_pred: Any) -> Any:
