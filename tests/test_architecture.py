@@ -52,6 +52,8 @@ BASES = {
 
 LONGEST = 250  # lines of a file
 BACKENDS = {"tensorflow", "jax", "torch"}
+# A name can be searched for and means one thing. These mean anything.
+EMPTY_NAMES = {"found", "here", "made", "own", "place", "who"}
 
 
 def modules():
@@ -138,6 +140,50 @@ def test_only_one_folder_asks_for_the_backend():
         and parts[0] != "_backend"
     }
     assert not asking
+
+
+def names_given(node):
+    """The names that a node of the tree gives to something."""
+    if isinstance(node, (ast.Name, ast.Attribute)):
+        if isinstance(node.ctx, ast.Store):
+            yield node.id if isinstance(node, ast.Name) else node.attr
+    elif isinstance(node, (ast.arg, ast.alias)):
+        yield node.arg if isinstance(node, ast.arg) else node.asname or node.name
+    elif isinstance(
+        node, (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler, ast.keyword)
+    ):
+        yield node.arg if isinstance(node, ast.keyword) else node.name
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "own = 1",
+        "a, (own, b) = c",
+        "self.own = 1",
+        "own: int = 1",
+        "[own for own in a]",
+        "(own := 1)",
+        "for own in a: pass",
+        "with a as own: pass",
+        "try: pass\nexcept E as own: pass",
+        "def own(): pass",
+        "def f(a, *, own=1): pass",
+        "lambda own: 1",
+        "class own: pass",
+        "import a as own",
+        "f(own=1)",
+    ],
+)
+def test_an_empty_name_is_seen(code):
+    names = [name for node in ast.walk(ast.parse(code)) for name in names_given(node)]
+    assert "own" in names
+
+
+def test_names_mean_something():
+    for parts, tree in modules():
+        names = {name for node in ast.walk(tree) for name in names_given(node)}
+        assert not names & EMPTY_NAMES, "/".join(parts)
 
 
 def test_private_keras_is_never_imported():
