@@ -18,14 +18,15 @@ PACKAGE = pathlib.Path(lossweigh.__file__).parent
 ARROWS = {
     "_check": set(),
     "_state": set(),
+    "_types": set(),
     "_version": set(),
     "_compat": {"_backend"},
     "_backend": set(),
     "_structure": {"_compat"},
     "constraints": {"_check"},
-    "branches": {"_check", "_compat"},
-    "weighting": {"_check", "_backend", "_state", "constraints"},
-    "balancing": {"_check", "_backend", "_state"},
+    "branches": {"_check", "_compat", "_types"},
+    "weighting": {"_check", "_backend", "_state", "_types", "constraints"},
+    "balancing": {"_check", "_backend", "_state", "_types"},
     "gradients": {"_compat", "_backend", "_structure", "balancing"},
     "callbacks": {"_check", "weighting"},
     "training": {
@@ -40,7 +41,7 @@ ARROWS = {
         "gradients",
         "weighting",
     },
-    "losses": {"_check", "_compat", "_backend", "branches"},
+    "losses": {"_check", "_compat", "_backend", "_types", "branches"},
     "metrics": {"_check", "_compat", "branches", "losses"},
 }
 BASES = {

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from lossweigh import _check
+from lossweigh._types import Mask, Tensor
 from lossweigh.balancing import levels
 from lossweigh.balancing.levels import Level
 from lossweigh.balancing.site import Site
@@ -32,11 +33,11 @@ class StepStatistics:
             `needs_draws`, or `None`.
     """
 
-    gramian: Any
-    present: Any
-    losses: Any
-    mean_abs: Any = None
-    draws: Any = None
+    gramian: Tensor
+    present: Mask
+    losses: Tensor
+    mean_abs: Tensor = None
+    draws: Tensor = None
 
 
 class Balancer(abc.ABC):
@@ -93,7 +94,7 @@ class Balancer(abc.ABC):
         self.branches = None if branches is None else list(branches)
 
     @abc.abstractmethod
-    def solve(self, gramian: Any, present: Any = None) -> Any:
+    def solve(self, gramian: Tensor, present: Mask = None) -> Tensor:
         """The weights of the branch gradients, a pure function in `keras.ops`.
 
         Args:
@@ -106,13 +107,13 @@ class Balancer(abc.ABC):
             `(K,)` float32.
         """
 
-    def initial_state(self, num_branches: int) -> dict[str, Any]:
+    def initial_state(self, num_branches: int) -> dict[str, Tensor]:
         """What the method keeps from step to step: arrays by name; none by default."""
         return {}
 
     def advance(
         self, statistics: StepStatistics, state: dict[str, Any]
-    ) -> tuple[Any, dict[str, Any]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weights and the next state.
 
         Called in the backward pass, so it may not assign variables.
@@ -128,7 +129,7 @@ class Balancer(abc.ABC):
         """
         return self.solve(statistics.gramian, statistics.present), state
 
-    def combine(self, site: Site, weights: Any, noise: Any = None) -> Any:
+    def combine(self, site: Site, weights: Tensor, noise: Tensor = None) -> Tensor:
         """The gradient that a shared tensor gets from those of the branches.
 
         Args:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import abc
 from typing import Any
 
+from lossweigh._types import Mask, Tensor
+
 
 class Site(abc.ABC):
     """The gradients of m branches at one shared tensor, or one shared parameter.
@@ -18,15 +20,15 @@ class Site(abc.ABC):
     branches: tuple[int, ...]
 
     @abc.abstractmethod
-    def gramian(self) -> Any:
+    def gramian(self) -> Tensor:
         """`(m, m)` float32: the inner products of the gradients."""
 
     @abc.abstractmethod
-    def squared_norms(self) -> Any:
+    def squared_norms(self) -> Tensor:
         """`(m,)` float32: the diagonal of the Gramian."""
 
     @abc.abstractmethod
-    def absolute_sums(self) -> Any:
+    def absolute_sums(self) -> Tensor:
         """`(m,)` float32: the sum of each gradient's absolute elements."""
 
     @abc.abstractmethod
@@ -34,23 +36,23 @@ class Site(abc.ABC):
         """How many elements a gradient has, float32."""
 
     @abc.abstractmethod
-    def finite(self) -> Any:
+    def finite(self) -> Mask:
         """`(m,)` bool: which gradients are."""
 
     @abc.abstractmethod
-    def weighted_sum(self, weights: Any) -> Any:
+    def weighted_sum(self, weights: Tensor) -> Tensor:
         """The gradients times the `(m,)` weights, added up, float32."""
 
     @abc.abstractmethod
-    def sums(self) -> tuple[Any, Any]:
+    def sums(self) -> tuple[Tensor, Tensor]:
         """The sum of the gradients, and that of their absolute elements, float32."""
 
     @abc.abstractmethod
-    def gradient(self, branch: int) -> Any:
+    def gradient(self, branch: int) -> Tensor:
         """The gradient of one of `branches`, of the tensor's shape."""
 
     @abc.abstractmethod
-    def only(self, which: Any) -> Site:
+    def only(self, which: Tensor) -> Site:
         """The same with the gradients of the other branches 0.
 
         Args:

@@ -11,6 +11,8 @@ import keras
 from keras import ops
 
 from lossweigh import _check, _compat
+from lossweigh._types import BranchName, Mask, Shape, Tensor
+from lossweigh.branches import results
 from lossweigh.branches.arguments import check_mask, names_of
 from lossweigh.branches.keras_losses import infer_task_type
 from lossweigh.branches.loss_resolution import (
@@ -21,12 +23,6 @@ from lossweigh.branches.loss_resolution import (
 )
 from lossweigh.branches.masked_loss import MaskedLoss
 from lossweigh.branches.masking import match_rank, sequence_mask
-from lossweigh.branches.results import (
-    check_result,
-    check_weight_shapes,
-    failure,
-    no_class,
-)
 from lossweigh.branches.target_spec import TargetSpec
 from lossweigh.branches.trial import try_out
 
@@ -62,7 +58,7 @@ class Branch(keras.layers.Layer, abc.ABC):
         of: str | int | Sequence[str | int] | None,
         mask: str | bool | None,
         normalize: str,
-        branch: str | None,
+        branch: BranchName | None,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("dtype", "float32")
@@ -79,7 +75,7 @@ class Branch(keras.layers.Layer, abc.ABC):
         self.task_type = infer_task_type(loss)
         # What `try_out` finds, and the size that a batch has while it does.
         self.rows: int | None = None
-        self.shape: tuple[int | None, ...] = ()
+        self.shape: Shape = ()
         self.loses_time = False
         self.takes_no_mask = not isinstance(
             loss, (MaskedLoss, TargetSpec, keras.layers.Layer)
@@ -109,10 +105,12 @@ class Branch(keras.layers.Layer, abc.ABC):
         )
 
     @abc.abstractmethod
-    def pack(self, target: Any, predictions: list[Any], sample_weight: Any) -> Any:
+    def pack(
+        self, target: Tensor, predictions: list[Tensor], sample_weight: Tensor
+    ) -> Any:
         """The layer's `inputs` of a branch's target, predictions and weights."""
 
-    def find_mask(self, mask: Any, step_mask: Any, prediction: Any) -> Any:
+    def find_mask(self, mask: Mask, step_mask: Mask, prediction: Tensor) -> Mask:
         """The mask in force: the one that was named, or the one that Keras carries."""
         mask = self._mask_in_force(mask, step_mask, prediction)
         if mask is not None and self.loses_time and self.rows is None:
@@ -124,7 +122,7 @@ class Branch(keras.layers.Layer, abc.ABC):
             )
         return mask
 
-    def _mask_in_force(self, mask: Any, step_mask: Any, prediction: Any) -> Any:
+    def _mask_in_force(self, mask: Mask, step_mask: Mask, prediction: Tensor) -> Mask:
         if step_mask is not None:
             if len(prediction.shape) < 2:
                 raise ValueError(
@@ -160,7 +158,7 @@ class Branch(keras.layers.Layer, abc.ABC):
             stacklevel=2,
         )
 
-    def has_elements(self, prediction: Any, target: Any) -> bool:
+    def has_elements(self, prediction: Tensor, target: Tensor) -> bool:
         """Whether each element of the last axis has a label and a loss of its own.
 
         Args:
@@ -169,7 +167,7 @@ class Branch(keras.layers.Layer, abc.ABC):
         """
         return False
 
-    def count(self, valid: Any) -> Any:
+    def count(self, valid: Mask) -> Tensor:
         """Of how many elements, or samples, a batch's loss is the mean.
 
         Args:
@@ -207,13 +205,13 @@ class Branch(keras.layers.Layer, abc.ABC):
             config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
         return cls(**config)
 
-    def check_values(self, values: Any) -> Any:
+    def check_values(self, values: Tensor) -> Tensor:
         """The loss's values as float32; one for each sample, or more, or an error."""
         self.shape = tuple(values.shape)
-        check_result(self._what(), self.loss, tuple(values.shape), self.rows)
+        results.check_result(self._what(), self.loss, tuple(values.shape), self.rows)
         return ops.cast(values, "float32")
 
-    def evaluate(self, *tensors: Any) -> Any:
+    def evaluate(self, *tensors: Tensor) -> Tensor:
         """What a function gives for some tensors.
 
         A network that it calls is one of inference, as in Keras's own `fit`.
@@ -222,25 +220,25 @@ class Branch(keras.layers.Layer, abc.ABC):
             try:
                 return self.function(*tensors)
             except IndexError as error:  # torch's, of the batch of a data set
-                raise ValueError(no_class(self._what(), error)) from error
+                raise ValueError(results.no_class(self._what(), error)) from error
         try:
             with _compat.in_inference(self):
                 return self.function(*tensors)
         except Exception as error:
             if self.rows is None:
                 raise
-            raise ValueError(failure(self._what(), tensors, error)) from error
+            raise ValueError(results.failure(self._what(), tensors, error)) from error
 
-    def sample_values(self, *tensors: Any, valid: Any, weight: Any) -> Any:
+    def sample_values(self, *tensors: Tensor, valid: Mask, weight: Tensor) -> Tensor:
         """What a `MaskedLoss` gives; networks in it are of inference, as `evaluate`."""
         if not is_of_the_user(self.loss.sample_values):
             return self.loss.sample_values(*tensors, valid=valid, weight=weight)
         with _compat.in_inference(self):
             return self.loss.sample_values(*tensors, valid=valid, weight=weight)
 
-    def check_weights(self, prediction: Any, **tensors: Any) -> None:
+    def check_weights(self, prediction: Tensor, **tensors: Any) -> None:
         """Masks and weights are `(batch,)` or a leading part of the prediction."""
-        check_weight_shapes(self._of_branch(), tuple(prediction.shape), tensors)
+        results.check_weight_shapes(self._of_branch(), tuple(prediction.shape), tensors)
 
     def _what(self) -> str:
         return f"The loss {loss_name(self.loss)!r}{self._of_branch()}"

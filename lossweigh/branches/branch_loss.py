@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh import _compat
+from lossweigh._types import BranchName, Mask, Shape, Tensor
 from lossweigh.branches.keras_losses import (
     may_mask_values,
     num_classes,
@@ -125,9 +126,9 @@ class BranchLoss(TargetBranch):
         class_weight: Mapping[int, float] | None = None,
         missing: str | float | None = None,
         normalize: str = "valid",
-        target_shape: tuple[int | None, ...] | None = None,
+        target_shape: Shape | None = None,
         target_dtype: str | None = None,
-        branch: str | None = None,
+        branch: BranchName | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -135,7 +136,9 @@ class BranchLoss(TargetBranch):
         )
         self.set_target(target, class_weight, missing, target_shape, target_dtype)
 
-    def pack(self, target: Any, predictions: list[Any], sample_weight: Any) -> Any:
+    def pack(
+        self, target: Tensor, predictions: list[Tensor], sample_weight: Tensor
+    ) -> Any:
         prediction = predictions[0] if len(predictions) == 1 else predictions
         return [target, prediction, sample_weight]
 
@@ -152,7 +155,7 @@ class BranchLoss(TargetBranch):
         build_loss(self.loss, target, *shapes)
         self.built = True
 
-    def call(self, inputs: Any, mask: Any = None, step_mask: Any = None) -> Any:
+    def call(self, inputs: Any, mask: Any = None, step_mask: Mask = None) -> Tensor:
         y_true, y_pred, sample_weight = self._unpack(inputs)
         y_true = ops.convert_to_tensor(y_true)
         mask = mask[1] if isinstance(mask, (list, tuple)) else mask
@@ -194,8 +197,8 @@ class BranchLoss(TargetBranch):
         return per_sample(values, valid, [sample_weight, class_weight], self.normalize)
 
     def _several(
-        self, y_true: Any, y_preds: list[Any], sample_weight: Any, mask: Any
-    ) -> Any:
+        self, y_true: Tensor, y_preds: list[Tensor], sample_weight: Tensor, mask: Mask
+    ) -> Tensor:
         """For a loss of several outputs, or one that knows its targets and masks."""
         y_preds = [in_float32(tensor) for tensor in y_preds]
         self.check_weights(y_preds[0], mask=mask, sample_weight=sample_weight)
@@ -221,13 +224,13 @@ class BranchLoss(TargetBranch):
         values = self.check_values(self._values(y_true, y_preds, valid))
         return per_sample(values, valid, weights, self.normalize)
 
-    def _values(self, y_true: Any, y_preds: list[Any], valid: Any) -> Any:
+    def _values(self, y_true: Tensor, y_preds: list[Tensor], valid: Mask) -> Tensor:
         if isinstance(self.loss, keras.layers.Layer):
             return self.loss(y_true, *y_preds, valid)
         return self.evaluate(y_true, *y_preds)
 
     def compute_output_spec(
-        self, inputs: Any, mask: Any = None, step_mask: Any = None
+        self, inputs: Any, mask: Any = None, step_mask: Mask = None
     ) -> Any:
         y_true, y_pred, sample_weight = self._unpack(inputs)
         first = y_pred[0] if isinstance(y_pred, (list, tuple)) else y_pred

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from lossweigh import _compat
+from lossweigh._types import Shape
 from lossweigh.branches.loss_resolution import Partial
 
 _losses = keras.losses
@@ -98,7 +99,7 @@ def is_binary(loss: Any) -> bool:
     return _is_one_of(loss, _BINARY)
 
 
-def other_target_shape(loss: Any) -> tuple[int | None, ...] | None:
+def other_target_shape(loss: Any) -> Shape | None:
     """The shape of a sample's target, whole numbers, where a Keras loss has its own."""
     for losses, shape in _OTHER_TARGETS:
         if _is_one_of(loss, losses):

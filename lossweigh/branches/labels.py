@@ -10,12 +10,13 @@ import numpy as np
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._types import Mask, Tensor
 from lossweigh.branches.loss_resolution import loss_name
 
 MOST_CLASSES = 10**6  # where a loss doesn't say how many: the weights are a table
 
 
-def split_labels(y_true: Any, missing: str | float | None) -> tuple[Any, Any]:
+def split_labels(y_true: Tensor, missing: str | float | None) -> tuple[Mask, Tensor]:
     """Which labels are there, and the labels with 0 for those that aren't.
 
     Args:
@@ -31,7 +32,7 @@ def split_labels(y_true: Any, missing: str | float | None) -> tuple[Any, Any]:
     return is_labelled, ops.where(is_labelled, y_true, 0)
 
 
-def labelled(y_true: Any, missing: str | float | None) -> Any:
+def labelled(y_true: Tensor, missing: str | float | None) -> Mask:
     """Where a label is there: bool of the targets' shape; `None` for everywhere."""
     if missing is None:
         return None
@@ -43,10 +44,10 @@ def labelled(y_true: Any, missing: str | float | None) -> Any:
 
 
 def weight_of_class(
-    y_true: Any,
+    y_true: Tensor,
     class_weight: Mapping[int, float] | None,
     axis: int | None,
-) -> Any:
+) -> Tensor:
     """The weight of each label's class, or `None` without class weights.
 
     Args:

@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from lossweigh._types import Tensor
+
 
 @keras.saving.register_keras_serializable(package="lossweigh")
 class Partial:
@@ -25,7 +27,7 @@ class Partial:
         self.keywords = dict(keywords)
         self.__name__ = function.__name__
 
-    def __call__(self, *tensors: Any) -> Any:
+    def __call__(self, *tensors: Tensor) -> Tensor:
         return self.function(*tensors, **self.keywords)
 
     def get_config(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check, _compat
+from lossweigh._types import Mask, Tensor
 from lossweigh.branches.masking import divide, match_rank, per_sample
 
 REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "none")
@@ -21,7 +22,7 @@ class Mean(keras.losses.Loss):
     are a scalar.
     """
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return y_pred
 
 
@@ -59,7 +60,9 @@ class MaskedLoss(keras.losses.Loss, abc.ABC):
         self._mean = Mean(reduction=reduction, dtype=dtype)
 
     @abc.abstractmethod
-    def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:
+    def values(
+        self, *tensors: Tensor, valid: Mask = None, weight: Tensor = None
+    ) -> Tensor:
         """The weighted loss of each sample, or its parts.
 
         Args:
@@ -77,8 +80,8 @@ class MaskedLoss(keras.losses.Loss, abc.ABC):
         """
 
     def sample_values(
-        self, *tensors: Any, valid: Any = None, weight: Any = None
-    ) -> Any:
+        self, *tensors: Tensor, valid: Mask = None, weight: Tensor = None
+    ) -> Tensor:
         """The mean of `values` over all axes but the first.
 
         Only this mean counts, unless the reduction is `"none"`. A loss may override the
@@ -95,10 +98,12 @@ class MaskedLoss(keras.losses.Loss, abc.ABC):
         values = self.values(*tensors, valid=valid, weight=weight)
         return match_rank(values, min(len(values.shape), 1), ops.mean)
 
-    def call(self, *tensors: Any) -> Any:
+    def call(self, *tensors: Tensor) -> Tensor:
         return self.values(*tensors)
 
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+    def __call__(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None
+    ) -> Tensor:
         mask = _compat.keras_mask(y_pred)
         with keras.name_scope(self.name):
             y_true, y_pred = keras.tree.map_structure(self._tensor, (y_true, y_pred))
@@ -115,7 +120,7 @@ class MaskedLoss(keras.losses.Loss, abc.ABC):
                 samples = shares_of_samples(samples, mask, [sample_weight], "valid")
             return self._mean(samples, samples)
 
-    def _tensor(self, x: Any) -> Any:
+    def _tensor(self, x: Tensor) -> Tensor:
         x = ops.convert_to_tensor(x)
         is_float = keras.backend.is_float_dtype(
             keras.backend.standardize_dtype(x.dtype)
@@ -124,8 +129,8 @@ class MaskedLoss(keras.losses.Loss, abc.ABC):
 
 
 def shares_of_samples(
-    samples: Any, valid: Any, weights: list[Any], normalize: str
-) -> Any:
+    samples: Tensor, valid: Mask, weights: list[Tensor], normalize: str
+) -> Tensor:
     """Each sample's share of the batch's mean, from the values of a `MaskedLoss`.
 
     Args:

@@ -9,10 +9,12 @@ from typing import Any
 import keras
 from keras import ops
 
+from lossweigh._types import Mask, Tensor
+
 
 def per_sample(
-    values: Any, valid: Any, weights: list[Any], normalize: str = "valid"
-) -> Any:
+    values: Tensor, valid: Mask, weights: list[Tensor], normalize: str = "valid"
+) -> Tensor:
     """Values of elements to each sample's share of the batch's mean.
 
     Args:
@@ -50,7 +52,7 @@ def per_sample(
     return total * (batch / ops.maximum(count, 1.0))  # without any, the total is 0
 
 
-def combine_masks(mask: Any, labelled: Any, rank: int) -> Any:
+def combine_masks(mask: Mask, labelled: Mask, rank: int) -> Mask:
     """Where an element of `rank` axes is unmasked and labelled; `None` for all."""
     valid = None
     if mask is not None:
@@ -61,7 +63,7 @@ def combine_masks(mask: Any, labelled: Any, rank: int) -> Any:
     return valid
 
 
-def match_rank(tensor: Any, rank: int, reduce: Callable[..., Any]) -> Any:
+def match_rank(tensor: Tensor, rank: int, reduce: Callable[..., Any]) -> Tensor:
     """Adds trailing axes of size 1, or reduces trailing axes, to reach `rank`."""
     extra = len(tensor.shape) - rank
     if extra > 0:
@@ -71,13 +73,13 @@ def match_rank(tensor: Any, rank: int, reduce: Callable[..., Any]) -> Any:
     return tensor
 
 
-def divide(numerator: Any, denominator: Any) -> Any:
+def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     """`numerator / denominator`, 0 where the denominator is 0."""
     safe = ops.where(denominator > 0, denominator, 1.0)
     return ops.where(denominator > 0, numerator / safe, ops.zeros_like(numerator))
 
 
-def sequence_mask(mask: Any, num_steps: Any) -> Any:
+def sequence_mask(mask: Mask, num_steps: Any) -> Mask:
     """A mask `(batch, time)` from a mask or from the sequences' lengths.
 
     Args:
@@ -95,7 +97,7 @@ def sequence_mask(mask: Any, num_steps: Any) -> Any:
     return ops.cast(mask, "bool")
 
 
-def fit_target_rank(target: Any, rank: int, column: bool) -> Any:
+def fit_target_rank(target: Tensor, rank: int, column: bool) -> Tensor:
     """A target of one rank more or less, if its last axis has the size 1.
 
     Args:
@@ -110,7 +112,7 @@ def fit_target_rank(target: Any, rank: int, column: bool) -> Any:
     return target
 
 
-def weighs_elements(weight: Any, rank: int) -> bool:
+def weighs_elements(weight: Tensor, rank: int) -> bool:
     """Whether a weight differs along the last axis of a prediction of this rank."""
     return weight is not None and len(weight.shape) == rank and weight.shape[-1] != 1
 
@@ -122,26 +124,26 @@ def fits(shape: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
     )
 
 
-def _same_rank(tensors: Iterable[Any]) -> list[Any]:
+def _same_rank(tensors: Iterable[Any]) -> list[Tensor]:
     """The tensors that aren't `None`, with axes of size 1 added at the end."""
     tensors = [tensor for tensor in tensors if tensor is not None]
     rank = max((len(tensor.shape) for tensor in tensors), default=0)
     return [match_rank(tensor, rank, ops.any) for tensor in tensors]
 
 
-def intersect_masks(*masks: Any) -> Any:
+def intersect_masks(*masks: Mask) -> Mask:
     """Where all of the masks are True; `None` if there is none."""
     aligned = _same_rank(m if m is None else ops.cast(m, "bool") for m in masks)
     return functools.reduce(ops.logical_and, aligned) if aligned else None
 
 
-def product(*weights: Any) -> Any:
+def product(*weights: Tensor) -> Tensor:
     """The weights' product, float32; `None` if there is none."""
     aligned = [ops.cast(weight, "float32") for weight in _same_rank(weights)]
     return functools.reduce(ops.multiply, aligned) if aligned else None
 
 
-def in_float32(tensor: Any) -> Any:
+def in_float32(tensor: Tensor) -> Tensor:
     """A tensor of floats in float32; whole numbers, such as ids, as they are."""
     tensor = ops.convert_to_tensor(tensor)
     if keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)):
@@ -149,7 +151,7 @@ def in_float32(tensor: Any) -> Any:
     return tensor
 
 
-def replace_invalid(tensor: Any, valid: Any) -> Any:
+def replace_invalid(tensor: Tensor, valid: Mask) -> Tensor:
     """Predictions with 0.5 where they don't count.
 
     A nan there would come back in the gradient, even times 0.

@@ -7,13 +7,12 @@ from typing import Any
 
 import keras
 
+from lossweigh._types import Shape
 from lossweigh.branches.keras_losses import is_of_batches
 from lossweigh.branches.loss_resolution import loss_name
 
 
-def check_result(
-    what: str, loss: Any, shape: tuple[int | None, ...], rows: int | None
-) -> None:
+def check_result(what: str, loss: Any, shape: Shape, rows: int | None) -> None:
     """Refuses what isn't `(batch,)` or `(batch, ...)`.
 
     Args:
@@ -54,7 +53,7 @@ def check_result(
 
 
 def check_weight_shapes(
-    of_branch: str, shape: tuple[int | None, ...], tensors: Mapping[str, Any]
+    of_branch: str, shape: Shape, tensors: Mapping[str, Any]
 ) -> None:
     """Refuses masks and weights that aren't a leading part of the prediction's shape.
 

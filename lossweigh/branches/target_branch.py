@@ -8,6 +8,7 @@ from typing import Any
 
 from keras import ops
 
+from lossweigh._types import Mask, Shape, Tensor
 from lossweigh.branches.arguments import is_name
 from lossweigh.branches.base import Branch
 from lossweigh.branches.keras_losses import (
@@ -47,7 +48,7 @@ class TargetBranch(Branch, abc.ABC):
         target: str | int | None,
         class_weight: Mapping[int, float] | None,
         missing: str | float | None,
-        target_shape: tuple[int | None, ...] | None,
+        target_shape: Shape | None,
         target_dtype: str | None,
     ) -> None:
         """Checks and keeps what was said of the target, and what the loss says of it.
@@ -92,7 +93,7 @@ class TargetBranch(Branch, abc.ABC):
             return self.target_name
         return self.source_names[0] if len(self.source_names) == 1 else str(self.branch)
 
-    def has_elements(self, prediction: Any, target: Any) -> bool:
+    def has_elements(self, prediction: Tensor, target: Tensor) -> bool:
         same = len(target.shape) == len(prediction.shape)
         return bool(self._is_elementwise and same and prediction.shape[-1] != 1)
 
@@ -114,7 +115,7 @@ class TargetBranch(Branch, abc.ABC):
             argument, self.loss, weights, self.num_classes, has_classes=has_classes
         )
 
-    def _labels(self, y_true: Any) -> tuple[Any, Any]:
+    def _labels(self, y_true: Tensor) -> tuple[Mask, Tensor]:
         labelled, y_true = split_labels(y_true, self.missing)
         if self.ignored_class is not None:
             counts, y_true = split_labels(y_true, self.ignored_class)
@@ -126,8 +127,8 @@ class TargetBranch(Branch, abc.ABC):
         return labelled, y_true
 
     def weight_of_class(
-        self, y_true: Any, class_weight: Mapping[int, float] | None
-    ) -> Any:
+        self, y_true: Tensor, class_weight: Mapping[int, float] | None
+    ) -> Tensor:
         """The weight of each label's class, or `None` without class weights.
 
         Args:
@@ -142,7 +143,7 @@ class TargetBranch(Branch, abc.ABC):
             axis, y_true = None, ops.maximum(y_true, 0)
         return weight_of_class(y_true, class_weight, axis)
 
-    def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
+    def target_spec(self, prediction: Any) -> tuple[Shape, str]:
         """Shape, batch axis included, and dtype of this branch's targets.
 
         Args:
@@ -168,7 +169,7 @@ class TargetBranch(Branch, abc.ABC):
         sample_weight = inputs[2] if len(inputs) == 3 else None
         return y_true, y_pred, sample_weight
 
-    def _aligned(self, y_true: Any, y_pred: Any) -> Any:
+    def _aligned(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """The target with the rank that goes with the prediction's."""
         if self.target_shape is not None:
             return y_true
@@ -179,7 +180,9 @@ class TargetBranch(Branch, abc.ABC):
             raise self._wrong_target(expected, y_true, f" and a prediction of {shape}")
         return aligned
 
-    def _wrong_target(self, expected: Any, y_true: Any, also: str = "") -> ValueError:
+    def _wrong_target(
+        self, expected: Any, y_true: Tensor, also: str = ""
+    ) -> ValueError:
         return ValueError(
             f"The target{self._of_branch()} must have the shape {expected} for the "
             f"loss {loss_name(self.loss)!r}{also}. Received a target of shape "

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from lossweigh._types import BranchName, Mask, Tensor
 from lossweigh.branches.base import Branch
 from lossweigh.branches.masked_loss import MaskedLoss, shares_of_samples
 from lossweigh.branches.masking import (
@@ -65,7 +66,7 @@ class TargetFreeLoss(Branch):
         of: str | int | Sequence[str | int] | None = None,
         mask: str | bool | None = None,
         normalize: str = "valid",
-        branch: str | None = None,
+        branch: BranchName | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -76,7 +77,9 @@ class TargetFreeLoss(Branch):
     def target(self) -> None:
         return None
 
-    def pack(self, target: Any, predictions: list[Any], sample_weight: Any) -> Any:
+    def pack(
+        self, target: Tensor, predictions: list[Tensor], sample_weight: Tensor
+    ) -> Any:
         return [predictions, sample_weight]
 
     def build(self, input_shape: Any) -> None:
@@ -84,7 +87,7 @@ class TargetFreeLoss(Branch):
         build_loss(self.loss, *input_shape[0])
         self.built = True
 
-    def call(self, inputs: Any, mask: Any = None, step_mask: Any = None) -> Any:
+    def call(self, inputs: Any, mask: Any = None, step_mask: Mask = None) -> Tensor:
         tensors, sample_weight = self._unpack(inputs)
         mask = next(iter(mask[0] or [None])) if isinstance(mask, list) else None
         mask = self.find_mask(mask, step_mask, tensors[0])
@@ -110,7 +113,7 @@ class TargetFreeLoss(Branch):
         return per_sample(values, valid, [sample_weight], self.normalize)
 
     def compute_output_spec(
-        self, inputs: Any, mask: Any = None, step_mask: Any = None
+        self, inputs: Any, mask: Any = None, step_mask: Mask = None
     ) -> Any:
         tensors, sample_weight = self._unpack(inputs)
         self.check_weights(tensors[0], sample_weight=sample_weight)

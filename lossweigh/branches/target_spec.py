@@ -8,12 +8,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from lossweigh._types import BranchName, Shape
+
 
 class TargetSpec(abc.ABC):
     """A loss whose target isn't shaped like the prediction, and that says its shape."""
 
     @abc.abstractmethod
-    def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
+    def target_spec(self, prediction: Any) -> tuple[Shape, str]:
         """Shape, batch axis included, and dtype of the targets.
 
         Args:
@@ -21,7 +23,7 @@ class TargetSpec(abc.ABC):
                 shapes for several predictions.
         """
 
-    def check_target(self, branch: str, target: np.ndarray) -> None:
+    def check_target(self, branch: BranchName, target: np.ndarray) -> None:
         """Raises a worded error for numbers that can't be targets.
 
         Args:
@@ -37,10 +39,10 @@ def infer_target_spec(
     *,
     is_sparse: bool,
     class_axis: int,
-    target_shape: tuple[int | None, ...] | None,
+    target_shape: Shape | None,
     target_dtype: str | None,
     may_be_nan: bool,
-) -> tuple[tuple[int | None, ...], str]:
+) -> tuple[Shape, str]:
     """Shape, batch axis included, and dtype of the targets that a loss takes.
 
     Args:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from lossweigh._types import BranchName, Mask, Tensor
 from lossweigh.branches.labels import check_missing, labelled
 from lossweigh.branches.masking import combine_masks, intersect_masks, sequence_mask
 
@@ -40,7 +41,7 @@ class ValidElements(keras.layers.Layer):
         self,
         missing: str | float | None = None,
         use_mask: bool = True,
-        branch: str | None = None,
+        branch: BranchName | None = None,
         ignored_class: int | None = None,
         elements: bool = False,
         **kwargs: Any,
@@ -54,7 +55,7 @@ class ValidElements(keras.layers.Layer):
         self.elements = elements
         self.supports_masking = True
 
-    def call(self, inputs: Any, mask: Any = None, step_mask: Any = None) -> Any:
+    def call(self, inputs: Any, mask: Any = None, step_mask: Mask = None) -> Tensor:
         y_true, y_pred = inputs
         rank = len(y_pred.shape)
         rank = rank if self.elements else max(rank - 1, 1)

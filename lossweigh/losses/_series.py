@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh._backend import custom_gradient
+from lossweigh._types import Mask, Tensor
 from lossweigh.branches.masking import divide, match_rank
 from lossweigh.losses import _shapes
 
@@ -28,25 +29,27 @@ class Series(NamedTuple):
             `(batch, channels)`. `None` if the sample's loss is the mean.
     """
 
-    y_true: Any
-    y_pred: Any
-    step_weights: Any
-    channel_weights: Any
+    y_true: Tensor
+    y_pred: Tensor
+    step_weights: Tensor
+    channel_weights: Tensor
 
-    def mean(self, values: Any) -> Any:
+    def mean(self, values: Tensor) -> Tensor:
         """The mean over time, `(batch, channels)`."""
         if self.step_weights is None:
             return ops.mean(values, axis=1)
         return ops.sum(values * self.step_weights, axis=1)
 
-    def of_samples(self, values: Any) -> Any:
+    def of_samples(self, values: Tensor) -> Tensor:
         """The samples' losses, from those of the channels, `(batch, channels)`."""
         if self.channel_weights is None:
             return ops.mean(values, axis=-1)
         return ops.sum(values * self.channel_weights, axis=-1)
 
 
-def check(loss: str, y_true: Any, y_pred: Any, valid: Any, weight: Any) -> Series:
+def check(
+    loss: str, y_true: Tensor, y_pred: Tensor, valid: Mask, weight: Tensor
+) -> Series:
     """Checks the arguments of `MaskedLoss.values` and gives them three axes.
 
     Args:
@@ -104,7 +107,7 @@ def check(loss: str, y_true: Any, y_pred: Any, valid: Any, weight: Any) -> Serie
     return Series(y_true, y_pred, steps, share)
 
 
-def centered(series: Series, tensor: Any) -> tuple[Any, Any, Any]:
+def centered(series: Series, tensor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """A tensor less its means over time, and the two parts of these means.
 
     The first step is subtracted before the mean is taken, so equal values give 0.
@@ -119,7 +122,7 @@ def centered(series: Series, tensor: Any) -> tuple[Any, Any, Any]:
     return rest - mean, first, mean
 
 
-def _first_step(series: Series, tensor: Any) -> Any:
+def _first_step(series: Series, tensor: Tensor) -> Tensor:
     """Each channel's first value that counts, `(batch, 1, channels)`."""
     if series.step_weights is None:
         return tensor[:, :1]
@@ -143,14 +146,14 @@ class Moments(NamedTuple):
         cov: The covariance, likewise.
     """
 
-    centered_true: Any
-    centered_pred: Any
-    mean_true: Any
-    mean_pred: Any
-    gap: Any
-    var_true: Any
-    var_pred: Any
-    cov: Any
+    centered_true: Tensor
+    centered_pred: Tensor
+    mean_true: Tensor
+    mean_pred: Tensor
+    gap: Tensor
+    var_true: Tensor
+    var_pred: Tensor
+    cov: Tensor
 
 
 def moments(series: Series) -> Moments:
@@ -169,7 +172,7 @@ def moments(series: Series) -> Moments:
     )
 
 
-def varies(variance: Any, mean: Any, epsilon: float) -> Any:
+def varies(variance: Tensor, mean: Tensor, epsilon: float) -> Tensor:
     """Where a variance is more than rounding: bool.
 
     Args:
@@ -181,12 +184,12 @@ def varies(variance: Any, mean: Any, epsilon: float) -> Any:
 
 
 def with_gradient(
-    value: Any,
+    value: Tensor,
     series: Series,
     moments: Moments,
     factors_true: tuple[Any, Any, Any],
     factors_pred: tuple[Any, Any, Any],
-) -> Any:
+) -> Tensor:
     """A function of the moments, with a gradient in closed form.
 
     The gradient of each moment at step `t` is a multiple of `y_t - mean(y)`, a
@@ -207,8 +210,8 @@ def with_gradient(
     number = time if series.step_weights is None else 1.0
 
     def zero(factors: tuple[Any, Any, Any]) -> Callable[..., Any]:
-        def function(_: Any) -> Any:
-            def gradient(upstream: Any) -> Any:
+        def function(_: Tensor) -> Any:
+            def gradient(upstream: Tensor) -> Tensor:
                 a, b, c = (ops.expand_dims(upstream / number * f, 1) for f in factors)
                 total = a * moments.centered_true + (b * moments.centered_pred + c)
                 weights = series.step_weights
@@ -224,13 +227,13 @@ def with_gradient(
     return value + of_true + of_pred
 
 
-def _keep(tensor: Any, axis: Any) -> Any:
+def _keep(tensor: Tensor, axis: Any) -> Tensor:
     return tensor
 
 
 def _mask_or_weight(
-    loss: str, name: str, tensor: Any, y_pred: Any, shape: tuple[Any, ...]
-) -> Any:
+    loss: str, name: str, tensor: Tensor, y_pred: Tensor, shape: tuple[Any, ...]
+) -> Tensor:
     """A mask or weight as float with three axes, `None` if there is none."""
     if tensor is None:
         return None

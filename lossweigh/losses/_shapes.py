@@ -6,10 +6,11 @@ from typing import Any
 
 from keras import ops
 
+from lossweigh._types import Mask, Shape, Tensor
 from lossweigh.branches.masking import match_rank
 
 
-def number_a_sample(name: str, tensor: Any) -> Any:
+def number_a_sample(name: str, tensor: Tensor) -> Tensor:
     """`(batch,)` from `(batch,)` or `(batch, 1)`."""
     shape = tuple(tensor.shape)
     if len(shape) == 2 and shape[1] == 1:
@@ -35,7 +36,7 @@ def vectors(**tensors: Any) -> None:
             )
 
 
-def one_output(loss: str, prediction: Any) -> tuple[int | None, ...]:
+def one_output(loss: str, prediction: Any) -> Shape:
     """The shape of the prediction, which must be one, not a list of several."""
     if prediction and isinstance(prediction[0], (list, tuple)):
         raise ValueError(
@@ -45,7 +46,7 @@ def one_output(loss: str, prediction: Any) -> tuple[int | None, ...]:
     return tuple(prediction)
 
 
-def target_and_output(loss: str, tensors: tuple[Any, ...]) -> tuple[Any, Any]:
+def target_and_output(loss: str, tensors: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
     """The two tensors of a loss of one output."""
     if len(tensors) != 2:
         raise ValueError(
@@ -54,7 +55,7 @@ def target_and_output(loss: str, tensors: tuple[Any, ...]) -> tuple[Any, Any]:
     return tensors[0], tensors[1]
 
 
-def same_rank(first: Any, second: Any) -> tuple[Any, Any]:
+def same_rank(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Two tensors, `(batch,)` as `(batch, 1)` if the other has two axes."""
     if (len(first.shape), len(second.shape)) == (1, 2):
         first = ops.expand_dims(first, -1)
@@ -70,7 +71,7 @@ def fits(shape: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
     )
 
 
-def zero_invalid(tensor: Any, valid: Any) -> Any:
+def zero_invalid(tensor: Tensor, valid: Mask) -> Tensor:
     """Predictions, with 0 for elements that don't count, which may be nan."""
     if valid is None:
         return tensor
@@ -78,6 +79,6 @@ def zero_invalid(tensor: Any, valid: Any) -> Any:
     return ops.where(valid, tensor, ops.zeros_like(tensor))
 
 
-def valid_samples(valid: Any) -> Any:
+def valid_samples(valid: Mask) -> Mask:
     """Which samples have a valid element: bool `(batch,)`, `None` if all do."""
     return None if valid is None else match_rank(ops.cast(valid, "bool"), 1, ops.any)

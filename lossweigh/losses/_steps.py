@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from keras import ops
 
+from lossweigh._types import Mask, Tensor
 
-def last_step(real: Any) -> tuple[Any, Any]:
+
+def last_step(real: Mask) -> tuple[Tensor, Tensor]:
     """Each sequence's last real step, with padding on either side.
 
     Args:

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._types import BranchName, Mask, Shape, Tensor
 from lossweigh.branches import TargetSpec
 from lossweigh.losses import _shapes
 
@@ -78,12 +79,12 @@ class Center(keras.layers.Layer, TargetSpec):
         self.num_classes = _check.whole("num_classes", num_classes, 1)
         self.learning_rate = _check.between("learning_rate", learning_rate, 0.0, 1.0)
 
-    def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
+    def target_spec(self, prediction: Any) -> tuple[Shape, str]:
         shape = _shapes.one_output("Center", prediction)
         _shapes.vectors(features=shape)
         return shape[:1], "int32"
 
-    def check_target(self, branch: str, target: np.ndarray) -> None:
+    def check_target(self, branch: BranchName, target: np.ndarray) -> None:
         wrong = (target < 0) | (target >= self.num_classes) | (target % 1 != 0)
         if wrong.any():
             raise ValueError(
@@ -104,8 +105,8 @@ class Center(keras.layers.Layer, TargetSpec):
         )
 
     def call(
-        self, y_true: Any, y_pred: Any, valid: Any = None, training: bool = False
-    ) -> Any:
+        self, y_true: Tensor, y_pred: Tensor, valid: Mask = None, training: bool = False
+    ) -> Tensor:
         classes = ops.cast(_shapes.number_a_sample("y_true", y_true), "int32")
         if valid is None:
             valid = ops.ones_like(classes, dtype="bool")

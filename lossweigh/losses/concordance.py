@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._types import Mask, Tensor
 from lossweigh.branches import MaskedLoss
 from lossweigh.losses import _series, _shapes
 
@@ -73,7 +74,9 @@ class Concordance(MaskedLoss):
         super().__init__(name=name, reduction=reduction, dtype="float32")
         self.epsilon = _check.not_negative("epsilon", epsilon)
 
-    def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:
+    def values(
+        self, *tensors: Tensor, valid: Mask = None, weight: Tensor = None
+    ) -> Tensor:
         y_true, y_pred = _shapes.target_and_output("Concordance", tensors)
         series = _series.check("Concordance", y_true, y_pred, valid, weight)
         moments = _series.moments(series)

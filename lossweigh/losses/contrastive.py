@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._types import Tensor
 from lossweigh.losses import _shapes
 from lossweigh.losses.distances import Distance, check_distance
 
@@ -69,7 +70,7 @@ class Contrastive(keras.losses.Loss):
         self.margin = _check.positive("margin", margin)
         self.distance = check_distance(distance)
 
-    def call(self, y_true: Any, left: Any, right: Any) -> Any:
+    def call(self, y_true: Tensor, left: Tensor, right: Tensor) -> Tensor:
         left, right = ops.cast(left, "float32"), ops.cast(right, "float32")
         _shapes.vectors(left=left, right=right)
         similar = ops.cast(_shapes.number_a_sample("y_true", y_true), "float32")

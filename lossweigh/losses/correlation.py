@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._types import Mask, Tensor
 from lossweigh.branches import MaskedLoss
 from lossweigh.branches.masking import per_sample
 from lossweigh.losses import _series, _shapes
@@ -100,7 +101,9 @@ class Correlation(MaskedLoss):
         self.form = _check.one_of("form", form, FORMS)
         self.epsilon = _check.not_negative("epsilon", epsilon)
 
-    def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:
+    def values(
+        self, *tensors: Tensor, valid: Mask = None, weight: Tensor = None
+    ) -> Tensor:
         y_true, y_pred = _shapes.target_and_output("Correlation", tensors)
         series = _series.check("Correlation", y_true, y_pred, valid, weight)
         if self.form == "steps":
@@ -115,15 +118,15 @@ class Correlation(MaskedLoss):
         return losses
 
     def sample_values(
-        self, *tensors: Any, valid: Any = None, weight: Any = None
-    ) -> Any:
+        self, *tensors: Tensor, valid: Mask = None, weight: Tensor = None
+    ) -> Tensor:
         if self.form == "scalar":
             return super().sample_values(*tensors, valid=valid, weight=weight)
         y_true, y_pred = _shapes.target_and_output("Correlation", tensors)
         series = _series.check("Correlation", y_true, y_pred, valid, weight)
         return series.of_samples(1.0 - self._correlation(series))
 
-    def _correlation(self, series: _series.Series) -> Any:
+    def _correlation(self, series: _series.Series) -> Tensor:
         moments = _series.moments(series)
         per_true = self._inverse(moments.var_true, moments.mean_true)
         per_pred = self._inverse(moments.var_pred, moments.mean_pred)
@@ -137,7 +140,7 @@ class Correlation(MaskedLoss):
             factors_pred=(inverses, -r * per_pred * per_pred, 0.0),
         )
 
-    def _steps(self, series: _series.Series) -> Any:
+    def _steps(self, series: _series.Series) -> Tensor:
         # Each step may have a gradient of its own, so these moments are differentiated.
         d_true, first_true, rest_true = _series.centered(series, series.y_true)
         d_pred, first_pred, rest_pred = _series.centered(series, series.y_pred)
@@ -152,7 +155,7 @@ class Correlation(MaskedLoss):
             return ops.mean(parts, axis=-1)
         return ops.sum(parts * ops.expand_dims(series.channel_weights, 1), axis=-1)
 
-    def _inverse(self, variance: Any, mean: Any) -> Any:
+    def _inverse(self, variance: Tensor, mean: Tensor) -> Tensor:
         """One divided by the standard deviation; 0 for a constant."""
         varies = _series.varies(variance, mean, self.epsilon)
         return ops.where(varies, ops.rsqrt(ops.where(varies, variance, 1.0)), 0.0)

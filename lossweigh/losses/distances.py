@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from lossweigh._types import Tensor
+
 
 class Distance(abc.ABC):
     """A distance of two vectors.
@@ -18,10 +20,10 @@ class Distance(abc.ABC):
     """
 
     @abc.abstractmethod
-    def __call__(self, left: Any, right: Any) -> Any:
+    def __call__(self, left: Tensor, right: Tensor) -> Tensor:
         """The distance along the last axis: `(..., features)` twice to `(...)`."""
 
-    def ranks(self, rows: Any) -> Any:
+    def ranks(self, rows: Tensor) -> Tensor:
         """Numbers that order the rows as their distances from a row do.
 
         It serves to choose rows, not as a loss. Override it if the distances of all
@@ -54,10 +56,10 @@ class SquaredEuclidean(Distance):
         [2.]
     """
 
-    def __call__(self, left: Any, right: Any) -> Any:
+    def __call__(self, left: Tensor, right: Tensor) -> Tensor:
         return ops.sum(ops.square(left - right), axis=-1)
 
-    def ranks(self, rows: Any) -> Any:
+    def ranks(self, rows: Tensor) -> Tensor:
         # |x - y|^2 = |x|^2 - 2 <x, y> + |y|^2, without |x|^2, which is the same along a
         # row. Less is lost to rounding if the rows are centred.
         rows = rows - ops.mean(rows, axis=0, keepdims=True)
@@ -76,7 +78,7 @@ class Euclidean(SquaredEuclidean):
         [2.]
     """
 
-    def __call__(self, left: Any, right: Any) -> Any:
+    def __call__(self, left: Tensor, right: Tensor) -> Tensor:
         return _root(super().__call__(left, right))
 
 
@@ -92,10 +94,10 @@ class Cosine(Distance):
         [2.]
     """
 
-    def __call__(self, left: Any, right: Any) -> Any:
+    def __call__(self, left: Tensor, right: Tensor) -> Tensor:
         return 1.0 - ops.sum(_unit(left) * _unit(right), axis=-1)
 
-    def ranks(self, rows: Any) -> Any:
+    def ranks(self, rows: Tensor) -> Tensor:
         rows = _unit(rows)
         return -ops.matmul(rows, ops.transpose(rows))
 
@@ -112,13 +114,13 @@ def check_distance(distance: Any) -> Distance:
     return distance
 
 
-def _root(square: Any) -> Any:
+def _root(square: Tensor) -> Tensor:
     """The square root, with a gradient of 0 at 0, where the true one is infinite."""
     safe = ops.where(square > 0, square, ops.ones_like(square))
     return ops.where(square > 0, ops.sqrt(safe), ops.zeros_like(square))
 
 
-def _unit(x: Any) -> Any:
+def _unit(x: Tensor) -> Tensor:
     """Vectors of length 1; zeros stay zeros."""
     length = _root(ops.sum(ops.square(x), axis=-1, keepdims=True))
     return x / ops.where(length > 0, length, ops.ones_like(length))

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._types import BranchName, Shape, Tensor
 from lossweigh.branches import TargetSpec
 from lossweigh.losses import _shapes
 
@@ -68,10 +69,10 @@ class GloVe(keras.losses.Loss, TargetSpec):
         self.max_count = _check.positive("max_count", max_count)
         self.exponent = _check.not_negative("exponent", exponent)
 
-    def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
+    def target_spec(self, prediction: Any) -> tuple[Shape, str]:
         return _shapes.one_output("GloVe", prediction), "float32"
 
-    def check_target(self, branch: str, target: np.ndarray) -> None:
+    def check_target(self, branch: BranchName, target: np.ndarray) -> None:
         if not (target >= 0).all() or not (target > 0).any():
             raise ValueError(
                 f"The target of the branch {branch!r} must hold co-occurrence counts "
@@ -80,7 +81,7 @@ class GloVe(keras.losses.Loss, TargetSpec):
                 f"positive ones in {target.size}."
             )
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         counts, scores = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
         counts, scores = _shapes.same_rank(counts, scores)
         if not _shapes.fits(tuple(counts.shape), tuple(scores.shape)):

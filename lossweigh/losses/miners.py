@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from lossweigh._types import BranchName, Mask, Shape, Tensor
 from lossweigh.losses import _shapes
 from lossweigh.losses.distances import Distance
 
@@ -23,8 +24,8 @@ class Miner(abc.ABC):
 
     @abc.abstractmethod
     def triplets(
-        self, tensors: tuple[Any, ...], valid: Any, distance: Distance
-    ) -> tuple[Any, Any, Any, Any]:
+        self, tensors: tuple[Tensor, ...], valid: Mask, distance: Distance
+    ) -> tuple[Tensor, Tensor, Tensor, Mask]:
         """An anchor, a positive and a negative for each sample.
 
         Args:
@@ -38,13 +39,13 @@ class Miner(abc.ABC):
             are finite too.
         """
 
-    def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
+    def target_spec(self, prediction: Any) -> tuple[Shape, str]:
         """Shape and dtype of the labels, as in `TargetSpec`."""
         shape = _shapes.one_output(type(self).__name__, prediction)
         _shapes.vectors(embeddings=shape)
         return shape[:1], "int32"
 
-    def check_target(self, branch: str, target: np.ndarray) -> None:
+    def check_target(self, branch: BranchName, target: np.ndarray) -> None:
         """Raises a worded error for unusable labels, as in `TargetSpec`."""
         return
 
@@ -61,8 +62,8 @@ class GivenTriplets(Miner):
     """The triplets that the loss is called on: anchor, positive, negative."""
 
     def triplets(
-        self, tensors: tuple[Any, ...], valid: Any, distance: Distance
-    ) -> tuple[Any, Any, Any, Any]:
+        self, tensors: tuple[Tensor, ...], valid: Mask, distance: Distance
+    ) -> tuple[Tensor, Tensor, Tensor, Mask]:
         if len(tensors) != 3:
             raise ValueError(
                 "TripletMargin with GivenTriplets must be called on three tensors, "
@@ -75,7 +76,7 @@ class GivenTriplets(Miner):
         anchor, positive, negative = (_shapes.zero_invalid(t, valid) for t in tensors)
         return anchor, positive, negative, _shapes.valid_samples(valid)
 
-    def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
+    def target_spec(self, prediction: Any) -> tuple[Shape, str]:
         raise ValueError(
             "TripletMargin with GivenTriplets has no target. Use it in a "
             '`TargetFreeLoss(..., of=["anchor", "positive", "negative"])`, or give '
@@ -106,8 +107,8 @@ class BatchHard(Miner):
     """
 
     def triplets(
-        self, tensors: tuple[Any, ...], valid: Any, distance: Distance
-    ) -> tuple[Any, Any, Any, Any]:
+        self, tensors: tuple[Tensor, ...], valid: Mask, distance: Distance
+    ) -> tuple[Tensor, Tensor, Tensor, Mask]:
         if len(tensors) != 2:
             raise ValueError(
                 "TripletMargin with BatchHard must be called on two tensors, labels "
@@ -134,7 +135,7 @@ class BatchHard(Miner):
         negative = ops.take(rows, nearest, axis=0)
         return rows, positive, negative, ops.logical_and(has_triplet, usable)
 
-    def check_target(self, branch: str, target: np.ndarray) -> None:
+    def check_target(self, branch: BranchName, target: np.ndarray) -> None:
         _, counts = np.unique(target, return_counts=True)
         if len(counts) < 2 or counts.max() < 2:
             raise ValueError(

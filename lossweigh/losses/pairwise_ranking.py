@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._types import Tensor
 from lossweigh.losses import _shapes
 
 
@@ -60,7 +61,7 @@ class PairwiseRanking(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, dtype="float32")
         self.margin = _check.not_negative("margin", margin)
 
-    def call(self, right: Any, wrong: Any) -> Any:
+    def call(self, right: Tensor, wrong: Tensor) -> Tensor:
         right, wrong = ops.cast(right, "float32"), ops.cast(wrong, "float32")
         right, wrong = _shapes.same_rank(right, wrong)
         one_for_all = (*wrong.shape[:-1], 1)

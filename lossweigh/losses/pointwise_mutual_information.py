@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._types import BranchName, Shape, Tensor
 from lossweigh.branches import TargetSpec
 from lossweigh.losses import _shapes
 
@@ -88,11 +89,11 @@ class PointwiseMutualInformation(keras.losses.Loss, TargetSpec):
             self.max_count = _check.positive("max_count", max_count)
         self.exponent = _check.not_negative("exponent", exponent)
 
-    def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
+    def target_spec(self, prediction: Any) -> tuple[Shape, str]:
         shape = _shapes.one_output("PointwiseMutualInformation", prediction)
         return (shape[0], 3), "float32"
 
-    def check_target(self, branch: str, target: np.ndarray) -> None:
+    def check_target(self, branch: BranchName, target: np.ndarray) -> None:
         pairs = target[:, 0]
         if not (target >= 0).all() or not (pairs > 0).any():
             raise ValueError(
@@ -103,7 +104,7 @@ class PointwiseMutualInformation(keras.losses.Loss, TargetSpec):
                 f"{int((pairs > 0).sum())} of {len(pairs)} pairs occur."
             )
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         scores = ops.cast(_shapes.number_a_sample("y_pred", y_pred), "float32")
         counts = ops.cast(y_true, "float32")
         if len(counts.shape) != 2 or counts.shape[1] != 3:

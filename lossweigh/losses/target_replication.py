@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check, _compat
+from lossweigh._types import Mask, Shape, Tensor
 from lossweigh.branches import MaskedLoss, TargetSpec
 from lossweigh.branches.keras_losses import infer_task_type, is_sparse
 from lossweigh.branches.loss_resolution import loss_function, loss_name
@@ -83,7 +84,9 @@ class TargetReplication(MaskedLoss, TargetSpec):
         self.task_type = infer_task_type(loss)
         self.is_sparse = is_sparse(loss)
 
-    def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:
+    def values(
+        self, *tensors: Tensor, valid: Mask = None, weight: Tensor = None
+    ) -> Tensor:
         y_true, y_pred = _shapes.target_and_output("TargetReplication", tensors)
         steps = self._per_step(y_true, y_pred, valid)
         if weight is not None:
@@ -105,7 +108,7 @@ class TargetReplication(MaskedLoss, TargetSpec):
         alpha = ops.where(number > 0, self.alpha, 0.0)
         return alpha * others + (1.0 - alpha) * last
 
-    def _per_step(self, y_true: Any, y_pred: Any, valid: Any) -> Any:
+    def _per_step(self, y_true: Tensor, y_pred: Tensor, valid: Mask) -> Tensor:
         """The loss of each step, `(batch, time)`."""
         expected, _ = self.target_spec(tuple(y_pred.shape))
         received = tuple(y_true.shape)
@@ -136,7 +139,7 @@ class TargetReplication(MaskedLoss, TargetSpec):
             )
         return ops.cast(steps, "float32")
 
-    def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
+    def target_spec(self, prediction: Any) -> tuple[Shape, str]:
         shape = tuple(prediction)
         if len(shape) != 3 or isinstance(shape[0], (list, tuple)):
             raise ValueError(

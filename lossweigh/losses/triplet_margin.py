@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._types import BranchName, Mask, Shape, Tensor
 from lossweigh.branches import MaskedLoss, TargetSpec
 from lossweigh.branches.masking import divide, match_rank
 from lossweigh.losses import _shapes
@@ -98,7 +99,9 @@ class TripletMargin(MaskedLoss, TargetSpec):
                 f"Received: miner={miner!r}."
             )
 
-    def values(self, *tensors: Any, valid: Any = None, weight: Any = None) -> Any:
+    def values(
+        self, *tensors: Tensor, valid: Mask = None, weight: Tensor = None
+    ) -> Tensor:
         anchor, positive, negative, has_triplet = self.miner.triplets(
             tensors, valid, self.distance
         )
@@ -111,10 +114,10 @@ class TripletMargin(MaskedLoss, TargetSpec):
             values = values * divide(_number(counts), _number(has_triplet))
         return values if weight is None else values * match_rank(weight, 1, ops.mean)
 
-    def target_spec(self, prediction: Any) -> tuple[tuple[int | None, ...], str]:
+    def target_spec(self, prediction: Any) -> tuple[Shape, str]:
         return self.miner.target_spec(prediction)
 
-    def check_target(self, branch: str, target: np.ndarray) -> None:
+    def check_target(self, branch: BranchName, target: np.ndarray) -> None:
         self.miner.check_target(branch, target)
 
     def get_config(self) -> dict[str, Any]:
@@ -134,5 +137,5 @@ class TripletMargin(MaskedLoss, TargetSpec):
         return cls(**config)
 
 
-def _number(where: Any) -> Any:
+def _number(where: Mask) -> Tensor:
     return ops.sum(ops.cast(where, "float32"))

@@ -7,9 +7,10 @@ from typing import Any
 from keras import ops
 
 from lossweigh import _backend
+from lossweigh._types import Mask, Tensor
 
 
-def present_branches(losses: Any, labelled: Any = None) -> Any:
+def present_branches(losses: Tensor, labelled: Mask = None) -> Mask:
     """`(K,)` bool: which branches have a label, and finite losses, in the batch.
 
     Args:
@@ -20,7 +21,7 @@ def present_branches(losses: Any, labelled: Any = None) -> Any:
     return ops.isfinite(total) & (total > 0 if labelled is None else labelled)
 
 
-def labelled_branches(valid: Any) -> Any:
+def labelled_branches(valid: Mask) -> Mask:
     """`(K,)` bool, from each branch's valid elements; `None` if these aren't known.
 
     Args:
@@ -33,15 +34,15 @@ def labelled_branches(valid: Any) -> Any:
     return _backend.stack([every if one is None else ops.any(one > 0) for one in valid])
 
 
-def weighted_sum(weights: Any, losses: Any) -> Any:
+def weighted_sum(weights: Tensor, losses: Tensor) -> Tensor:
     """`sum_k w_k L_k`, `(batch,)`, from `(K,)` and `(K, batch)`.
 
     Its gradient is written out, because TensorFlow's computes shapes at run time,
     which takes as long as the sum.
     """
 
-    def function(weights: Any, losses: Any) -> Any:
-        def gradient(upstream: Any) -> Any:
+    def function(weights: Tensor, losses: Tensor) -> Any:
+        def gradient(upstream: Tensor) -> Tensor:
             upstream = ops.expand_dims(upstream, 0)
             weights_gradient = ops.sum(losses * upstream, axis=1)
             return weights_gradient, ops.expand_dims(weights, 1) * upstream

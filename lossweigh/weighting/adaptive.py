@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from lossweigh._types import Mask, Tensor
 from lossweigh.weighting._combining import present_branches, weighted_sum
 from lossweigh.weighting.base import Weighter
 
@@ -29,7 +30,9 @@ class AdaptiveWeighter(Weighter):
     """
 
     @abc.abstractmethod
-    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(
+        self, means: Tensor, present: Mask, training: bool
+    ) -> tuple[Tensor, Tensor]:
         """Weights `(K,)` and the offset, a scalar, for one batch.
 
         Moves state with `self.update` if `training`.
@@ -42,12 +45,12 @@ class AdaptiveWeighter(Weighter):
             training: Whether this is a step of training.
         """
 
-    def first_weights(self) -> Any:
+    def first_weights(self) -> Tensor:
         """The `loss_weights` before the first step: `(K,)` or a number."""
         return 1.0
 
     @property
-    def loss_weights(self) -> Any:
+    def loss_weights(self) -> Tensor:
         return self.current * 1.0
 
     def build(self, input_shape: Any) -> None:
@@ -56,7 +59,7 @@ class AdaptiveWeighter(Weighter):
             "current", (self.num_branches,), self.first_weights()
         )
 
-    def combine(self, losses: Any, labelled: Any, training: bool) -> Any:
+    def combine(self, losses: Tensor, labelled: Mask, training: bool) -> Tensor:
         present = present_branches(losses, labelled)
         means = ops.mean(ops.stop_gradient(losses), axis=-1)
         if self.needs_positive_losses:
@@ -106,23 +109,23 @@ class RandomizedWeighter(AdaptiveWeighter):
         return {**super().get_config(), "seed": self.seed}
 
 
-def ratio(new: Any, old: Any) -> Any:
+def ratio(new: Tensor, old: Tensor) -> Tensor:
     """`new / old` of positive losses, at most 1e6, which is finite in an exponent."""
     return ops.minimum(new / ops.maximum(old, _SMALLEST), _LARGEST)
 
 
-def log_where(present: Any, values: Any) -> Any:
+def log_where(present: Mask, values: Tensor) -> Tensor:
     """`log(values)` where `present`, 0 elsewhere."""
     return ops.log(ops.where(present, ops.maximum(values, _SMALLEST), 1.0))
 
 
-def softmax(exponents: Any) -> Any:
+def softmax(exponents: Tensor) -> Tensor:
     """Softmax over the branches; Keras's own warns where there is only one."""
     powers = ops.exp(exponents - ops.max(exponents))
     return powers / ops.sum(powers)
 
 
-def softmax_where(present: Any, exponents: Any) -> Any:
+def softmax_where(present: Mask, exponents: Tensor) -> Tensor:
     """Softmax over the branches that are `present`, 0 elsewhere."""
     shares = softmax(ops.where(present, exponents, -3e38))
     return ops.where(present, shares, 0.0)

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh import _backend, _state
+from lossweigh._types import BranchName, Mask, Shape, Tensor
 from lossweigh.weighting._combining import labelled_branches
 
 
@@ -63,7 +64,7 @@ class Weighter(keras.layers.Layer, abc.ABC):
     def __init__(
         self,
         *,
-        branches: list[str] | None = None,
+        branches: list[BranchName] | None = None,
         inferred_task_types: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -78,11 +79,11 @@ class Weighter(keras.layers.Layer, abc.ABC):
 
     @property
     @abc.abstractmethod
-    def loss_weights(self) -> Any:
+    def loss_weights(self) -> Tensor:
         """`(K,)` float32: what each branch loss's gradient is multiplied by."""
 
     @abc.abstractmethod
-    def combine(self, losses: Any, labelled: Any, training: bool) -> Any:
+    def combine(self, losses: Tensor, labelled: Mask, training: bool) -> Tensor:
         """The weighted loss `(batch,)`.
 
         Args:
@@ -92,7 +93,7 @@ class Weighter(keras.layers.Layer, abc.ABC):
             training: Whether this is a step of training.
         """
 
-    def bind(self, branches: list[str], task_types: list[str]) -> None:
+    def bind(self, branches: list[BranchName], task_types: list[str]) -> None:
         """Tells the weighter its branches, once, before it is built.
 
         Args:
@@ -175,7 +176,7 @@ class Weighter(keras.layers.Layer, abc.ABC):
             aggregation="mean",
         )
 
-    def update(self, state: Any, old: Any, new: Any, where: Any = True) -> None:
+    def update(self, state: Any, old: Tensor, new: Tensor, where: Mask = True) -> None:
         """Assigns `new` to a state `where` it may move, unless the layer is frozen.
 
         Args:
@@ -202,7 +203,7 @@ class Weighter(keras.layers.Layer, abc.ABC):
     def end_epoch(self) -> None:
         """Called by the training model at the end of each epoch of training."""
 
-    def call(self, losses: Any, valid: Any = None, training: bool = False) -> Any:
+    def call(self, losses: Any, valid: Any = None, training: bool = False) -> Tensor:
         if not isinstance(losses, (list, tuple)):
             losses = [losses]
         rows = [
@@ -225,7 +226,7 @@ class Weighter(keras.layers.Layer, abc.ABC):
         return repr(self.branches[index]) if self.branches else f"number {index}"
 
 
-def _as_shapes(input_shape: Any) -> list[tuple[int | None, ...]]:
+def _as_shapes(input_shape: Any) -> list[Shape]:
     shapes = list(input_shape or ())
     if shapes and (shapes[0] is None or isinstance(shapes[0], int)):
         return [tuple(shapes)]

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from lossweigh._types import Mask, Tensor
 from lossweigh.weighting.adaptive import AdaptiveWeighter, ratio
 
 
@@ -45,7 +46,7 @@ class CoVWeighting(AdaptiveWeighter):
 
     needs_positive_losses = True
 
-    def first_weights(self) -> Any:
+    def first_weights(self) -> Tensor:
         return 1.0 / self.num_branches
 
     def build(self, input_shape: Any) -> None:
@@ -56,7 +57,9 @@ class CoVWeighting(AdaptiveWeighter):
         self.mean_ratio = self.add_state("mean_ratio", shape)
         self.squares = self.add_state("squares", shape)
 
-    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(
+        self, means: Tensor, present: Mask, training: bool
+    ) -> tuple[Tensor, Tensor]:
         if not training:
             return self.loss_weights, 0.0
         seen, mean_loss = self.seen * 1.0, self.mean_loss * 1.0

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._types import Mask, Tensor
 from lossweigh.weighting.adaptive import AdaptiveWeighter, ratio, softmax
 
 
@@ -68,7 +69,9 @@ class DWA(AdaptiveWeighter):
         self.total = self.add_state("total", shape)
         self.batches = self.add_state("batches", shape)
 
-    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(
+        self, means: Tensor, present: Mask, training: bool
+    ) -> tuple[Tensor, Tensor]:
         last, before_last = self.last * 1.0, self.before_last * 1.0
         rates = ops.where(before_last > 0, ratio(last, before_last), 1.0)
         if training:

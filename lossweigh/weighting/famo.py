@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._types import Mask, Tensor
 from lossweigh.weighting.adaptive import log_where, softmax_where
 from lossweigh.weighting.learned import AdamWeighter
 
@@ -76,7 +77,7 @@ class FAMO(AdamWeighter):
             "ideal_losses", ideal_losses, _check.numbers
         )
 
-    def first_weights(self) -> Any:
+    def first_weights(self) -> Tensor:
         return 1.0 / self.num_branches
 
     def build(self, input_shape: Any) -> None:
@@ -88,7 +89,9 @@ class FAMO(AdamWeighter):
         self.before = self.add_state("before", (number,))
         self.seen = self.add_state("seen", (number,))
 
-    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(
+        self, means: Tensor, present: Mask, training: bool
+    ) -> tuple[Tensor, Tensor]:
         gaps = means - ops.convert_to_tensor(self.ideal, "float32") + 1e-8
         present = ops.logical_and(present, gaps > 0)
         gaps = ops.where(present, gaps, 1.0)
@@ -104,7 +107,7 @@ class FAMO(AdamWeighter):
             ops.any(present), total - ops.sum(weights * means), 0.0
         )
 
-    def _learn(self, parameters: Any, after: Any, present: Any) -> Any:
+    def _learn(self, parameters: Tensor, after: Tensor, present: Mask) -> Tensor:
         before, seen = self.before * 1.0, self.seen * 1.0
         known = ops.logical_and(present, seen > 0)
         shares = softmax_where(known, parameters)

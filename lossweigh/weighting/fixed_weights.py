@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._types import Mask, Tensor
 from lossweigh.weighting._combining import weighted_sum
 from lossweigh.weighting.base import Weighter
 
@@ -63,7 +64,7 @@ class FixedWeights(Weighter):
         )
 
     @property
-    def loss_weights(self) -> Any:
+    def loss_weights(self) -> Tensor:
         return self.variable * 1.0
 
     def assign(self, weights: Sequence[float] | Mapping[str, float]) -> None:
@@ -81,7 +82,7 @@ class FixedWeights(Weighter):
             weights = list({**named, **weights}.values())
         self.variable.assign(_check.weights("weights", weights, self.num_branches))
 
-    def combine(self, losses: Any, labelled: Any, training: bool) -> Any:
+    def combine(self, losses: Tensor, labelled: Mask, training: bool) -> Tensor:
         return weighted_sum(self.loss_weights, losses)
 
     def get_config(self) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 from keras import ops
 
+from lossweigh._types import Mask, Tensor
 from lossweigh.weighting.adaptive import AdaptiveWeighter, log_where
 
 
@@ -47,7 +46,9 @@ class GeometricMean(AdaptiveWeighter):
 
     needs_positive_losses = True
 
-    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(
+        self, means: Tensor, present: Mask, training: bool
+    ) -> tuple[Tensor, Tensor]:
         number = ops.maximum(ops.sum(ops.cast(present, "float32")), 1.0)
         logs = log_where(present, means)
         # total / (K L_k); the bound is where float32 ends.

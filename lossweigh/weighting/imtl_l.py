@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 from keras import ops
 
+from lossweigh._types import Tensor
 from lossweigh.weighting.learned import LearnedWeighter
 
 
@@ -44,11 +43,11 @@ class IMTLL(LearnedWeighter):
 
     needs_positive_losses = True
 
-    def weights_of(self, parameters: Any) -> Any:
+    def weights_of(self, parameters: Tensor) -> Tensor:
         return ops.exp(parameters)
 
-    def regularizers(self, parameters: Any, means: Any) -> Any:
+    def regularizers(self, parameters: Tensor, means: Tensor) -> Tensor:
         return -parameters
 
-    def gradient(self, parameters: Any, means: Any) -> Any:
+    def gradient(self, parameters: Tensor, means: Tensor) -> Tensor:
         return self.weights_of(parameters) * means - 1.0

@@ -8,6 +8,7 @@ from typing import Any
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._types import Mask, Tensor
 from lossweigh.weighting.adaptive import AdaptiveWeighter
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
@@ -43,7 +44,7 @@ class AdamWeighter(AdaptiveWeighter):
         self.second_moment = self.add_state("second_moment", shape)
         self.iterations = self.add_state("iterations", shape)
 
-    def descend(self, parameters: Any, gradient: Any, where: Any) -> Any:
+    def descend(self, parameters: Tensor, gradient: Tensor, where: Mask) -> Tensor:
         """One step of Adam; returns the next parameters.
 
         Args:
@@ -80,26 +81,28 @@ class LearnedWeighter(AdamWeighter):
     """
 
     @abc.abstractmethod
-    def weights_of(self, parameters: Any) -> Any:
+    def weights_of(self, parameters: Tensor) -> Tensor:
         """The loss weights `(K,)` for parameters `(K,)`."""
 
     @abc.abstractmethod
-    def regularizers(self, parameters: Any, means: Any) -> Any:
+    def regularizers(self, parameters: Tensor, means: Tensor) -> Tensor:
         """What each branch adds to the total, `(K,)`."""
 
     @abc.abstractmethod
-    def gradient(self, parameters: Any, means: Any) -> Any:
+    def gradient(self, parameters: Tensor, means: Tensor) -> Tensor:
         """The total's gradient `(K,)` for batch means `(K,)` of the losses.
 
         It may leave out a positive factor that all branches share, which doesn't change
         Adam's step.
         """
 
-    def first_weights(self) -> Any:
+    def first_weights(self) -> Tensor:
         shape = (self.num_branches,)
         return self.weights_of(ops.full(shape, self.initial_parameter, "float32"))
 
-    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(
+        self, means: Tensor, present: Mask, training: bool
+    ) -> tuple[Tensor, Tensor]:
         parameters = self.parameters * 1.0
         extra = ops.where(present, self.regularizers(parameters, means), 0.0)
         if training:

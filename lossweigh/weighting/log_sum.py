@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 from keras import ops
 
+from lossweigh._types import Mask, Tensor
 from lossweigh.weighting.adaptive import AdaptiveWeighter, log_where
 
 
@@ -46,7 +45,9 @@ class LogSum(AdaptiveWeighter):
 
     needs_positive_losses = True
 
-    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(
+        self, means: Tensor, present: Mask, training: bool
+    ) -> tuple[Tensor, Tensor]:
         logs = log_where(present, means)
         number = ops.sum(ops.cast(present, "float32"))
         # sum_k w_k L_k is the number of branches: the offset makes it sum log L.

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh import _backend, _check
+from lossweigh._types import Mask, Tensor
 from lossweigh.constraints import Between, Simplex
 from lossweigh.weighting.base import Weighter
 
@@ -112,7 +113,7 @@ class LossWeighter(Weighter):
         self.held = self.add_state("held", tuple(self.loss_weight.shape))
 
     @property
-    def loss_weights(self) -> Any:
+    def loss_weights(self) -> Tensor:
         if self.num_branches == 1:
             return ops.ones((1,), "float32")
         return self._weights(self._in_force(self.loss_weight * 1.0))
@@ -128,23 +129,23 @@ class LossWeighter(Weighter):
             self.loss_weight.assign(self._in_force(self.loss_weight * 1.0))
         super().unfreeze()
 
-    def _in_force(self, value: Any) -> Any:
+    def _in_force(self, value: Tensor) -> Tensor:
         return ops.where(ops.equal(self.frozen, 0.0), value, self.held * 1.0)
 
-    def _weights(self, value: Any) -> Any:
+    def _weights(self, value: Tensor) -> Tensor:
         return _backend.stack([value, 1.0 - value]) if self.num_branches == 2 else value
 
-    def combine(self, losses: Any, labelled: Any, training: bool) -> Any:
+    def combine(self, losses: Tensor, labelled: Mask, training: bool) -> Tensor:
         if self.num_branches == 1:
             return losses[0]
 
-        def function(value: Any, losses: Any) -> Any:
+        def function(value: Tensor, losses: Tensor) -> Any:
             return self._weighted_loss(labelled, value, losses)
 
         value = self.loss_weight * 1.0
         return _backend.custom_gradient(function, [value, losses])[0]
 
-    def _weighted_loss(self, labelled: Any, value: Any, losses: Any) -> Any:
+    def _weighted_loss(self, labelled: Mask, value: Tensor, losses: Tensor) -> Any:
         """`sum_k w_k L_k` and the barrier, and their gradient, written out.
 
         `0.0 * value` ties the gradient to the value that was read. A TensorFlow graph
@@ -167,7 +168,7 @@ class LossWeighter(Weighter):
             logarithms = ops.log(least) + (weights - least) / _LEAST
             total = total - scale * ops.sum(logarithms)
 
-        def gradient(upstream: Any) -> Any:
+        def gradient(upstream: Tensor) -> Tensor:
             weights_gradient = ops.sum(losses * upstream, axis=-1)
             if self.barrier > 0:
                 weights_gradient = weights_gradient - scale * ops.sum(upstream) / least

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 from keras import ops
 
+from lossweigh._types import Mask, Tensor
 from lossweigh.weighting.adaptive import RandomizedWeighter, softmax
 
 
@@ -39,10 +38,12 @@ class RandomWeights(RandomizedWeighter):
 
     learns = False
 
-    def first_weights(self) -> Any:
+    def first_weights(self) -> Tensor:
         return 1.0 / self.num_branches
 
-    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(
+        self, means: Tensor, present: Mask, training: bool
+    ) -> tuple[Tensor, Tensor]:
         if not training:
             return ops.full_like(means, 1.0 / self.num_branches), 0.0
         drawn = keras.random.normal(

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._types import Mask, Tensor
 from lossweigh.weighting.adaptive import RandomizedWeighter, ratio, softmax_where
 
 
@@ -76,7 +77,9 @@ class ReLoBRaLo(RandomizedWeighter):
         self.first = self.add_state("first", (self.num_branches,))
         self.last = self.add_state("last", (self.num_branches,))
 
-    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(
+        self, means: Tensor, present: Mask, training: bool
+    ) -> tuple[Tensor, Tensor]:
         before = self.loss_weights
         if not training:
             return before, 0.0
@@ -84,7 +87,7 @@ class ReLoBRaLo(RandomizedWeighter):
         known = ops.logical_and(present, last > 0)
         share = ops.sum(ops.where(known, before, 0.0))  # K, if all are known
 
-        def balance(losses: Any) -> Any:
+        def balance(losses: Tensor) -> Tensor:
             exponents = ratio(means, losses) / self.temperature
             return share * softmax_where(known, exponents)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 from keras import ops
 
+from lossweigh._types import Tensor
 from lossweigh.weighting.learned import LearnedWeighter
 
 
@@ -45,11 +44,11 @@ class RevisedUncertainty(LearnedWeighter):
 
     needs_positive_losses = True
 
-    def weights_of(self, parameters: Any) -> Any:
+    def weights_of(self, parameters: Tensor) -> Tensor:
         return 0.5 * ops.exp(-parameters)
 
-    def regularizers(self, parameters: Any, means: Any) -> Any:
+    def regularizers(self, parameters: Tensor, means: Tensor) -> Tensor:
         return ops.softplus(parameters)
 
-    def gradient(self, parameters: Any, means: Any) -> Any:
+    def gradient(self, parameters: Tensor, means: Tensor) -> Tensor:
         return ops.sigmoid(parameters) - self.weights_of(parameters) * means

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._types import Mask, Tensor
 from lossweigh.weighting.adaptive import AdaptiveWeighter, softmax_where
 
 
@@ -82,10 +83,12 @@ class SmoothTchebycheff(AdaptiveWeighter):
         self.ideal = _check.numbers("ideal_losses", ideal or [0.0] * number, number)
         super().build(input_shape)
 
-    def first_weights(self) -> Any:
+    def first_weights(self) -> Tensor:
         return [share / self.num_branches for share in self.shares]
 
-    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(
+        self, means: Tensor, present: Mask, training: bool
+    ) -> tuple[Tensor, Tensor]:
         shares = ops.convert_to_tensor(self.shares, "float32")
         heights = shares * (means - ops.convert_to_tensor(self.ideal, "float32"))
         weights = shares * softmax_where(present, heights / self.smoothing)

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._types import Mask, Tensor
 from lossweigh.weighting.adaptive import AdaptiveWeighter, log_where, softmax
 
 VARIANTS = ("loss_weighted", "normalized", "original")
@@ -77,7 +78,7 @@ class SoftAdapt(AdaptiveWeighter):
         self.window = _check.whole("window", window, at_least=2)
         self.needs_positive_losses = variant == "loss_weighted"
 
-    def first_weights(self) -> Any:
+    def first_weights(self) -> Tensor:
         return 1.0 / self.num_branches
 
     def build(self, input_shape: Any) -> None:
@@ -86,7 +87,9 @@ class SoftAdapt(AdaptiveWeighter):
         self.history = self.add_state("history", (self.num_branches, self.window))
         self.seen = self.add_state("seen", (self.num_branches,))
 
-    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(
+        self, means: Tensor, present: Mask, training: bool
+    ) -> tuple[Tensor, Tensor]:
         if not training:
             return self.loss_weights, 0.0
         before, seen = self.history * 1.0, self.seen * 1.0
@@ -101,7 +104,7 @@ class SoftAdapt(AdaptiveWeighter):
         ready = ops.all(now_seen >= self.window)
         return ops.where(ready, weights, 1.0 / self.num_branches), 0.0
 
-    def _exponents(self, slopes: Any, history: Any) -> Any:
+    def _exponents(self, slopes: Tensor, history: Tensor) -> Tensor:
         if self.variant == "normalized":
             slopes = ops.divide_no_nan(slopes, ops.sum(ops.abs(slopes)))
         exponents = self.beta * (slopes - ops.max(slopes))

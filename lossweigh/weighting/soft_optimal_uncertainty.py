@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._types import Mask, Tensor
 from lossweigh.weighting.adaptive import AdaptiveWeighter, softmax_where
 
 
@@ -55,10 +56,12 @@ class SoftOptimalUncertainty(AdaptiveWeighter):
         super().__init__(**kwargs)
         self.temperature = _check.positive("temperature", temperature)
 
-    def first_weights(self) -> Any:
+    def first_weights(self) -> Tensor:
         return 1.0 / self.num_branches
 
-    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(
+        self, means: Tensor, present: Mask, training: bool
+    ) -> tuple[Tensor, Tensor]:
         exponents = 1.0 / ops.maximum(means * self.temperature, 1e-30)
         return softmax_where(present, exponents), 0.0
 

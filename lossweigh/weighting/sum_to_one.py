@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._types import Mask, Tensor
 from lossweigh.weighting.adaptive import softmax
 from lossweigh.weighting.learned import LearnedWeighter
 
@@ -52,14 +53,14 @@ class SumToOne(LearnedWeighter):
         super().__init__(learning_rate=learning_rate, **kwargs)
         self.barrier = _check.not_negative("barrier", barrier)
 
-    def weights_of(self, parameters: Any) -> Any:
+    def weights_of(self, parameters: Tensor) -> Tensor:
         return softmax(parameters)
 
-    def regularizers(self, parameters: Any, means: Any) -> Any:
+    def regularizers(self, parameters: Tensor, means: Tensor) -> Tensor:
         scale = ops.mean(ops.abs(means))
         return -self.barrier * scale * (parameters - ops.logsumexp(parameters))
 
-    def gradient(self, parameters: Any, means: Any) -> Any:
+    def gradient(self, parameters: Tensor, means: Tensor) -> Tensor:
         # Divided by mean |L|, which doesn't move the optimum: the losses fall during
         # training, and Adam would remember their large first gradients for long.
         scaled = means / ops.maximum(ops.mean(ops.abs(means)), 1e-30)
@@ -67,7 +68,9 @@ class SumToOne(LearnedWeighter):
         of_losses = weights * (scaled - ops.sum(weights * scaled))
         return of_losses + self.barrier * (self.num_branches * weights - 1.0)
 
-    def weigh(self, means: Any, present: Any, training: bool) -> tuple[Any, Any]:
+    def weigh(
+        self, means: Tensor, present: Mask, training: bool
+    ) -> tuple[Tensor, Tensor]:
         return super().weigh(
             means, ops.logical_and(present, ops.all(present)), training
         )

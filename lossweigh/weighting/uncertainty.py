@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from lossweigh import _check
+from lossweigh._types import BranchName, Tensor
 from lossweigh.weighting.learned import LearnedWeighter
 
 TASK_TYPES = ("regression", "classification")
@@ -82,17 +83,17 @@ class Uncertainty(LearnedWeighter):
         super().build(input_shape)
 
     @property
-    def sigma(self) -> Any:
+    def sigma(self) -> Tensor:
         """`(K,)` float32, the learned standard deviation of each branch's noise."""
         return ops.exp(0.5 * self.parameters)
 
-    def weights_of(self, parameters: Any) -> Any:
+    def weights_of(self, parameters: Tensor) -> Tensor:
         return ops.convert_to_tensor(self.scale) * ops.exp(-parameters)
 
-    def regularizers(self, parameters: Any, means: Any) -> Any:
+    def regularizers(self, parameters: Tensor, means: Tensor) -> Tensor:
         return 0.5 * parameters
 
-    def gradient(self, parameters: Any, means: Any) -> Any:
+    def gradient(self, parameters: Tensor, means: Tensor) -> Tensor:
         return 0.5 - self.weights_of(parameters) * means
 
     def get_config(self) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def check_task_types(task_types: Any) -> Any:
 
 def choose_task_types(
     task_types: Any,
-    branches: list[str] | None,
+    branches: list[BranchName] | None,
     inferred: list[str] | None,
     num_branches: int,
 ) -> list[str]:
