@@ -74,11 +74,11 @@ class Graph:
             self._alive.append((args, kwargs, outputs))
             if _has_parts(operation, args):
                 fresh = symbolic_inputs(operation)
-                made = self._read(operation, fresh, kwargs.get("training"))
+                inside_outputs = self._read(operation, fresh, kwargs.get("training"))
                 self._alive.append(fresh)
                 for inside, outside in (
                     *zip(tensors(fresh), tensors(args[0]), strict=True),
-                    *zip(tensors(outputs), tensors(made), strict=True),
+                    *zip(tensors(outputs), tensors(inside_outputs), strict=True),
                 ):
                     self._same[id(inside)] = id(outside)
             else:

@@ -123,15 +123,15 @@ def build_training_model(
     check_fresh(weighter)
     inputs = symbolic_inputs(pred_model)
     warn_of_own_training(pred_model)
-    made = pred_model(inputs)
-    outputs = named_outputs(pred_model, made)
+    structure = pred_model(inputs)
+    outputs = named_outputs(pred_model, structure)
     chosen = losses_by_name(losses, list(outputs))
     in_order = [name for name in outputs if name in chosen]
     if [name for name in chosen if name in outputs] != in_order:
         further = [name for name in chosen if name not in outputs]
-        if further or isinstance(made, Mapping):
+        if further or isinstance(structure, Mapping):
             check_no_lists(list(outputs), list(chosen), weighter, balancer)
-        if not isinstance(made, Mapping):  # a list means what it means in Keras
+        if not isinstance(structure, Mapping):  # a list means what it means in Keras
             chosen = {name: chosen[name] for name in [*in_order, *further]}
     branches = list(chosen)
     of_inputs = [tensor.name for tensor in keras.tree.flatten(inputs)]

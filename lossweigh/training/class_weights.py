@@ -60,8 +60,8 @@ def _named(class_weight: Mapping[Any, Any], known: Sequence[str]) -> dict[str, A
         inner = some.values() if isinstance(some, Mapping) else ()
         if name not in known and any(isinstance(value, Mapping) for value in inner):
             within = [n.removeprefix(f"{name}/") for n in known if f"{name}/" in n]
-            found = _named(some, within)
-            named.update({f"{name}/{n}": value for n, value in found.items()})
+            nested = _named(some, within)
+            named.update({f"{name}/{n}": value for n, value in nested.items()})
         else:
             named[name] = some
     return named

@@ -186,11 +186,11 @@ class TrainingInputs:
             given = self._by_target("sample_weight", sample_weight, self.targets)
         else:
             given = dict.fromkeys(self.target_of, sample_weight)
-        found = {
+        by_branch = {
             branch: given[branch] if branch in given else given.get(target)
             for branch, target in self.target_of.items()
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in by_branch.items() if value is not None}
 
     def _fitted(self, name: str, value: Any) -> Any:
         """A target or weight of the rank that its input has, or a worded error."""

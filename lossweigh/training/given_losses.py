@@ -19,9 +19,9 @@ def losses_by_name(losses: Any, outputs: list[str]) -> dict[str, Any]:
     """The losses that aren't `None` by branch name, in the order they were given."""
     if isinstance(losses, Mapping):
         losses = _check.by_name(losses)
-        own = [name for name, loss in losses.items() if isinstance(loss, Branch)]
-        own = [name for name in own if losses[name].of is not None]
-        _check.known_names("losses", losses, dict.fromkeys([*outputs, *own]))
+        further = [name for name, loss in losses.items() if isinstance(loss, Branch)]
+        further = [name for name in further if losses[name].of is not None]
+        _check.known_names("losses", losses, dict.fromkeys([*outputs, *further]))
         named = dict(losses)
     elif isinstance(losses, (list, tuple)):
         if len(losses) != len(outputs):

@@ -111,14 +111,14 @@ def by_element(wiring: Wiring, metrics: Iterable[tuple[str, str, Any]]) -> set[i
     Returns:
         The ids of these metrics.
     """
-    found = set()
+    ids = set()
     for log, output, metric in metrics:
         branch = wiring.measured.get(output)
         valid = None if branch is None else wiring.valid.get(str(branch.branch))
         if valid is None or not valid.elements:
             continue
         if _takes_elements(metric):
-            found.add(id(metric))
+            ids.add(id(metric))
         else:
             warnings.warn(
                 f"The metric {log!r} takes whole vectors of the output {output!r}, so "
@@ -127,7 +127,7 @@ def by_element(wiring: Wiring, metrics: Iterable[tuple[str, str, Any]]) -> set[i
                 "`keras.metrics.BinaryAccuracy()`, counts each label.",
                 stacklevel=3,
             )
-    return found
+    return ids
 
 
 def _takes_elements(metric: Any) -> bool:

@@ -169,13 +169,13 @@ class TrainingModel(Trainer):
         if kwargs.get("auto_scale_loss", True):
             optimizer = scaled_in_float16(optimizer, self.prediction_model)
         balanced = self._wiring.balanced
-        own = [] if balanced is None or balanced.rests else balanced.state_variables
-        if own:
+        state = [] if balanced is None or balanced.rests else balanced.state_variables
+        if state:
             check_optimizer(optimizer)
-            _compat.overwrite_in_each_step(optimizer, own)
-        own = [*own, *self.weighter.trainable_variables]
+            _compat.overwrite_in_each_step(optimizer, state)
+        undecayed = [*state, *self.weighter.trainable_variables]
         check_variables(optimizer, self.trainable_variables)
-        _compat.exclude_from_weight_decay(optimizer, own)
+        _compat.exclude_from_weight_decay(optimizer, undecayed)
         super().compile(optimizer=optimizer, loss=None, **by_name, **kwargs)
         self.loss = ignoreLoss  # for whoever asks whether the model has one
         self._logs = BranchLogs(self._wiring, words)

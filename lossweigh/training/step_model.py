@@ -36,9 +36,9 @@ class StepModel(keras.Model):
     def _know_metrics(self) -> None:
         """Looks at the metrics, once they are built."""
         logs = compiled(self._logs)
-        found = _compat.compiled_metrics(self, self._wiring.data.outputs)
-        logs.by_element = by_element(self._wiring, found)
-        logs.output_of = {log: output for log, output, _ in found}
+        metrics = _compat.compiled_metrics(self, self._wiring.data.outputs)
+        logs.by_element = by_element(self._wiring, metrics)
+        logs.output_of = {log: output for log, output, _ in metrics}
 
     def _metrics_wait(self) -> bool:
         """Whether only the data show what is to be built."""

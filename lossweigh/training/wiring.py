@@ -124,7 +124,7 @@ def measured(
     That of the output's name, or the first that looks at the output alone and has a
     target.
     """
-    found = {}
+    by_output = {}
     for output in outputs:
         fitting = [
             layer
@@ -133,8 +133,8 @@ def measured(
         ]
         fitting.sort(key=lambda layer: layer.branch != output)
         if fitting:
-            found[output] = fitting[0]
-    return found
+            by_output[output] = fitting[0]
+    return by_output
 
 
 def _is_as_built(
@@ -169,13 +169,13 @@ def _is_as_built(
 
 def _only(model: keras.Model, kind: type) -> Any:
     """The one layer of a kind."""
-    found = _layers_of(model, kind)
-    if len(found) != 1:
+    layers = _layers_of(model, kind)
+    if len(layers) != 1:
         raise ValueError(
             f"A training model must have one {kind.__name__} among its layers. "
-            f"Received {len(found)}: {[layer.name for layer in found]}. {_MADE_BY}"
+            f"Received {len(layers)}: {[layer.name for layer in layers]}. {_MADE_BY}"
         )
-    return found[0]
+    return layers[0]
 
 
 def _layers_of(model: keras.Model, kind: type) -> list[Any]:
