@@ -21,6 +21,11 @@ A head is one Dense layer, whose gradients needn't be written out. With a hidden
 in each head they are:
 
     KERAS_BACKEND=jax python benchmarks/step_cost.py --hidden 64
+
+With heads that are convolutions of size 1, on two Conv2D(32) layers over 16 images of
+32 x 32 pixels:
+
+    KERAS_BACKEND=jax python benchmarks/step_cost.py --pixels
 """
 
 import argparse
@@ -37,6 +42,7 @@ import numpy as np
 import lossweigh as lw
 
 BATCH, FEATURES, UNITS = 256, 64, 512
+IMAGES, IMAGE = 16, (32, 32)
 METHODS = [
     name
     for name in lw.__all__
@@ -74,6 +80,9 @@ def arguments():
         metavar="UNITS",
         help="the size of a hidden layer in each head; 0 for none",
     )
+    parser.add_argument(
+        "--pixels", action="store_true", help="images, and a head for each pixel"
+    )
     parser.add_argument("--rounds", type=int, default=15, help="timed rounds")
     parser.add_argument(
         "--steps",
@@ -106,9 +115,8 @@ def limit(backend, level, num_heads):
     return limits[level]
 
 
-def build(num_heads, balancer, head_units=0):
-    keras.utils.set_random_seed(0)
-    names = [f"head_{k}" for k in range(num_heads)]
+def of_features(names, head_units):
+    """Four shared Dense layers, and a Dense layer in each head."""
     inputs = keras.Input((FEATURES,))
     hidden = inputs
     for _ in range(4):
@@ -119,6 +127,24 @@ def build(num_heads, balancer, head_units=0):
         if head_units:
             head = keras.layers.Dense(head_units, activation="relu")(head)
         outputs[name] = keras.layers.Dense(1, name=name)(head)
+    return inputs, outputs
+
+
+def of_pixels(names):
+    """Two shared convolutions, and one of size 1 in each head."""
+    inputs = keras.Input((*IMAGE, 3))
+    hidden = inputs
+    for _ in range(2):
+        hidden = keras.layers.Conv2D(32, 3, padding="same", activation="relu")(hidden)
+    return inputs, {
+        name: keras.layers.Conv2D(1, 1, name=name)(hidden) for name in names
+    }
+
+
+def build(num_heads, balancer, head_units=0, pixels=False):
+    keras.utils.set_random_seed(0)
+    names = [f"head_{k}" for k in range(num_heads)]
+    inputs, outputs = of_pixels(names) if pixels else of_features(names, head_units)
     model = lw.build_training_model(
         keras.Model(inputs, outputs),
         dict.fromkeys(names, "mse"),
@@ -129,9 +155,13 @@ def build(num_heads, balancer, head_units=0):
     return model
 
 
-def make_data(num_heads, steps):
+def make_data(num_heads, steps, pixels=False):
     """One batch more than is timed."""
     random = np.random.default_rng(0)
+    if pixels:
+        x = random.normal(size=(IMAGES * (steps + 1), *IMAGE, 3)).astype("float32")
+        y = {f"head_{k}": np.sin(x[..., k % 3 : k % 3 + 1]) for k in range(num_heads)}
+        return x, y
     x = random.normal(size=(BATCH * (steps + 1), FEATURES)).astype("float32")
     y = {
         f"head_{k}": np.sin(x[:, k : k + 1] * x[:, k + 1 : k + 2])
@@ -155,7 +185,8 @@ class Timer(keras.callbacks.Callback):
 
 def keras_turn(model, x, y, steps):
     timer = Timer()
-    model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[timer])
+    rows = len(x) // (steps + 1)
+    model.fit(x, y, batch_size=rows, shuffle=False, verbose=0, callbacks=[timer])
     return timer.seconds / steps
 
 
@@ -238,11 +269,11 @@ def device_name(backend):
 
 def time_heads(backend, num_heads, options):
     """The Keras sides' levels, seconds a step and ratios: {side: [one a turn]}."""
-    x, y = make_data(num_heads, options.steps)
+    x, y = make_data(num_heads, options.steps, options.pixels)
     keras_sides, levels = {}, {}
 
     def add(side, level, balancer):
-        model = build(num_heads, balancer, options.hidden)
+        model = build(num_heads, balancer, options.hidden, options.pixels)
         keras_sides[side] = lambda: keras_turn(model, x, y, options.steps)
         levels[side] = level
 
@@ -254,7 +285,7 @@ def time_heads(backend, num_heads, options):
             for level, given in LEVELS.items():
                 add(f"{name} {level}", level, getattr(lw, name)(**given))
     groups = [keras_sides]
-    if backend == "torch":
+    if backend == "torch" and not options.pixels:
         methods, units = options.exact, options.hidden
         groups.append(torch_sides(num_heads, options.steps, methods, units))
     seconds = {side: [] for sides in groups for side in sides}
@@ -298,16 +329,22 @@ def main():
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "hidden": options.hidden,
+        "pixels": options.pixels,
         "rounds": options.rounds,
         "steps": options.steps,
         "rows": [],
     }
+    net = f"batch {BATCH}, trunk 4 x {UNITS}, " + (
+        f"{options.hidden} hidden units a head"
+        if options.hidden
+        else "one layer a head"
+    )
+    if options.pixels:
+        net = f"{IMAGES} images of {IMAGE}, two convolutions, one of size 1 a head"
     print(
         f"Keras {report['keras']}, {backend} {report['backend_version']} on "
         f"{report['device']}, {report['cores']} cores; {options.rounds} rounds of "
-        f"{options.steps} steps, batch {BATCH}, trunk 4 x {UNITS}, "
-        + (f"{options.hidden} hidden units" if options.hidden else "one layer")
-        + " a head\n"
+        f"{options.steps} steps, {net}\n"
     )
     print(f"{'K':>3}  {'':<30}{'ms':>8}{'ratio':>8}{'quartiles':>14}{'limit':>7}")
     for num_heads in options.heads:
