@@ -33,7 +33,9 @@ class ConFIG(Balancer):
     millionths of the largest) count as 0. For K = 1 the weight is 1.
 
     Args:
-        **kwargs: Passed to `Balancer`.
+        level: As for `Balancer`.
+        seed: As for `Balancer`.
+        branches: As for `Balancer`.
 
     Examples:
         >>> from keras import ops

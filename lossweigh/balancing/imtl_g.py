@@ -35,7 +35,9 @@ class IMTLG(Balancer):
     doesn't (Quinton & Rey 2024).
 
     Args:
-        **kwargs: Passed to `Balancer`.
+        level: As for `Balancer`.
+        seed: As for `Balancer`.
+        branches: As for `Balancer`.
 
     Examples:
         >>> from keras import ops

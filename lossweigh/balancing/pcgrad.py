@@ -39,7 +39,9 @@ class PCGrad(Balancer):
     but with weights that are kept for ten steps.
 
     Args:
-        **kwargs: Passed to `Balancer`.
+        level: As for `Balancer`.
+        seed: As for `Balancer`.
+        branches: As for `Balancer`.
 
     Examples:
         >>> from keras import ops
