@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+import lossweigh as lw
 from lossweigh import _compat
 
 
@@ -94,3 +95,20 @@ def test_assignments_are_known():
     assert list(scope.assigned.values()) == [mine]
     assert ops.convert_to_numpy(scope.get_current_value(mine)) == 4.0
     assert float(ops.convert_to_numpy(mine)) == 0.0
+
+
+def test_a_loss_of_ones_own_leaves_no_call_behind():
+    """Or a layer that isn't told whether it trains would ask that one, for good."""
+    x = np.ones((6, 4), "float32")
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(1, name="y")(inputs))
+
+    def squared(y_true, y_pred):
+        return keras.ops.mean(keras.ops.square(y_pred - y_true), axis=-1)
+
+    training = lw.build_training_model(model, squared)
+    training.compile("sgd")
+    training.fit(x, np.ones((6, 1)), verbose=0)
+    dropout = keras.layers.Dropout(0.5)
+    assert (keras.ops.convert_to_numpy(dropout(x, training=True)) == 0).any()
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(dropout(x)), x)

@@ -61,12 +61,16 @@ def in_inference(layer: keras.layers.Layer) -> Iterator[None]:
     the attribute `training`. Keras calls loss functions outside of any.
     """
     context = layer._get_call_context()
+    # Outside of any call, that begins one, which nobody would end.
+    is_new = context.entry_layer is layer and not hasattr(context, "training")
     before = context.get_value("training")
     context.training = False
     try:
         yield
     finally:
         context.training = before
+        if is_new:
+            layer._maybe_reset_call_context()
 
 
 _REWORDED = ("Could not automatically infer", "Exception encountered when calling")

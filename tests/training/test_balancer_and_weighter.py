@@ -12,7 +12,7 @@ WEIGHTERS = [name for name in lw.weighting.__all__ if name != "Weighter"]
 ARGUMENTS = {  # to move within a few steps, be repeatable, and leave no branch out
     "FixedWeights": {"weights": [3.0, 0.5, 1.0]},
     "RandomWeights": {"seed": 5},
-    "ReLoBRaLo": {"seed": 5, "beta": 0.5},
+    "ReLoBRaLo": {"seed": 5, "keep_probability": 0.5},
     "SmoothTchebycheff": {"smoothing": 5.0},
     "SoftAdapt": {"window": 3},
 }

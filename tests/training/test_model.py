@@ -118,7 +118,9 @@ def edited(training, where):
     if where == "total":
         outputs["weighted_loss"] = 2.0 * outputs["weighted_loss"]
     else:  # between the losses and the weighter
-        weighter = lw.FixedWeights(branches=training.branches, kinds=["regression"] * 2)
+        weighter = lw.FixedWeights(
+            branches=training.branches, inferred_task_types=["regression"] * 2
+        )
         losses = [2.0 * outputs[f"{branch}_loss"] for branch in training.branches]
         outputs["weighted_loss"] = weighter(losses, valid=[None] * 2)
     return lw.TrainingModel(training.input, outputs)
