@@ -54,13 +54,12 @@ def assert_same(one, other, tolerance=1e-5):
 
 ARGUMENTS = {
     "plain": {},
-    "weighted": {"sample_weight": WEIGHTS},
-    "class weights": {"class_weight": {"alpha": {1: 3.0}}, "sample_weight": WEIGHTS},
+    "weighted": {"class_weight": {"alpha": {1: 3.0}}, "sample_weight": WEIGHTS},
 }
 
 
 WAYS = [("run_eagerly", name) for name in ARGUMENTS]
-# Torch's compiler takes long: one case of three.
+# Torch's compiler takes long: one case of two.
 JITTED = ["plain"] if BACKEND == "torch" else ARGUMENTS
 WAYS += [("jit_compile", name) for name in JITTED]
 

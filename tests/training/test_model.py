@@ -34,8 +34,11 @@ CASES = {
     "dict": (two_heads, (), None),
     "list": (lambda: two_heads(list), (), None),
     "weights": (two_heads, (), sample_weights()),
-    "weights of a list": (lambda: two_heads(list), (), sample_weights()),
-    "regularised": (lambda: two_heads(regularised=True), (), sample_weights()),
+    "regularised, a list": (
+        lambda: two_heads(list, regularised=True),
+        (),
+        sample_weights(),
+    ),
     "masked": (sequence_model, (5,), None),
     "masked, weights a step": (sequence_model, (5,), step_weights()),
 }
