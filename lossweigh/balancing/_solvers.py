@@ -77,10 +77,10 @@ def pivots(
 ) -> tuple[Any, Any, Any, Any, Any]:
     """Which indices to exchange, `(..., K)` bool, and what to keep.
 
-    All that are wrong, as long as these become fewer and fewer, or but a few times
-    didn't; then only the worst, until there are fewer. Where gradients depend on
-    each other rounding may keep that from ending: with every round the matrix gets
-    a larger ridge, 4e-8 after ten, 1e-5 after thirty, 2e-3 after fifty.
+    All that are wrong, while they become fewer, or failed to only a few times; then
+    only the worst, until there are fewer. If gradients depend on each other, rounding
+    may prevent an end. So every round gives the matrix a larger ridge: 4e-8 after ten,
+    1e-5 after thirty, 2e-3 after fifty.
 
     Args:
         faults: By how much an index has the wrong sign, wrong if above 1.
@@ -101,7 +101,7 @@ def pivots(
 def min_norm(gramian: Any, present: Any = None) -> Any:
     """The weights `a`, on the simplex, of the shortest `sum a_k g_k`.
 
-    With `b_k = a_k d_k` and `p_k = min(d) / d_k`, the shortest is that of
+    With `b_k = a_k d_k` and `p_k = min(d) / d_k`, the shortest solves
     `min 1/2 b' (C + p p') b - p' b` over `b >= 0`, up to a factor: adding `p p'`
     changes nothing where `p' b` is fixed, and bounds `b` where the shortest is 0.
     """
@@ -138,8 +138,8 @@ def project_weights(gramian: Any, lower_bounds: Any, present: Any, ridge: float)
     squares = squares / trace + ridge
     squares = ops.where(squares > 0.0, squares, 1.0)
     roots = ops.sqrt(squares)
-    # The diagonal is divided out, for float32 and branches of any length. What the
-    # ridge adds to 1 is made as much as float32 needs.
+    # The diagonal is divided out, for float32 and branches of any length. The
+    # ridge adds at least as much to 1 as float32 needs.
     lacking = ops.relu(_cosines.RIDGE - ridge / squares)
     matrix = (gramian / trace + ridge * unit) / roots[:, None] / roots[None, :]
     matrix = matrix + lacking[None, :] * unit

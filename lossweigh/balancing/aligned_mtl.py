@@ -21,8 +21,8 @@ class AlignedMTL(Balancer):
 
     with `G` the Gramian of the gradients, `l` and `V` its eigenvalues and
     eigenvectors, `l_min` the smallest of them that isn't 0 and `p` the preferences.
-    The combined gradient is that of gradients that are orthogonal and as long as
-    the shortest component, so none dominates or conflicts.
+    The combined gradient is the weighted sum of orthogonal gradients as long as the
+    shortest component, so none dominates or conflicts.
 
     The weights sum to no fixed number, at most about `sqrt(K)` times the sum of
     the preferences and far less where components differ: orthogonal gradients of

@@ -22,8 +22,8 @@ class StepStatistics:
 
     Attributes:
         gramian: `(K, K)`, the inner products of the branch gradients; the row of
-            a branch that isn't present is 0. Without `needs_angles`, what isn't on
-            the diagonal is 0 too.
+            a branch that isn't present is 0. Without `needs_angles`, all elements off
+            the diagonal are 0 too.
         present: `(K,)` bool. A branch whose gradient is exactly 0 (no label was
             there) or isn't finite isn't present.
         losses: `(K,)`, the means of the branch losses.
@@ -41,7 +41,7 @@ class StepStatistics:
 
 
 class Balancer(abc.ABC):
-    """Combines the branch gradients `g_1 .. g_K` of what the branches share.
+    """Combines the branch gradients `g_1 .. g_K` where the branches share layers.
 
     Abstract: a method is a subclass with one method to write, `solve`, from the
     gradients' Gramian to their weights `w`. The shared layers then get
@@ -119,18 +119,18 @@ class Balancer(abc.ABC):
         Called in the backward pass, so it may not assign variables.
 
         Args:
-            statistics: What there is to see of this step.
+            statistics: The measured gradients and losses of this step.
             state: float32 tensors, as `initial_state` or the last step left them.
 
         Returns:
-            `(K,)` and the next state, of the same names and shapes. Whatever is
-            returned for a branch that isn't present isn't used as its weight; its
-            part of the state is the method's to keep.
+            `(K,)` and the next state, of the same names and shapes. The training model
+            ignores the weight of a branch that isn't present; the method itself keeps
+            that branch's part of the state.
         """
         return self.solve(statistics.gramian, statistics.present), state
 
     def combine(self, site: Site, weights: Tensor, noise: Tensor = None) -> Tensor:
-        """The gradient that a shared tensor gets from those of the branches.
+        """Combines the branches' gradients at one shared tensor.
 
         Args:
             site: The gradients of the m branches that have one there.
@@ -174,7 +174,7 @@ class Balancer(abc.ABC):
         return values
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Not for a balancer, which isn't a layer."""
+        """Refuses the call: a balancer isn't a layer."""
         raise TypeError(
             "A balancer isn't called. Give it to `build_training_model(pred_model, "
             f"losses, balancer={type(self).__name__}())`."

@@ -28,8 +28,8 @@ class ConFIG(Balancer):
     most: for orthogonal ones of one length the weights are 1. A gradient of 0 has
     the weight 0. Identical gradients keep 1 each. Where no direction projects
     alike on all (opposite gradients, more branches than dimensions) it is the
-    nearest in the sense of least squares; if that is 0 the shared layers rest for
-    this step. Eigenvalues of the cosines that float32 can't tell from 0 (3
+    nearest in the sense of least squares; if that is 0 the shared layers are not
+    updated in this step. Eigenvalues of the cosines that float32 can't tell from 0 (3
     millionths of the largest) count as 0. For K = 1 the weight is 1.
 
     Args:

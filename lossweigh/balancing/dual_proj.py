@@ -25,9 +25,9 @@ class DualProj(Balancer):
 
     `w_k >= p_k`, with equality where the mean conflicts with no branch: then the
     weights sum to 1 by default, else to more. A gradient of 0 has its preference
-    as its weight and no influence; of identical gradients those with a wish keep
-    it; opposite ones cancel out, finite through the ridge. For K = 1 the weight
-    is 1.
+    as its weight and no influence; identical gradients share the weight in proportion
+    to their preferences; opposite ones cancel out, finite through the ridge. For K = 1
+    the weight is 1.
 
     The ridge is relative to the trace: a gradient shorter than about
     `sqrt(ridge)` of the longest isn't protected. Where lengths differ by more

@@ -30,16 +30,15 @@ class FairGrad(Balancer):
     `s^((1 - alpha) / (1 + alpha))` as long.
 
     A gradient of 0 has the weight 0, and the others are balanced without it.
-    Identical gradients have equal weights. Opposite ones have no solution, their
-    weights grow without bound as they are approached; a ridge of 1e-5 on the
-    cosines keeps them finite. For K = 1 the weight is `||g||^(-2 alpha / (1 +
-    alpha))`.
+    Identical gradients have equal weights. Opposite ones have no solution: the closer
+    gradients come to that, the larger their weights; a ridge of 1e-5 on the cosines
+    keeps them finite. For K = 1 the weight is `||g||^(-2 alpha / (1 + alpha))`.
 
     Differs from the authors' code: that one minimizes the squared residual with
-    SciPy from equal weights, and can end in a place that isn't a solution.
+    SciPy from equal weights, and can end where the equations aren't solved.
 
     Args:
-        alpha: Float greater than 0. What float32 solves well is 0.1 to 10.
+        alpha: Float greater than 0. Float32 solves 0.1 to 10 well.
         **kwargs: Passed to `Balancer`.
 
     Raises:

@@ -27,16 +27,16 @@ class GradNorm(Balancer):
     step along the gradient of `sum_k |n_k - mean(n) r_k^alpha|`, whose targets are
     constants. A step of training uses the weights from before it.
 
-    The weights sum to K. A gradient of 0 moves no weight of its own but through the
-    sum. Identical branches have equal weights. For K = 1 the weight is 1. A branch
-    that is absent keeps its weight and its first loss, and the others share what
+    The weights sum to K. A zero gradient changes its weight only through the
+    normalization. Identical branches have equal weights. For K = 1 the weight is 1. A
+    branch that is absent keeps its weight and its first loss, and the others share what
     they had. Losses should be positive: the ratio of one that isn't counts as 0.
 
     `solve` gives the weights of the first step, 1 each.
 
     Differs from the paper: the weights' step is relative to the mean length, so
-    the scale of the losses doesn't change how fast they move; and it is a plain
-    step with a learning rate of its own, not the model's optimizer.
+    the scale of the losses doesn't change how fast they move; and the weights take
+    plain steps with `learning_rate`, not the model's optimizer's.
 
     Args:
         alpha: Float of at least 0, the strength of the pull towards equal rates of

@@ -42,11 +42,11 @@ class GradVac(Balancer):
 
     Differs from the paper: the momentum is 0.5 (the paper's `1 - beta`, 0.99, hardly
     moves in a short training), one group of parameters (what the branches share), and
-    no cosine above 0.999 is asked for (the step grows without bound towards 1).
+    it asks for no cosine above 0.999 (the step grows without bound towards 1).
 
-    It acts on cosines alone, and at the representation these are all near 0. So
-    without a `level` it is `Parameters(update_every=10)`: as in the paper,
-    but with weights that are kept for ten steps.
+    It acts on cosines alone, and at the representation these are all near 0. So its
+    default `level` is `Parameters(update_every=10)`: the paper's, except that it keeps
+    its weights for ten steps.
 
     Args:
         momentum: Float between 0 and 1, the weight of the past in the averages.
@@ -101,8 +101,8 @@ class GradVac(Balancer):
         pairs = ops.cast(nonzero[:, None] & nonzero[None, :], "float32") * (1.0 - unit)
         asked = ops.clip(averages, -_HIGHEST, _HIGHEST)
         asked = ops.stack([asked, asked / ops.sqrt(1.0 - asked * asked)])
-        # For every i at once, in parts of its own length and with unit vectors for
-        # the others: products[i, j] = g_i' . g_j, square[i] = ||g_i'||^2.
+        # For every i at once, in units of ||g_i||, with unit vectors for the others:
+        # products[i, j] = g_i' . g_j, square[i] = ||g_i'||^2.
         products = cosines
         square = ops.ones((num, 1), dtype="float32")
         taken = ops.zeros_like(cosines)

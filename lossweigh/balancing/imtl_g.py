@@ -25,10 +25,10 @@ class IMTLG(Balancer):
     The weights sum to 1, and some may be negative. A gradient of 0 has the weight
     0. Identical gradients share equally. Where no direction projects equally on
     all (opposite gradients, more branches than dimensions) it is the nearest in the
-    sense of least squares; where `v` sums to 0 all weights are 0 and the shared
-    layers rest for this step. Near-collinear gradients of unequal branches get
-    large weights of both signs; eigenvalues that float32 can't tell from 0 (3
-    millionths of the largest) count as 0. For K = 1 the weight is 1.
+    sense of least squares; where `v` sums to 0 all weights are 0 and the shared layers
+    are not updated in this step. Near-collinear gradients of unequal branches get large
+    weights of both signs; eigenvalues that float32 can't tell from 0 (3 millionths of
+    the largest) count as 0. For K = 1 the weight is 1.
 
     Differs from the paper, which solves for K - 1 weights with an inverse: the
     pseudo-inverse gives the same where that exists, and is defined where it

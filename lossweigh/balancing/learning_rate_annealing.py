@@ -20,14 +20,14 @@ class LearningRateAnnealing(Balancer):
 
         w_k <- m w_k + (1 - m) mean|g_r| / mean|g_k|,    w_r = 1
 
-    with `g_k` the gradient of branch k, `g_r` that of the reference (the residual
-    of the differential equation, in the paper), `mean|g|` the mean absolute
-    element and `m` the momentum. The weights start from 1.
+    with `g_k` the gradient of branch k, `g_r` the reference's (the residual of the
+    differential equation, in the paper), `mean|g|` the mean absolute element and `m`
+    the momentum. The weights start from 1.
 
     The weights sum to no fixed number; the reference has the weight 1 and so keeps
     its learning rate. A branch keeps its weight in a step in which its gradient is
-    0 or it or the reference is absent. A weight that is aimed at is at most 1e6.
-    For K = 1 the weight is 1.
+    0 or it or the reference is absent. The quotient counts as 1e6 at most. For K = 1
+    the weight is 1.
 
     `solve` is the first step; it sees no elements, and takes the lengths of the
     gradients, as good where the gradients are alike in shape.

@@ -14,8 +14,8 @@ from lossweigh import _check
 class Level(abc.ABC):
     """Where the gradients of the branches are taken.
 
-    Abstract: `Representation`, `Calibrated` and `Parameters` are the three that there
-    are. Two levels of the same class and arguments are equal.
+    Abstract: use `Representation`, `Calibrated` or `Parameters`. Two levels of the same
+    class and arguments are equal.
     """
 
     def initial_state(self, num_branches: int) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class Level(abc.ABC):
 class Representation(Level):
     """At the tensors where the branches leave the shared layers.
 
-    One ordinary backward pass. What is balanced is an upper bound of the gradients
+    It takes one ordinary backward pass, and balances an upper bound of the gradients
     that the papers balance (Sener & Koltun 2018).
 
     Args:
@@ -81,7 +81,7 @@ class Representation(Level):
 
 
 class ExactLevel(Level):
-    """A level that looks at the shared parameters, in every so many steps.
+    """A level that looks at the shared parameters, in one step of so many.
 
     Abstract: `Parameters` and `Calibrated`.
 
@@ -108,11 +108,11 @@ class ExactLevel(Level):
 class Parameters(ExactLevel):
     """At the shared trainable parameters, as in the papers.
 
-    K backward passes through the shared layers.
+    It takes K backward passes through the shared layers.
 
     Args:
-        update_every: Int. The weights are found in every so many steps; the steps
-            between keep them, and take one backward pass.
+        update_every: Int. One step of so many computes the weights; the others keep
+            them, and take one backward pass.
 
     Examples:
         >>> Parameters(update_every=10)
@@ -131,8 +131,8 @@ class Calibrated(ExactLevel):
     at the shared parameters to its norm at the representation.
 
     Args:
-        update_every: Int. An exact pass measures the ratios in every so many steps;
-            the weights are found in each step.
+        update_every: Int. One step of so many measures the ratios, by an exact pass;
+            every step computes the weights.
 
     Examples:
         >>> Calibrated()
@@ -155,7 +155,7 @@ _BY_NAME: dict[str, type[Level]] = {
 
 
 def get(level: Any) -> Level:
-    """The level that is meant: itself, or the usual one of a name.
+    """The level itself, or the level of a name with its defaults.
 
     Raises:
         ValueError: If no level has this name.

@@ -30,10 +30,10 @@ class NashMTL(Balancer):
     or bound the length with `max_norm`.
 
     A gradient of 0 has the weight 0, and the others are balanced without it.
-    Identical gradients have equal weights. Opposite ones have no solution, their
-    weights grow without bound as they are approached; a ridge of 1e-5 on the
-    cosines keeps them below about 300 over the gradient's length. For K = 1 the
-    weight is 1 over the length.
+    Identical gradients have equal weights. Opposite ones have no solution: the closer
+    gradients come to that, the larger their weights; a ridge of 1e-5 on the cosines
+    keeps them below about 300 over the gradient's length. For K = 1 the weight is 1
+    over the length.
 
     Differs from the authors' code: that one solves a sequence of convex
     approximations from the last step's weights, and keeps those when its solver

@@ -20,15 +20,15 @@ class NormBalancer(Balancer):
         w_k = R (s_k / sum_j s_j) / m_k
 
     with `m_k` the moving average of `||g_k||`, the length of the gradient of branch
-    k, `s_k` the branch's share and `R` the total length. The average is that of the
-    steps so far, weighted by powers of `momentum` (an average that starts from 0 and
-    is divided by the sum of its weights), and has this step in it.
+    k, `s_k` the branch's share and `R` the total length. It averages the steps so far,
+    this one included, with powers of `momentum` as weights (an average that starts from
+    0, divided by the sum of its weights).
 
     The weights sum to no fixed number: the lengths of the weighted gradients sum to
-    about `R`, whatever the scale of the losses. A gradient of 0 has the weight 0 as
-    long as it has been nothing else. Identical branches with equal shares have
-    equal weights. For K = 1 the weight is `R` over the average length. With a
-    branch absent, the others share `R`, and its average stays.
+    about `R`, whatever the scale of the losses. A gradient that has always been 0 has
+    the weight 0. Identical branches with equal shares have equal weights. For K = 1 the
+    weight is `R` over the average length. With a branch absent, the others share `R`,
+    and its average stays.
 
     `solve` is the first step, in which the average is the length itself.
 

@@ -22,8 +22,8 @@ class PCGrad(Balancer):
         sum_i g_i'
 
     with `g_k` the gradient of branch k. The projection is against the original
-    `g_j`, so `g_i'` stays a combination of the gradients, and all that is needed
-    are their products: the K x K Gramian.
+    `g_j`, so `g_i'` stays a combination of the gradients, and their products suffice:
+    the K x K Gramian.
 
     `w_k >= 1`, all 1 where nothing conflicts: the weights sum to K or more, the
     learning rate of a plain sum of losses. A gradient of 0 has the weight 1 and
@@ -33,10 +33,10 @@ class PCGrad(Balancer):
     The order is drawn anew for each branch in each step. `solve`, without an
     order, goes through the branches as they are listed.
 
-    It acts on conflicts alone, which are hardly seen at the representation: there
-    most pairs of gradients are near right angles, and this is the plain sum. So
-    without a `level` it is `Parameters(update_every=10)`: as in the paper,
-    but with weights that are kept for ten steps.
+    It acts on conflicts alone. At the representation most pairs of gradients are nearly
+    orthogonal, so it does almost nothing there. So its default `level` is
+    `Parameters(update_every=10)`: the paper's, except that it keeps its weights for ten
+    steps.
 
     Args:
         level: As for `Balancer`.
@@ -69,8 +69,8 @@ class PCGrad(Balancer):
         lengths, cosines, _ = _cosines.norms_and_cosines(gramian, present)
         num = cosines.shape[0]
         unit = ops.eye(num, dtype="float32")
-        # For every i at once, in parts of its own length and with unit vectors for
-        # the others: products[i, j] = g_i' . g_j.
+        # For every i at once, in units of ||g_i||, with unit vectors for the others:
+        # products[i, j] = g_i' . g_j.
         products = cosines
         taken = ops.zeros_like(cosines)
         for chosen in _cosines.visiting_order(order, unit):

@@ -33,9 +33,9 @@ class BalancedModel(keras.layers.Layer):
     """Calls a prediction model; in training, its backward pass is balanced.
 
     It stands in the training model where the prediction model would, and has no
-    layers of its own. Evaluation is the prediction model's. What the balancer keeps
-    from step to step are variables of this layer: a backward pass can only tell it as
-    their "gradient", with which the optimizer overwrites them.
+    layers of its own. It evaluates as the prediction model does. The balancer's state
+    is variables of this layer: a backward pass can only return it as their "gradient",
+    and the optimizer overwrites them with it.
 
     Args:
         prediction_model: A functional model, or one whose `call` shows its layers.
@@ -62,7 +62,7 @@ class BalancedModel(keras.layers.Layer):
     in_model_step = False
     exact: bool | None = None
     generator: keras.random.SeedGenerator | None = None
-    _trained: set[int] | None = None  # the ids of what was trained when it was cut
+    _trained: set[int] | None = None  # the ids of the variables trained at the cut
     _cut: Cut | None = None
 
     def __init__(
@@ -73,8 +73,8 @@ class BalancedModel(keras.layers.Layer):
         outputs: Sequence[Sequence[str]],
         **kwargs: Any,
     ) -> None:
-        # Its layers have policies of their own. `autocast=False` alone isn't enough:
-        # under a mixed policy Keras casts what the balancer keeps all the same.
+        # The layers inside have their policies. `autocast=False` alone isn't enough:
+        # under a mixed policy Keras would still cast the balancer's state.
         super().__init__(autocast=False, **{**kwargs, "dtype": "float32"})
         self.supports_masking = True
         self.prediction_model = prediction_model
@@ -86,12 +86,12 @@ class BalancedModel(keras.layers.Layer):
         model = self.prediction_model
         structure = model.compute_output_spec(symbolic_inputs(model))
         flat = [id(tensor) for tensor in keras.tree.flatten(structure)]
-        # The flat outputs that a call gives, of those that the heads give.
+        # Where the heads' flat outputs hold the outputs that a call returns.
         self._order = {
             name: flat.index(id(tensor))
             for name, tensor in named_outputs(model, structure).items()
         }
-        self.supports_masking = may_mask(model)  # else each output is looked at
+        self.supports_masking = may_mask(model)  # else Keras checks each output
         self._masks_of = masks_of if self.supports_masking else no_masks
         self.state = add_state(self, self.balancer, len(self.branches))
         if self.balancer.needs_draws or self.balancer.needs_noise:
@@ -113,8 +113,8 @@ class BalancedModel(keras.layers.Layer):
     def cut_anew(self) -> None:
         """Finds the boundary, unless the same variables are trained as when it did.
 
-        Where all that the branches share is frozen, there is nothing to balance: the
-        balancer rests, its state isn't trained, and a warning says so.
+        If all shared layers are frozen, the balancer rests: its state isn't trained,
+        and a warning says so.
 
         Raises:
             ValueError: If no layer is shared, or any other reason of `cut`.
@@ -195,7 +195,7 @@ class BalancedModel(keras.layers.Layer):
 
     @property
     def metrics(self) -> list[Any]:
-        """None: those of a compiled prediction model are no metrics of a training.
+        """None: a compiled prediction model's metrics don't belong to the training.
 
         A model asks each layer, at any depth; those inside answer for themselves.
         """

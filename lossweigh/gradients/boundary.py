@@ -56,7 +56,7 @@ class Cut:
 
 
 class _Boundary(NamedTuple):
-    """Between the calls of the trunk and those of the heads.
+    """The tensors between the trunk and the heads.
 
     Attributes:
         shared: The keys of the tensors to balance at, and the branches of each.
@@ -82,8 +82,8 @@ def cut(
     makes from the model's inputs for one branch and, with the same weights, from
     others for another (a siamese encoder). The boundary is the shared floating
     tensors, with trainable layers before them, that a layer of a single branch
-    takes or that are a branch's output themselves. What no branch depends on is
-    computed from the same tensors and gets no gradient.
+    takes or that are a branch's output themselves. Layers that no branch depends on
+    take the same tensors and get no gradient.
 
     Args:
         model: The prediction model.
@@ -239,7 +239,7 @@ def _ends_of_heads(
     results: Sequence[int],
     outputs: Sequence[Sequence[int]],
 ) -> list[Any]:
-    """The model's outputs, and then those of each branch, its own copies."""
+    """The model's outputs, followed by each branch's copies of its outputs."""
     pairs = [(b, index) for b, several in enumerate(outputs) for index in several]
     first = {index: branch for branch, index in reversed(pairs)}
     every = [(first.get(index), index) for index in range(len(results))]

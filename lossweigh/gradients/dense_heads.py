@@ -19,8 +19,8 @@ from lossweigh.gradients.graph import Call
 class DenseHeads(FactoredExit):
     """Gives out the layers' products, side by side, in the tensor's place.
 
-    So the gradients that come back are those of the products, which have as many
-    columns as the layers have units. The biases and activations belong to the heads.
+    So the products' gradients come back, with as many columns as the layers have units.
+    The biases and activations belong to the heads.
 
     Args:
         calls: The calls of the layers, in the order of the branches.
@@ -138,9 +138,9 @@ class DenseHeads(FactoredExit):
 def pays(balancer: Balancer, units: Sequence[int], features: int) -> bool:
     """Whether factors cost less than the gradients written out.
 
-    That is two products of `C = sum(units)` columns against K copies of the tensor. A
-    method that looks at single elements finds them in the factors only where each
-    layer has one unit.
+    Factors cost two products of `C = sum(units)` columns; written out, the gradients
+    cost K copies of the tensor. A method that looks at single elements finds them in
+    the factors only where each layer has one unit.
 
     Args:
         balancer: What combines the gradients.

@@ -48,8 +48,8 @@ class Trunk:
         plain: The other tensors that the trunk gave; no gradient is pulled from them.
         losses: The losses that its layers added, which aren't balanced.
         loss_gradients: What came back as their gradients.
-        pull_back: From gradients of all these, several times, to those of the
-            parameters.
+        pull_back: Takes gradients of all these, several times, to the parameters'
+            gradients.
     """
 
     tensors: Sequence[Any]

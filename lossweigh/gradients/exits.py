@@ -50,15 +50,15 @@ class Exit(abc.ABC):
 
     @abc.abstractmethod
     def leave(self, tensor: Any, parameters: Sequence[Any]) -> list[Any]:
-        """What is given out; called where gradients aren't recorded."""
+        """What the exit gives out; called while gradients aren't recorded."""
 
     def finish(self, outputs: Sequence[Any]) -> list[Any]:
-        """What the heads take, made from what was given out."""
+        """The heads' inputs, from the tensors that `leave` gave out."""
         return list(outputs)
 
     @abc.abstractmethod
     def site(self, gradients: Sequence[Any], parameters: Sequence[Any]) -> Site:
-        """The branches' gradients, from those of what was given out."""
+        """The branches' gradients, from the gradients of what `leave` gave out."""
 
     def parameter_gradients(self, site: Site, tensor: Any) -> list[Any]:
         """The gradients of `parameters`."""
@@ -153,7 +153,7 @@ class Exits:
         return [tensor for exit, given in pairs for tensor in exit.finish(given)]
 
     def sites(self, gradients: Sequence[Any], parameters: Sequence[Any]) -> list[Site]:
-        """The gradients at each tensor, from those of what was given out."""
+        """The gradients at each tensor, from the gradients of what `leave` gave out."""
         given = zip(
             self.exits,
             parts(gradients, self._outputs),

@@ -1,7 +1,7 @@
 """Branch gradients at one shared tensor, each a product of two small matrices.
 
 With `x` the tensor, `W_k` the kernels of layers that take it and `d_k` the gradients of
-`x W_k`, the branch gradients are `g_k = d_k W_k'`, and nobody has to write them out:
+`x W_k`, the branch gradients are `g_k = d_k W_k'`, and no step has to write them out:
 
     <g_i, g_k> = sum (d_i' d_k) * (W_i' W_k)        sum_k w_k g_k = [w_k d_k] [W_k]'
 
@@ -29,8 +29,8 @@ _BLOCK = 4096  # rows
 class Factored(Site):
     """The gradients of m branches as products.
 
-    They are as exact as those written out, but for a branch whose columns cancel out:
-    a softmax with kernels that are nearly the same for all classes.
+    They are as exact as gradients written out, except for a branch whose columns cancel
+    out: a softmax with kernels that are nearly the same for all classes.
 
     Attributes:
         branches: The branches, as indices.

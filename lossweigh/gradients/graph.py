@@ -23,7 +23,7 @@ class Call:
         kwargs: Likewise.
         inputs: The keys of the tensors it takes.
         outputs: The keys of those it makes.
-        floating: Which of these are, so that a gradient can come back.
+        floating: Which outputs are floating, so that a gradient can come back.
         needed_by: The branches that depend on it, as indices.
     """
 

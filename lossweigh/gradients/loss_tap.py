@@ -19,9 +19,9 @@ class LossTap(keras.layers.Layer):
             `BalancedModel` gave, and the K branch losses `(batch,)`.
 
     Returns:
-        The weighted loss as it is. The tap's gradient is the means of the
-        branch losses, followed by the sum of the weighted loss's gradient, which
-        is 1 but for loss scaling and distribution.
+        The weighted loss, unchanged. The tap's gradient holds the means of the branch
+        losses and the sum of the weighted loss's gradient, which is 1 except under loss
+        scaling and distribution.
     """
 
     def __init__(self, **kwargs: Any) -> None:

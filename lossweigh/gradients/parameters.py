@@ -133,10 +133,11 @@ def balance_parameters(
 
 
 def _check_assigned(balancer: Balancer, moved: Sequence[Any]) -> None:
-    """Refuses what would be trained as something else than in plain training.
+    """Refuses layers that assign trainable weights: they would train differently.
 
-    There a gradient is that of the value which a layer assigned. On JAX, where Keras
-    drops such values after each step, it is that of the value before, as here.
+    Plain training takes the gradient at the value that a layer assigned, and a balancer
+    at the value before. On JAX both take the latter: Keras drops what the layer
+    assigned.
     """
     trained = [variable.path for variable in moved if variable.trainable]
     if trained and not _backend.STATELESS:

@@ -1,9 +1,9 @@
 """On JAX: one compiled step that makes a balancer's exact pass, and one without.
 
-Of the two sides of a `cond` XLA compiles what processors run several times slower than
-the rest of a step. But a step is compiled for each structure of its arguments: so each
-batch is wrapped in what says whether its step is to make an exact pass, by a count that
-is kept outside of what is compiled.
+On CPU, XLA runs the body of a `cond` several times slower than the same operations
+outside it. But JAX compiles a step for each structure of its arguments. So the class
+that wraps a batch says whether its step makes an exact pass. A count outside of the
+compiled step chooses the class.
 """
 
 from __future__ import annotations
@@ -53,10 +53,9 @@ def compile_exact_and_cheap_steps(
 ) -> Callable[..., Any]:
     """A `train_function` of JAX that tells each step what it is to do.
 
-    The function as it is, where there is nothing to tell: on other backends, without
-    a balancer that makes an exact pass in some of its steps, where its state isn't
-    trained, and under loss scaling, whose optimizer may skip a step and only itself
-    knows which.
+    It returns the function unchanged on other backends, without a balancer that makes
+    an exact pass in some of its steps, if its state isn't trained, and under loss
+    scaling: that optimizer may skip a step and doesn't say which.
     """
     if balanced is None or not _backend.STATELESS:
         return train_function
@@ -80,7 +79,7 @@ class ExactStepCounter:
 
     The count begins with the age in the balancer's state, and again whenever that is
     another array than the last step left there: after a callback, a new epoch, the
-    loading of weights. To look at it in each step would be to wait for each step.
+    loading of weights. Reading the age in each step would wait for each step.
 
     Args:
         index: Which of the trainable variables is the age.
@@ -94,13 +93,13 @@ class ExactStepCounter:
         self.count = 0
 
     def flagged(self, values: Sequence[Any], batches: Iterator[Any]) -> Iterator[Any]:
-        """The batches, each wrapped in what says what its step is to do.
+        """The batches, each in the class that says what its step does.
 
         Args:
             values: Of the trainable variables, before the step.
             batches: What `fit` iterates over.
         """
-        if len(values) != self.number:  # Keras has something to say about that
+        if len(values) != self.number:  # Keras raises an error
             return batches
         if values[self.index] is not self.last_age:
             self.count = int(np.asarray(values[self.index]))

@@ -15,17 +15,17 @@ from lossweigh.gradients.boundary import Cut
 
 
 def warn_of_rest(branches: Sequence[str], model: keras.Model) -> None:
-    """Where all that the branches share is frozen, there is nothing to balance."""
+    """Warns that the balancer rests, because all shared layers are frozen."""
     warnings.warn(
         f"All that the branches {list(branches)} share in the model {model.name!r} is "
-        "frozen, so that the balancer has nothing to do. It begins when a shared layer "
-        "is set `trainable = True` and the training model is compiled again.",
+        "frozen, so the balancer rests. To use it, set `trainable = True` of a shared "
+        "layer and compile the training model again.",
         stacklevel=3,
     )
 
 
 def warn_of_right_angles(parts: Cut, model: keras.Model) -> None:
-    """Where no two branches take one tensor, their gradients can't conflict there."""
+    """Warns that gradients can't conflict where no two branches take one tensor."""
     exits = parts.exits.exits
     taking = [branch for exit in exits for branch in exit.branches]
     if not (1 < len(taking) == len(exits) and len(set(taking)) > 1):
@@ -75,9 +75,9 @@ def check_variables(optimizer: Any, variables: list[Any]) -> None:
     """
     if not _compat.knows(optimizer, variables):
         raise ValueError(
-            "`optimizer` must not be built for other variables, as one is that the "
-            "prediction model was trained with: the training model has weights of its "
-            "own. Give a new one of the same settings: "
+            "`optimizer` must not be built for other variables, such as the prediction "
+            "model's: the training model has more weights. Give a new one of the same "
+            "settings: "
             "`type(optimizer).from_config(optimizer.get_config())`. "
             f"Received: optimizer={optimizer!r}."
         )

@@ -39,8 +39,8 @@ def _with_shared_weights(
 ) -> set[int]:
     """The calls of single branches that share their weights with others.
 
-    But not behind trained tensors, whether shared, where the branches part, or of
-    one branch alone, whose layers no other branch has to do with.
+    It leaves out calls behind trained tensors: behind shared ones the branches have
+    parted, and the layers behind those of one branch concern no other branch.
     """
     several = used_by_several(calls)
     barred: set[int] = set()  # weights with a call that must stay outside

@@ -54,8 +54,8 @@ class BalancerState:
 def add_state(layer: keras.layers.Layer, balancer: Balancer, number: int) -> Any:
     """Adds a balancer's variables to a layer.
 
-    What a step finds can leave its backward pass in one way on all backends: as the
-    "gradient" of a variable that is overwritten with it.
+    A backward pass can return more than gradients in one way on all backends: as the
+    "gradient" of a variable that the optimizer overwrites with it.
 
     Args:
         layer: Where the variables are added.

@@ -41,7 +41,7 @@ class BranchGradients:
 def measure(
     balancer: Balancer, gradients: BranchGradients
 ) -> tuple[StepStatistics, Any]:
-    """What there is to see, and `(K,)` which branches' gradients are finite."""
+    """The statistics of the step, and `(K,)` which branches' gradients are finite."""
     sites, scale = gradients.sites, gradients.scale
     number = gradients.num_branches
     if balancer.needs_angles:
@@ -82,8 +82,8 @@ def combine(
 ) -> list[Any]:
     """The combined gradient at each site, without branches that aren't finite.
 
-    Under loss scaling they are left in: the optimizer sees them, skips the
-    step and lowers the scale.
+    Under loss scaling it leaves them in: the optimizer sees them, skips the step and
+    lowers the scale.
     """
     number = gradients.num_branches
     isolate = ~ops.all(finite) & (gradients.scale < 1.5)
@@ -109,7 +109,7 @@ def combine(
 
 
 def of_branches(values: Any, site: Site, num_branches: int) -> Any:
-    """`(m,)`: of K values those of the branches at a site."""
+    """`(m,)` of `(K,)`: the values of the branches at a site."""
     if site.branches == tuple(range(num_branches)):
         return values
     return ops.take(values, ops.convert_to_tensor(site.branches, "int32"))

@@ -11,7 +11,7 @@ from lossweigh._structure import is_functional, symbolic_inputs
 
 
 def functional(model: keras.Model) -> keras.Model:
-    """The model itself if it is functional, else what calling its `call` shows of it.
+    """The model itself if it is functional, else the graph that its `call` shows.
 
     Args:
         model: A prediction model that is built.

@@ -132,7 +132,7 @@ def test_all_that_is_shared_is_frozen(level):
             layer.trainable = False
         told = contextlib.nullcontext()
         if balancer is not None:
-            told = pytest.warns(UserWarning, match="is frozen, so that the balancer")
+            told = pytest.warns(UserWarning, match="is frozen, so the balancer rests")
         with told as warned:
             training = train(model, y, balancer)
         assert balancer is None or len(warned) == 1
@@ -308,7 +308,7 @@ def test_layers_thawed_after_the_model_is_built(level):
         assert abs(one - other).max() < 2e-6
     for layer in model.layers[:3]:
         layer.trainable = False
-    with pytest.warns(UserWarning, match="is frozen, so that the balancer"):
+    with pytest.warns(UserWarning, match="is frozen, so the balancer rests"):
         training.compile("sgd")
     training.train_on_batch(x, y)
 
@@ -321,7 +321,7 @@ def test_a_model_that_was_saved_frozen(tmp_path):
     training.fit(x, y, verbose=0)
     model.trainable = False
     training.save(tmp_path / "training.keras")
-    with pytest.warns(UserWarning, match="is frozen, so that the balancer"):
+    with pytest.warns(UserWarning, match="is frozen, so the balancer rests"):
         loaded = keras.models.load_model(tmp_path / "training.keras")
     expected, found = model.predict(x, verbose=0), loaded.predict(x, verbose=0)
     for name, values in expected.items():
