@@ -1,4 +1,4 @@
-"""Arguments of a branch: what it is of, and which steps are real."""
+"""A branch's arguments `of` and `mask`: its tensors, and which steps are real."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def is_name(value: Any) -> bool:
 
 
 def check_mask(mask: Any) -> str | bool | None:
-    """`mask` as it was given, which is a name, `False` or `None`."""
+    """`mask`, checked: a name, `False` or `None`."""
     if mask is None or mask is False or isinstance(mask, str):
         return mask
     raise TypeError(

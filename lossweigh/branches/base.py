@@ -28,7 +28,7 @@ from lossweigh.branches.trial import try_out
 
 
 class Branch(keras.layers.Layer, abc.ABC):
-    """What is trained under one name: a loss, and what it is the loss of.
+    """A loss under a name, and the tensors that it is computed from.
 
     Abstract: `BranchLoss` has a target, `TargetFreeLoss` has none.
 
@@ -93,7 +93,7 @@ class Branch(keras.layers.Layer, abc.ABC):
         return [str(self.branch)] if self.of is None else self.of
 
     def expect_mask(self) -> None:
-        """Says that the prediction model starts a mask: one that's not there was lost.
+        """Notes that the prediction model starts a mask: a missing one was lost.
 
         That is an error for a loss over time steps, and a warning for another one.
         """
@@ -162,13 +162,13 @@ class Branch(keras.layers.Layer, abc.ABC):
         """Whether each element of the last axis has a label and a loss of its own.
 
         Args:
-            prediction: What the loss is of.
+            prediction: The tensor, or tensors, that the loss looks at.
             target: The target, `None` where there is none.
         """
         return False
 
     def count(self, valid: Mask) -> Tensor:
-        """Of how many elements, or samples, a batch's loss is the mean.
+        """How many elements, or samples, a batch's loss is the mean of.
 
         Args:
             valid: What `ValidElements` gives.
@@ -214,7 +214,7 @@ class Branch(keras.layers.Layer, abc.ABC):
     def evaluate(self, *tensors: Tensor) -> Tensor:
         """What a function gives for some tensors.
 
-        A network that it calls is one of inference, as in Keras's own `fit`.
+        A network that it calls runs in inference, as in Keras's own `fit`.
         """
         if not self._is_of_the_user and self.rows is None:
             try:
@@ -230,7 +230,7 @@ class Branch(keras.layers.Layer, abc.ABC):
             raise ValueError(results.failure(self._what(), tensors, error)) from error
 
     def sample_values(self, *tensors: Tensor, valid: Mask, weight: Tensor) -> Tensor:
-        """What a `MaskedLoss` gives; networks in it are of inference, as `evaluate`."""
+        """What a `MaskedLoss` gives; networks in it run in inference."""
         if not is_of_the_user(self.loss.sample_values):
             return self.loss.sample_values(*tensors, valid=valid, weight=weight)
         with _compat.in_inference(self):

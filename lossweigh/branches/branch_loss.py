@@ -60,21 +60,21 @@ class BranchLoss(TargetBranch):
             reloaded and is refused. A loss with weights of its own is a
             `keras.layers.Layer`, which is called as `loss(y_true, y_pred, valid)`
             and gives `(batch,)`; `valid` is bool, `(batch,)`, or `None`.
-        of: The name of the output that the loss is of. Default: the output with the
-            branch's name. Or a list of names, of outputs and inputs: the loss is
-            then called on the target and each of them, `loss(y_true, first, second)`.
+        of: The name of the output that the loss looks at. Default: the output with the
+            branch's name. Or a list of names, of outputs and inputs: the loss is then
+            called on the target and each of them, `loss(y_true, first, second)`.
         target: The name of the target in `fit`'s `y`. Branches may share one.
-            Default: that of the output, or for several outputs the branch's name.
+            Default: the output's name, or the branch's name for several outputs.
         mask: Where the time steps of a sequence are real. Default: the mask that
             Keras carries from a `Masking` or `Embedding` layer. Or the name of an
             input or output of the prediction model that holds a mask
             `(batch, time)`, or lengths `(batch,)` with the real steps first; or
             `False`: every step is real.
         class_weight: Optional dict from class index to weight; classes it
-            doesn't name weigh 1. The class is the target's own index, the
-            `argmax` of a one-hot target, or the value, 0 or 1, of a binary one: at
-            each time step, pixel or label. A regression has no classes, and a loss of
-            your own is one unless its attribute `task_type` is `"classification"`.
+            doesn't name weigh 1. The class is the target itself if it is an index, the
+            `argmax` of a one-hot target, or the value, 0 or 1, of a binary one: at each
+            time step, pixel or label. A regression has no classes, and a loss of your
+            own is one unless its attribute `task_type` is `"classification"`.
         missing: What marks a label as missing: `None` (no label is), `"nan"`,
             or a number such as `-1`. A vector label of a loss that needs the
             whole vector (a cross-entropy over classes) counts as missing where
@@ -171,7 +171,7 @@ class BranchLoss(TargetBranch):
         y_true = self._aligned(y_true, y_pred)
         self.check_weights(y_pred, mask=mask, sample_weight=sample_weight)
 
-        # 1. Labels: which are there, and a harmless value for those that aren't.
+        # 1. Labels: which exist, and a harmless value for missing ones.
         labelled, y_true = self._labels(y_true)
         class_weight = self.weight_of_class(y_true, self.class_weight)
 

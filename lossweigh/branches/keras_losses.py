@@ -1,4 +1,4 @@
-"""What is known of the losses of `keras.losses`."""
+"""What lossweigh knows about the losses of `keras.losses`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lossweigh.branches.loss_resolution import Partial
 
 _losses = keras.losses
 
-# All of these are known by identity, not by name: a user's own loss may have the name
-# of one of Keras's.
+# A loss is compared by identity, not by name: a user's loss may have the name of one
+# of Keras's.
 _ELEMENTWISE_REGRESSION = {
     _losses.Huber: _losses.huber,
     _losses.LogCosh: _losses.log_cosh,
@@ -44,8 +44,8 @@ _SPARSE = {
         _losses.categorical_generalized_cross_entropy
     ),
 }
-# Keras losses whose target isn't shaped as the prediction, and a sample's shape: that
-# of `CTC` is a sequence of another length, that of `Circle` a whole sample's class.
+# Keras losses whose target isn't shaped as the prediction, and a sample's shape:
+# `CTC` takes a sequence of another length, `Circle` a whole sample's class.
 _OTHER_TARGETS = (
     ({_losses.CTC: _losses.ctc}, (None,)),
     ({_losses.Circle: _losses.circle}, ()),
@@ -157,8 +157,8 @@ def ignored_class(loss: Any) -> int | None:
 def infer_task_type(loss: Any) -> str:
     """`"classification"` or `"regression"`, for uncertainty weighting.
 
-    A loss of the user's says it with an attribute `task_type`; without one it is a
-    regression. A partial of one of Keras's functions is what the function is.
+    A user's loss says it with an attribute `task_type`; without one it is a regression.
+    A partial of one of Keras's functions counts as the function does.
     """
     if isinstance(loss, Partial):
         loss = loss.function

@@ -17,7 +17,7 @@ MOST_CLASSES = 10**6  # where a loss doesn't say how many: the weights are a tab
 
 
 def split_labels(y_true: Tensor, missing: str | float | None) -> tuple[Mask, Tensor]:
-    """Which labels are there, and the labels with 0 for those that aren't.
+    """Which labels exist, and the labels with 0 for missing ones.
 
     Args:
         y_true: Targets of any shape.
@@ -33,7 +33,7 @@ def split_labels(y_true: Tensor, missing: str | float | None) -> tuple[Mask, Ten
 
 
 def labelled(y_true: Tensor, missing: str | float | None) -> Mask:
-    """Where a label is there: bool of the targets' shape; `None` for everywhere."""
+    """Where a label exists: bool of the targets' shape; `None` for everywhere."""
     if missing is None:
         return None
     if missing != "nan":
@@ -115,10 +115,10 @@ def check_class_range(
     *,
     has_classes: bool,
 ) -> None:
-    """Refuses class weights of classes that there aren't.
+    """Refuses class weights for classes that don't exist.
 
     Args:
-        what: What is refused, for the message.
+        what: The argument, for the message.
         loss: The loss.
         class_weight: From class index to weight.
         num_classes: How many classes there are, `None` if that isn't known.

@@ -13,7 +13,7 @@ from lossweigh.branches.loss_resolution import loss_name
 
 
 def check_result(what: str, loss: Any, shape: Shape, rows: int | None) -> None:
-    """Refuses what isn't `(batch,)` or `(batch, ...)`.
+    """Refuses a result that isn't `(batch,)` or `(batch, ...)`.
 
     Args:
         what: The loss and its branch, for the message.

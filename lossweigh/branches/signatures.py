@@ -20,7 +20,7 @@ def check_tensors(what: str, branch: Any, number: int) -> None:
     Args:
         what: The loss and its branch, for the message.
         branch: The branch.
-        number: How many tensors the loss is of, the target not counted.
+        number: How many tensors the loss looks at, the target not counted.
 
     Raises:
         TypeError: If the numbers differ. An argument with a default is no tensor.
@@ -53,8 +53,8 @@ def check_tensors(what: str, branch: Any, number: int) -> None:
         cure += f", or make it a branch {other}Loss(...)`"
     count = f"{len(tensors)} tensor{'s' if len(tensors) > 1 else ''}"
     raise TypeError(
-        f"{what} is called on {count}, each an argument of its own: "
-        f"{'the target and ' if target else ''}those of `of`, {names}. "
+        f"{what} is called on {count}, one argument each: "
+        f"{'the target and ' if target else ''}the tensors of `of`, {names}. "
         f"Received a loss of ({', '.join(arguments)}). {cure}, or name other tensors "
         "in `of`."
     )

@@ -51,7 +51,7 @@ class TargetBranch(Branch, abc.ABC):
         target_shape: Shape | None,
         target_dtype: str | None,
     ) -> None:
-        """Checks and keeps what was said of the target, and what the loss says of it.
+        """Checks and keeps what the arguments and the loss say about the target.
 
         Args:
             target: As for `BranchLoss`.
@@ -62,7 +62,7 @@ class TargetBranch(Branch, abc.ABC):
         """
         if target is not None and not is_name(target):
             raise TypeError(
-                "`target` must be a name, by which `fit` finds the target in `y`. "
+                "`target` must be the name of the target in `fit`'s `y`. "
                 f"Received: target={target!r}. (A loss without a target is a "
                 "`TargetFreeLoss`.)"
             )
@@ -98,7 +98,7 @@ class TargetBranch(Branch, abc.ABC):
         return bool(self._is_elementwise and same and prediction.shape[-1] != 1)
 
     def check_classes(self, argument: str, weights: Mapping[int, float]) -> None:
-        """Refuses class weights of classes that there aren't.
+        """Refuses class weights for classes that don't exist.
 
         Args:
             argument: The name of the argument, for the message.
@@ -147,7 +147,7 @@ class TargetBranch(Branch, abc.ABC):
         """Shape, batch axis included, and dtype of this branch's targets.
 
         Args:
-            prediction: What the loss is of: a tensor, or a list of several.
+            prediction: What the loss looks at: a tensor, or a list of several.
         """
         return infer_target_spec(
             prediction,

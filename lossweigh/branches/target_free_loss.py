@@ -23,10 +23,10 @@ from lossweigh.branches.signatures import build_loss, check_tensors
 class TargetFreeLoss(Branch):
     """A loss without a target, as a layer: tensors in, `(batch,)` float32 out.
 
-    For whatever a model's outputs and inputs tell by themselves: the ranking of two
-    scores, the distance of two views, a penalty on an activation, an
-    autoencoder's reconstruction of its input. A branch like any other: weighted,
-    balanced, logged, with sample weights by its name.
+    It serves where outputs and inputs suffice: the ranking of two scores, the distance
+    of two views, a penalty on an activation, an autoencoder's reconstruction of its
+    input. The branch is weighted, balanced and logged like any other, with sample
+    weights by its name.
 
     Args:
         loss: As for `BranchLoss`; it is called on the tensors of `of` in their
@@ -34,7 +34,7 @@ class TargetFreeLoss(Branch):
             `y_true`. A layer is called on the tensors and `valid`.
         of: Names of the outputs and inputs of the prediction model that the loss
             looks at. Default: the output with the branch's name.
-        mask: As for `BranchLoss`; Keras's own mask is that of the first tensor.
+        mask: As for `BranchLoss`; Keras's own mask comes from the first tensor.
         normalize: As for `BranchLoss`.
         branch: The name of the branch; `build_training_model` sets it.
         **kwargs: Passed to `keras.layers.Layer`. The layer computes in float32.

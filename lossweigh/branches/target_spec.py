@@ -46,7 +46,7 @@ def infer_target_spec(
     """Shape, batch axis included, and dtype of the targets that a loss takes.
 
     Args:
-        prediction: What the loss is of: a tensor, or a list of several.
+        prediction: What the loss looks at: a tensor, or a list of several.
         loss: The loss.
         is_sparse: Whether targets are class indices.
         class_axis: The axis of the prediction that has a number for each class.

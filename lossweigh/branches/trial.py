@@ -13,10 +13,10 @@ from lossweigh import _compat
 def try_out(
     layer: Any, spec: Callable[..., Any], inputs: Any, mask: Any, kwargs: Any
 ) -> Any:
-    """A branch's symbolic output; what is wrong with its loss is raised.
+    """A branch's symbolic output, or a worded error if its loss fails.
 
-    The batch gets a size that many numbers divide, so that a loss may regroup its
-    rows, and that no other axis has, so that rows are known by it.
+    The size of the batch has many divisors, so that a loss may regroup its rows. No
+    other axis has that size, so that it identifies rows.
 
     Args:
         layer: The branch.

@@ -34,7 +34,8 @@ class Batches:
     Attributes:
         num_classes: For branches whose targets are class indices, how many classes
             there are.
-        looks: Whether the next single batch of tensors is looked at: the first is.
+        looks: Whether to check the next single batch of tensors: only the first is
+            checked.
     """
 
     def __init__(
@@ -53,13 +54,13 @@ class Batches:
     def named(
         self, x: Any, y: Any = None, sample_weight: Any = None, tensors: bool = True
     ) -> Any:
-        """Arrays as named inputs, checked; a data set as it is.
+        """Arrays as named inputs, checked; a data set unchanged.
 
         Args:
             x: As for `fit`.
             y: As for `fit`.
             sample_weight: As for `fit`.
-            tensors: Whether tensors are looked at, which are copied for that.
+            tensors: Whether to check tensors too, which copies them.
         """
         if is_stream(x):
             if y is not None or sample_weight is not None:
@@ -79,7 +80,7 @@ class Batches:
         return merged
 
     def one(self, x: Any, y: Any, sample_weight: Any) -> Any:
-        """As `named`, of a single batch: of tensors only the first is looked at."""
+        """As `named`, for a single batch: of tensors it checks only the first."""
         merged = self.named(x, y, sample_weight, tensors=self.looks)
         self.looks = False
         return merged
@@ -88,7 +89,7 @@ class Batches:
         """A batch from any source as named inputs, and what is for the logs alone."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         merged = self.wiring.data.merge(x, y, sample_weight)
-        if y is not None:  # a batch of a data set: arrays were looked at before
+        if y is not None:  # a batch of a data set: arrays were checked before
             check_batch(merged, {n: t.dtype for n, t in self.inputs.items()})
         for name, value in merged.items():  # not traced, a batch may be NumPy's
             if isinstance(value, np.ndarray):
@@ -113,7 +114,7 @@ class Batches:
         return merged, also or None, None
 
     def use_class_weight(self, class_weight: Any) -> bool:
-        """Puts class weights in force; whether they are others than before.
+        """Puts class weights in force; returns whether they changed.
 
         Raises:
             ValueError: If a branch has no classes, or not as many.

@@ -50,10 +50,10 @@ def build_training_model(
     The training model's inputs are those of `pred_model`, a target for each
     branch and, optionally, sample weights; its output is the weighted loss.
     `pred_model` isn't changed and holds nothing of the losses: predict with it,
-    save it and serve it alone. A branch is a loss with a name. Most are an output's
-    loss and named as it: a key of the output dict, or the name of the output's layer.
-    A second loss of an output, a loss of several, and one without a target have
-    names of their own and say what they are `of`.
+    save it and serve it alone. A branch is a loss with a name. Most belong to an output
+    and take its name: a key of the output dict, or the name of the output's layer. A
+    second loss of an output, a loss of several, and one without a target have other
+    names; `of` names their tensors.
 
     Args:
         pred_model: Any `keras.Model` with known inputs and outputs: functional,
@@ -72,15 +72,15 @@ def build_training_model(
             `losses`; where `losses` is a dict of outputs alone, and the model returns
             a list, the order of the outputs. Where these two differ and there are
             further branches, or the model returns a dict, lists are refused.)
-            Default: `RevisedUncertainty()`, whose worst branch did best over the
-            problems that the methods were compared on (`docs/methods`); with a
-            balancer, `FixedWeights()`, equal weights.
+            Default: `RevisedUncertainty()`, the weighter that hurt its worst branch
+            least in our benchmarks (`docs/methods`); with a balancer, `FixedWeights()`,
+            equal weights.
         balancer: What combines the branches' gradients on their way into the
-            layers that they share, such as `UPGrad()`. Default: nothing, they add
-            up. Needs a functional prediction model; where its branches leave the
-            shared layers is found from its graph.
-        name: Name of the training model. Default: that of `pred_model` with
-            `_training` added.
+            layers that they share, such as `UPGrad()`. Default: nothing, they add up. A
+            balancer needs a functional prediction model, whose graph shows where
+            branches leave the shared layers.
+        name: Name of the training model. Default: `pred_model`'s name with `_training`
+            added.
 
     Returns:
         A `TrainingModel`, to be compiled with an optimizer.

@@ -23,8 +23,8 @@ class TrainingInputs:
         structure: The prediction model's input structure, names at its leaves.
         outputs: The names of the prediction model's outputs, in order.
         targets: For each branch the name of its target, `None` if it has none.
-        ordered: Whether the outputs' order is known. That of a subclassed model
-            which returns a dict isn't: JAX sorts its keys.
+        ordered: Whether the outputs' order is known. It isn't for a subclassed model
+            that returns a dict: JAX sorts its keys.
         optional: The names of inputs that may be left out, or be `None`.
 
     Attributes:

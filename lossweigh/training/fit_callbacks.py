@@ -1,4 +1,4 @@
-"""The callbacks of `fit`: those that a training model adds, and what theirs watch."""
+"""`fit`'s callbacks: a training model adds some, and tells others what is better."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class _Suspects(keras.callbacks.Callback):
 def with_ours(
     callbacks: Any, model: Any, metrics: Iterable[tuple[str, str, Any]]
 ) -> Any:
-    """What `fit` was given as `callbacks`, with those of ours.
+    """`fit`'s `callbacks`, with the training model's added.
 
-    Callbacks that find out by themselves whether less or more of what they watch is
-    better, such as `EarlyStopping`, are told so for the logs of a training model.
+    Callbacks such as `EarlyStopping` guess whether less or more of a log is better.
+    This tells them, for the logs of a training model.
 
     Args:
         callbacks: A callback, a list of some, a `CallbackList` or `None`.

@@ -50,7 +50,7 @@ def losses_by_name(losses: Any, outputs: list[str]) -> dict[str, Any]:
 
 
 def as_branch(branch: str, loss: Any, taken: Container[str] = ()) -> Branch:
-    """The loss of a branch as a layer, whose name isn't one of those that are taken."""
+    """A branch's loss as a layer, with a name that isn't taken."""
     if not isinstance(loss, Branch):
         try:
             name = unused(f"{branch}_loss", taken)
@@ -84,7 +84,7 @@ def check_identities(layers: dict[str, Branch]) -> None:
 def check_names(
     layers: dict[str, Branch], outputs: list[str], inputs: list[str]
 ) -> None:
-    """What a branch is of, and its mask, are outputs or inputs."""
+    """Checks that `of` and `mask` of each branch name outputs or inputs."""
     known = list(dict.fromkeys([*outputs, *inputs]))
     for branch, layer in layers.items():
         of = [branch] if layer.of is None else layer.of
@@ -93,8 +93,8 @@ def check_names(
             _check.known_names(f"losses[{branch!r}].mask", [layer.mask_name], known)
         if not any(name in outputs for name in of):
             raise ValueError(
-                f"`losses[{branch!r}]` must be of at least one output, of {outputs}: "
-                f"nothing else is trained. Received: of={of}."
+                f"`losses[{branch!r}]` must look at one or more of the outputs "
+                f"{outputs}: nothing else is trained. Received: of={of}."
             )
         if branch in outputs and branch not in of:
             raise ValueError(
@@ -106,7 +106,7 @@ def check_names(
 def check_rows(
     branch: str, names: list[str], tensors: list[Any], rows: int | None
 ) -> None:
-    """Refuses what a branch looks at if its first axis isn't that of the samples.
+    """Refuses a branch's tensors if their first axis isn't the samples.
 
     Args:
         branch: The branch's name.
@@ -142,7 +142,7 @@ def check_clashes(
             'name="predictor")`.'
         )
     taken = _input_names(layers)
-    # Losses that would be called as the total and the sum are.
+    # Losses whose logs would have the names of the total and the sum.
     totals = {name for name in ("weighted", "unweighted") if name in branches}
     for what, names, reserved in (
         ("input", inputs, taken),

@@ -13,8 +13,8 @@ def ignoreLoss(y_true: Any, y_pred: Any) -> Any:
 
     A loss that isn't a function of one output and one target is computed by a
     layer and becomes the output of a training model. This function passes it
-    on to the optimizer. `build_training_model` needs no mention of it; a
-    training model wired by hand is compiled with it.
+    on to the optimizer. `build_training_model` sets it by itself; compile a training
+    model that you wire by hand with it.
 
     Args:
         y_true: Ignored; whatever dummy target `fit` was given.
@@ -38,7 +38,7 @@ ignore_loss = ignoreLoss
 
 
 def check_no_loss(loss: Any, loss_weights: Any) -> None:
-    """Refuses what `compile` is given where the model has its losses already.
+    """Refuses losses and loss weights in `compile`: the model has its own already.
 
     Raises:
         ValueError: If there is a loss other than `ignoreLoss`, or loss weights.

@@ -129,7 +129,7 @@ class BranchLogs:
         if given is None and not isinstance(self.weighter, FixedWeights):
             self.words |= {"weights", "unweighted_loss"}
 
-        # A schedule may come, and a vanished weight is warned of.
+        # A schedule may come, and the model warns of a vanished weight.
         weighs = given is None or "weights" in given or self.weighter.learns
         balances = self.balanced is not None and "balance" in self.words
         parts = {"loss": True, "weight": weighs, "balance": balances}
@@ -240,7 +240,7 @@ class BranchLogs:
         self.epoch_means = dict(zip(names, means, strict=True))
 
     def of_epoch(self) -> dict[str, float]:
-        """What `fit` logs at an epoch's end: weights, which are the training's."""
+        """The weights that `fit` logs at an epoch's end."""
         endings = tuple(
             f"_{part}" for word, part in OF_THE_EPOCH.items() if word in self.words
         )

@@ -12,9 +12,9 @@ from lossweigh._structure import every_layer
 def scaled_in_float16(optimizer: Any, model: keras.Model) -> Any:
     """The optimizer, which scales the loss if the model computes in float16.
 
-    `keras.Model.compile` looks at its own policy, as it was when the model was made:
-    a training model's is float32, and that of a model that was loaded is whatever is
-    set in the program that loads it. So this looks at the layers too.
+    `keras.Model.compile` looks at the model's policy alone. A training model's policy
+    is float32, and a loaded model has the policy of the program that loads it. So this
+    looks at the layers too.
 
     Args:
         optimizer: A Keras optimizer.

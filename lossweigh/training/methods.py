@@ -18,7 +18,7 @@ from lossweigh.weighting.revised_uncertainty import RevisedUncertainty
 
 
 def as_weighter(weighter: Any) -> Weighter | None:
-    """What was given as a weighter; numbers are fixed weights.
+    """The argument `weighter` as a layer; numbers become `FixedWeights`.
 
     Raises:
         TypeError: If it is something else, such as a class or a name.
@@ -35,7 +35,7 @@ def as_weighter(weighter: Any) -> Weighter | None:
 
 
 def as_balancer(balancer: Any) -> Balancer | None:
-    """What was given as a balancer; errors as for `as_weighter`."""
+    """The argument `balancer`, checked; errors as for `as_weighter`."""
     if balancer is None or isinstance(balancer, Balancer):
         return balancer
     raise TypeError(
@@ -122,7 +122,7 @@ def weighter_for(
 
 
 def check_fresh(weighter: Weighter | None) -> None:
-    """A weighter that has learned would bring that along into another training."""
+    """Refuses a weighter that has learned something in another training model."""
     if weighter is not None and weighter.has_learned():
         kind = type(weighter).__name__
         raise ValueError(
@@ -139,14 +139,14 @@ def check_no_lists(
     weighter: Weighter | None,
     balancer: Balancer | None,
 ) -> None:
-    """An error for a list whose order could be that of either of two dicts."""
+    """Refuses a list in an unclear order: two dicts have different ones."""
     for layer in (weighter, balancer):
         for name in () if layer is None else layer.per_branch:
             argument = name.removesuffix("_given")
             if isinstance(getattr(layer, name), (list, tuple)):
                 raise ValueError(
-                    f"`{argument}` of {type(layer).__name__} is a list, and it "
-                    f"can't be told in which order: `losses` has the branches "
+                    f"`{argument}` of {type(layer).__name__} is a list in an "
+                    f"unclear order: `losses` has the branches "
                     f"{branches}, the prediction model the outputs {outputs}. Give "
                     "`losses` in the order of the outputs."
                 )

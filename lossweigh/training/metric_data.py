@@ -48,8 +48,8 @@ def hand_over(
         measured: The branch whose target an output's metrics are given.
 
     Returns:
-        What metrics see that take whole vectors; and, for outputs any element of which
-        may lack its label, what those see that take element by element.
+        What metrics of whole vectors see; and, for outputs whose single elements may
+        lack their label, what metrics of single elements see.
     """
     vectors: dict[str, Handed] = OrderedDict()  # in which Keras keeps the order
     elements: dict[str, Handed] = {}
@@ -100,7 +100,7 @@ def _of_vectors(weight: Any, prediction: Any) -> Any:
 
 
 def by_element(wiring: Wiring, metrics: Iterable[tuple[str, str, Any]]) -> set[int]:
-    """Which metrics count each label of an output of which single ones may be missing.
+    """Which metrics count each label, for outputs that may lack single ones.
 
     The others count the samples that have all of their labels; a warning says so.
 
@@ -156,7 +156,7 @@ def _takes_elements(metric: Any) -> bool:
 def nan_without_elements(
     results: dict[str, Any], wiring: Wiring, logs: BranchLogs | None
 ) -> dict[str, Any]:
-    """Metrics of outputs of which no element has counted yet are nan, not 0.
+    """Makes metrics nan, not 0, for outputs without an element that counted.
 
     Args:
         results: The metrics' numbers by the names of their logs.

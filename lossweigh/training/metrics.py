@@ -65,8 +65,8 @@ def _by_output(
 ) -> dict[str, list[Any]] | None:
     """Metrics by the name of their output, or `None` where there are none.
 
-    A list has those of each output, or of each in `measured`, in order; or those of the
-    only one in `measured`, which is empty where the outputs' order isn't known.
+    A list holds the metrics of each output, or of each in `measured`, in order; or of
+    the only one in `measured`, which is empty if the outputs' order isn't known.
     """
     if given is None or (isinstance(given, (list, tuple, Mapping)) and not given):
         return None

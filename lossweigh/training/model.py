@@ -32,11 +32,11 @@ class TrainingModel(Trainer):
     """A model whose inputs are data and targets and whose output is its loss.
 
     Made by `build_training_model`. It shares every layer with the prediction
-    model, is trained with the stock `fit`, and takes `(x, y, sample_weight)` as
-    the prediction model would: `y` by output name. Calling it on a dict of all
-    its inputs (`<input>`, `<output>_target`, optionally
-    `<branch>_sample_weight`) gives a dict of the predictions by output name,
-    each `<branch>_loss` `(batch,)`, and the `weighted_loss` `(batch,)`.
+    model, is trained with Keras's own `fit`, and takes `(x, y, sample_weight)` as the
+    prediction model would: `y` by output name. Calling it on a dict of all its inputs
+    (`<input>`, `<output>_target`, optionally `<branch>_sample_weight`) gives a dict of
+    the predictions by output name, each `<branch>_loss` `(batch,)`, and the
+    `weighted_loss` `(batch,)`.
 
     Logs: `loss`, the weighted loss and the regularisers; `<branch>_loss`; the
     metrics; and where weights move `unweighted_loss`, the sum of the branch losses.
@@ -226,7 +226,7 @@ class TrainingModel(Trainer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        """As `keras.Model.from_config`; what is wrong with the config is said."""
+        """As `keras.Model.from_config`, with worded errors for a wrong config."""
         with in_words(config):
             return super().from_config(config, custom_objects)
 

@@ -36,7 +36,7 @@ class StepResult:
     Attributes:
         predictions: The prediction model's outputs by name.
         branches: What each branch gives, by its name.
-        weighted_loss: `(batch,)`, what is minimised.
+        weighted_loss: `(batch,)`, the loss that training minimises.
     """
 
     predictions: dict[str, Any]
@@ -95,7 +95,7 @@ def call_layer(layer: Any, *args: Any, **kwargs: Any) -> Any:
 def call_directly(layer: Any, *args: Any, **kwargs: Any) -> Any:
     """Calls what a layer computes, without Keras's bookkeeping.
 
-    That takes longer than the branch losses themselves: on torch, a graph of eight
+    The bookkeeping takes longer than the branch losses: on torch, a graph of eight
     branches takes 1.4 times as long with it.
     """
     return layer.call(*args, **kwargs)

@@ -36,7 +36,7 @@ def check_format(config: Any) -> None:
         what = f"of format {number!r}, written by lossweigh {version}"
         cure = "Install the version that wrote it, or"
     raise ValueError(
-        f"The config is that of a training model {what}. lossweigh {__version__} "
+        f"This is the config of a training model {what}. lossweigh {__version__} "
         f"reads the format {FORMAT}. {cure} build the "
         "training model anew and give `load_weights` this file; or load the "
         "prediction model, if you saved it."
@@ -62,8 +62,8 @@ def in_words(config: Any) -> Iterator[None]:
             if isinstance(layer, dict)
         ]
         raise ValueError(
-            "The config isn't that of a training model as `build_training_model` makes "
-            f"it: {type(error).__name__}: {error} It has the layers {names}. Save the "
+            "This isn't the config of a training model from `build_training_model`: "
+            f"{type(error).__name__}: {error} It has the layers {names}. Save the "
             "training model anew, or build it and load its weights alone."
         ) from error
 

@@ -24,7 +24,7 @@ from lossweigh.training.wiring import Wiring
 class StepModel(keras.Model):
     """What Keras calls in each step of a `TrainingModel`.
 
-    The constructor of that class sets what is used here.
+    The constructor of that class sets the attributes that these methods use.
     """
 
     train_function: Any
@@ -41,7 +41,7 @@ class StepModel(keras.Model):
         logs.output_of = {log: output for log, output, _ in metrics}
 
     def _metrics_wait(self) -> bool:
-        """Whether only the data show what is to be built."""
+        """Whether metrics can't be built before the data show their targets."""
         known = compiled(self._logs).output_of
         return bool(self._wiring.data.metric_targets) and not known
 

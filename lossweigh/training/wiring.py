@@ -121,8 +121,8 @@ def measured(
 ) -> dict[str, BranchLoss]:
     """The branch whose target an output's metrics are given, by output.
 
-    That of the output's name, or the first that looks at the output alone and has a
-    target.
+    It is the branch with the output's name, or the first branch with a target that
+    looks at the output alone.
     """
     by_output = {}
     for output in outputs:

@@ -352,6 +352,6 @@ def test_a_damaged_config(damage, words):
     text = json.dumps(lw.build_training_model(two_heads(), LOSSES).get_config())
     config = json.loads(damage(text))
     with pytest.raises(
-        ValueError, match=f"(?s)isn't that of a training model.*{words}"
+        ValueError, match=f"(?s)isn't the config of a training model.*{words}"
     ):
         lw.TrainingModel.from_config(config)

@@ -314,7 +314,7 @@ REFUSED = {
     "only an input": (
         {"x_size": lw.TargetFreeLoss(size, of="x")},
         ValueError,
-        "must be of at least one output",
+        "must look at one or more of the outputs",
     ),
     "another output's name": (
         {"label": lw.TargetFreeLoss(size, of="features")},
@@ -365,7 +365,7 @@ def test_refused_in_words(case):
         ({"of": 3.5}, "`of` must be the name of an output or input"),
         ({"of": []}, "`of` must be the name of an output or input"),
         ({"mask": True}, "`mask` must be None"),
-        ({"target": 3.5}, "`target` must be a name"),
+        ({"target": 3.5}, "`target` must be the name"),
     ],
 )
 def test_arguments_are_checked(arguments, message):

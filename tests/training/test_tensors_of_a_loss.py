@@ -116,8 +116,8 @@ class MaskedOne(lw.MaskedLoss):
 REFUSED = {
     "a list": (
         lambda: lw.BranchLoss(as_list, of=BOTH),
-        r"'as_list' of the branch 'b' is called on 3 tensors, each an argument of its "
-        r"own: the target and those of `of`, \['left', 'right'\]\. Received a loss of "
+        r"'as_list' of the branch 'b' is called on 3 tensors, one argument each: the "
+        r"target and the tensors of `of`, \['left', 'right'\]\. Received a loss of "
         r"\(y_true, y_pred\)\. Write `def my_loss\(y_true, left, right\)`, or make it "
         r"a branch without a target: `TargetFreeLoss\(\.\.\.\)`, or name other tensors",
     ),
@@ -148,12 +148,12 @@ REFUSED = {
     ),
     "a target too much": (
         lambda: lw.TargetFreeLoss(gap, of=BOTH),
-        r"is called on 2 tensors, each an argument of its own: those of `of`.*or "
+        r"is called on 2 tensors, one argument each: the tensors of `of`.*or "
         r"make it a branch with a target: `BranchLoss\(\.\.\.\)`",
     ),
     "one of one": (
         lambda: lw.TargetFreeLoss("mse", of="left"),
-        r"is called on 1 tensor, each.*Received a loss of \(y_true, y_pred\)",
+        r"is called on 1 tensor, one argument each.*Received a loss of \(y_true, y_pred\)",
     ),
 }
 
@@ -167,7 +167,9 @@ def test_another_number_is_refused(name):
 
 def test_another_number_by_hand():
     left, right = X[:, :2], X[:, 2:]
-    with pytest.raises(TypeError, match=r"those of `of`, \['tensor_0', 'tensor_1'\]"):
+    with pytest.raises(
+        TypeError, match=r"the tensors of `of`, \['tensor_0', 'tensor_1'\]"
+    ):
         lw.BranchLoss(as_list)([Y, [left, right]])
     with pytest.raises(TypeError, match=r"`def my_loss\(tensor_0\)`"):
         lw.TargetFreeLoss(free_gap)([[left]])
