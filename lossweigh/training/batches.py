@@ -86,7 +86,7 @@ class Batches:
         return merged
 
     def step(self, data: Any, training: bool) -> Any:
-        """A batch from any source as named inputs, and what is for the logs alone."""
+        """A batch from any source as named inputs, and the data for the logs."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         merged = self.wiring.data.merge(x, y, sample_weight)
         if y is not None:  # a batch of a data set: arrays were checked before

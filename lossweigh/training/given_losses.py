@@ -170,6 +170,6 @@ def _input_names(layers: dict[str, Branch]) -> set[str]:
     if twice:
         raise ValueError(
             "`losses` must have names that differ in more than `/` and `_`. Received: "
-            f"{[*layers]}, of which two need an input {min(twice)!r}."
+            f"{[*layers]}; two of them need an input {min(twice)!r}."
         )
     return set(named)

@@ -110,11 +110,11 @@ class BranchLogs:
 
     Args:
         wiring: The training model's.
-        given: What is logged, as `checked_words` gives it; `None` for few: the losses,
+        given: Words from `checked_words`; `None` for the default: the losses,
             the balance, and the weights and `unweighted_loss` where the weights move.
 
     Attributes:
-        words: What is logged.
+        words: The words of what the model logs.
         names: All names that the logs of losses and weights may have.
         epoch_means: The means of the last epoch of training, by name.
         by_element: The ids of metrics that count each label by itself.

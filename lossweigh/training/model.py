@@ -144,7 +144,7 @@ class TrainingModel(Trainer):
             metrics: Metrics of the predictions by output name, as in
                 `{"label": ["accuracy"]}`; for one output also a list.
             weighted_metrics: Likewise, weighted by the sample weights.
-            log: What is logged beside `loss` and the metrics: a list of the words
+            log: What to log beside `loss` and the metrics: a list of the words
                 `"losses"`, `"weights"`, `"balance"` and `"unweighted_loss"`. Default:
                 the losses, the balance, and where weights move the other two.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile` and
