@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from lossweigh import _check
 from lossweigh._types import Mask, Tensor
 from lossweigh.weighting._combining import present_branches, weighted_sum
 from lossweigh.weighting.base import Weighter
@@ -90,8 +91,8 @@ class RandomizedWeighter(AdaptiveWeighter):
 
     def __init__(self, *, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.seed = seed
-        self.generator = keras.random.SeedGenerator(seed)
+        self.seed = None if seed is None else _check.whole("seed", seed, at_least=0)
+        self.generator = keras.random.SeedGenerator(self.seed)
 
     # Keras tracks the generator's state and leaves it out of the file.
 

@@ -434,3 +434,10 @@ def test_resumed_training_is_uninterrupted_training(tmp_path):
     assert len(resumed) == len(variables)
     for variable, value in zip(variables, resumed, strict=True):
         np.testing.assert_array_equal(array(variable), value, err_msg=variable.path)
+
+
+@pytest.mark.parametrize("weighter", [lw.RandomWeights, lw.ReLoBRaLo])
+@pytest.mark.parametrize(("seed", "error"), [("x", TypeError), (-1, ValueError)])
+def test_a_seed_is_a_whole_number(weighter, seed, error):
+    with pytest.raises(error, match="`seed` must be a"):
+        weighter(seed=seed)
