@@ -65,13 +65,15 @@ class Balancer(abc.ABC):
         needs_angles: Whether `advance` uses more of the Gramian than its diagonal.
         needs_mean_abs: Whether `advance` uses `StepStatistics.mean_abs`.
         needs_draws: Whether `advance` uses `StepStatistics.draws`.
-        needs_noise: Whether `combine` uses random numbers, one an element.
+        needs_noise: Whether `combine` uses random numbers, one an element. Such a
+            method has no level but the representation.
         per_branch: Names of the arguments, and attributes, that hold one number a
             branch, in a list or in a dict by branch name.
         default_level: The `level` where none is given.
 
     Raises:
-        ValueError: If no level has this name, or `seed` is negative.
+        ValueError: If no level has this name, the method doesn't have the level, or
+            `seed` is negative.
         TypeError: If `level` is no level, or `seed` no whole number.
     """
 
@@ -90,6 +92,12 @@ class Balancer(abc.ABC):
         branches: Sequence[str] | None = None,
     ) -> None:
         self.level = levels.get(self.default_level if level is None else level)
+        if self.needs_noise and not isinstance(self.level, levels.Representation):
+            raise ValueError(
+                f'`level` must be "representation" for {type(self).__name__}, which '
+                "draws a random number for each element of a shared tensor. "
+                f"Received: level={level!r}."
+            )
         self.seed = None if seed is None else _check.whole("seed", seed, at_least=0)
         self.branches = None if branches is None else list(branches)
 

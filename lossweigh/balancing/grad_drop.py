@@ -8,7 +8,6 @@ import keras
 from keras import ops
 
 from lossweigh.balancing.base import Balancer
-from lossweigh.balancing.levels import Level, Representation
 from lossweigh.balancing.site import Site
 
 
@@ -34,9 +33,9 @@ class GradDrop(Balancer):
     without, one sign for each element of each sample, and its leak is 0.
 
     Args:
-        seed: Optional int, makes the draws reproducible (within a backend).
         level: A `Representation`, the only level that this method has.
-        **kwargs: Passed to `Balancer`.
+        seed: Optional int, makes the draws reproducible (within a backend).
+        branches: As for `Balancer`.
 
     Raises:
         ValueError: If `level` is another.
@@ -54,20 +53,6 @@ class GradDrop(Balancer):
 
     needs_angles = False
     needs_noise = True
-
-    def __init__(
-        self,
-        *,
-        seed: int | None = None,
-        level: str | Level | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(seed=seed, level=level, **kwargs)
-        if not isinstance(self.level, Representation):
-            raise ValueError(
-                '`level` must be "representation" for GradDrop, which compares '
-                f"gradients element by element. Received: level={level!r}."
-            )
 
     def solve(self, gramian: Any, present: Any = None) -> Any:
         return ops.ones((gramian.shape[0],), dtype="float32")
