@@ -6,6 +6,8 @@ import pytest
 from nets import ROWS, arrays, fixed, two_heads
 from refusals import fails_and_goes_on
 
+import lossweigh as lw
+
 pytestmark = pytest.mark.once
 
 X, Y = arrays()
@@ -254,3 +256,29 @@ def training():
 def test_refused_in_words(training, case):
     arguments, error, words = REFUSED[case]
     fails_and_goes_on(training, arguments, error, words)
+
+
+def of_a_dict(*names):
+    """A training model whose prediction model takes a dict, and 3 rows for each."""
+    inputs = {name: keras.Input((2,), name=name) for name in names}
+    merged = keras.layers.Concatenate()([*inputs.values(), *inputs.values()])
+    model = keras.Model(inputs, keras.layers.Dense(1, name="y")(merged))
+    training = lw.build_training_model(model, "mse")
+    training.compile("sgd")
+    return training, [np.ones((3, 2), "float32") for _ in names]
+
+
+def test_an_array_for_a_dict_of_one():
+    training, (x,) = of_a_dict("a")
+    y = np.ones((3, 1))
+    expected = training.evaluate({"a": x}, y, verbose=0)
+    assert training.evaluate(x, y, verbose=0) == expected
+    assert training.evaluate({"a": [x]}, y, verbose=0) == expected
+
+
+def test_no_dict_for_a_dict_of_several():
+    training, arrays = of_a_dict("a", "b")
+    with pytest.raises(ValueError, match=r"`x` must be a dict with the names.*a list"):
+        training.evaluate(arrays, np.ones((3, 1)), verbose=0)
+    with pytest.raises(ValueError, match=r"`x` must be a dict .* of shape \(3, 2\)"):
+        training.evaluate(arrays[0], np.ones((3, 1)), verbose=0)
