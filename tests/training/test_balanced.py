@@ -554,7 +554,7 @@ if BACKEND == "tensorflow":
             return losses, state_of(training)
 
         losses, state = run(run_eagerly=True)
-        for _ in range(2):
+        for _ in range(6):
             traced, after = run()
             assert traced == pytest.approx(losses, rel=1e-4)
             for name, values in state.items():

@@ -8,8 +8,7 @@ from keras import layers, ops
 
 import lossweigh as lw
 
-# One of each kind: by angles, projections, norms with a state, signs, absolute values.
-METHODS = ["UPGrad", "PCGrad", "GradNorm", "GradDrop", "LearningRateAnnealing"]
+METHODS = [name for name in lw.balancing.__all__ if name != "Balancer"]
 # One of each kind at the other levels: all angles, norms, absolute values.
 ELSEWHERE = [("UPGrad", level) for level in LEVELS if level != "representation"] + [
     ("NormBalancer", "calibrated"),
