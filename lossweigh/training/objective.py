@@ -20,13 +20,18 @@ class BranchResult:
 
     Attributes:
         loss: `(batch,)`, its loss, not weighted.
+        layer: What computes its loss.
         valid: Which elements of its prediction count, 1 or 0; `None` if all do.
-        count: How many elements its loss is the mean of; `None` for the rows.
     """
 
     loss: Any
+    layer: Branch
     valid: Any = None
-    count: Any = None
+
+    @property
+    def count(self) -> Any:
+        """How many elements the loss is the mean of; `None` for the rows."""
+        return None if self.valid is None else self.layer.count(self.valid)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +71,7 @@ class StepResult:
         results = {}
         for branch, layer in losses.items():
             valid = outputs.get(_valid_name(branch))
-            count = None if valid is None else layer.count(valid)
-            results[branch] = BranchResult(outputs[_loss_name(branch)], valid, count)
+            results[branch] = BranchResult(outputs[_loss_name(branch)], layer, valid)
         names = output_names(losses)
         predictions = {k: v for k, v in outputs.items() if k not in names}
         return cls(predictions, results, outputs[WEIGHTED_LOSS])
@@ -152,7 +156,7 @@ class Objective:
                 first = seen[branch][0]
                 pair = [first if target is None else target, first]
                 valid = call(self.valid[branch], pair, **masked_by)
-            results[branch] = BranchResult(loss, valid)
+            results[branch] = BranchResult(loss, layer, valid)
         losses = [result.loss for result in results.values()]
         valids = [result.valid for result in results.values()]
         weighted = call(self.weighter, losses, valid=valids, **training)
