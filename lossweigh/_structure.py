@@ -121,6 +121,16 @@ def named_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
     return named
 
 
+def output_positions(model: keras.Model) -> dict[str, int]:
+    """Where the flat list of a model's outputs holds each of them, by its name."""
+    structure = model.compute_output_spec(symbolic_inputs(model))
+    flat = [id(tensor) for tensor in keras.tree.flatten(structure)]
+    return {
+        name: flat.index(id(tensor))
+        for name, tensor in named_outputs(model, structure).items()
+    }
+
+
 def _named_leaves(order: Any, outputs: Any, path: str = "") -> Iterator[Any]:
     """The names and values of a dict, and of the dicts in it, as `data.by_name`."""
     for key in order:

@@ -28,6 +28,7 @@ ARROWS = {
     "weighting": {"_check", "_backend", "_state", "_types", "constraints"},
     "balancing": {"_check", "_backend", "_state", "_types"},
     "gradients": {"_compat", "_backend", "_structure", "balancing"},
+    "inspection": {"_backend", "_structure", "gradients"},
     "callbacks": {"_check", "weighting"},
     "training": {
         "_check",
@@ -39,6 +40,7 @@ ARROWS = {
         "branches",
         "callbacks",
         "gradients",
+        "inspection",
         "weighting",
     },
     "losses": {"_check", "_compat", "_backend", "_types", "branches"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -45,6 +46,18 @@ class Backend(Protocol):
         differentiated. `pull_back` takes a list whose items hold one gradient for each
         output. It returns a list whose items hold one gradient for each tensor. It
         may be called more than once.
+        """
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function of tensors, compiled when it is called.
+
+        torch runs it as it is.
+        """
+
+    def keeps_random_state(self) -> contextlib.AbstractContextManager[Any]:
+        """Puts the backend's global random state back.
+
+        On torch a `Dropout` without a seed draws from it. The other two have none.
         """
 
     def not_compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -141,6 +154,8 @@ STATELESS = _current.STATELESS
 FUSES_ELEMENTWISE = _current.FUSES_ELEMENTWISE
 custom_gradient = _current.custom_gradient
 vector_jacobian = _current.vector_jacobian
+compiled = _current.compiled
+keeps_random_state = _current.keeps_random_state
 not_compiled = _current.not_compiled
 ensure_shape = _current.ensure_shape
 float32_product = _current.float32_product

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -35,6 +36,15 @@ def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
         return [list(pull_one(tuple(gradients))) for gradients in several]
 
     return outputs, extras, pull_back
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    program: Callable[..., Any] = jax.jit(function)
+    return program
+
+
+def keeps_random_state() -> contextlib.AbstractContextManager[Any]:
+    return contextlib.nullcontext()
 
 
 def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,6 +38,15 @@ def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
         return [tf.convert_to_tensor(gradient) for gradient in pulled]
 
     return outputs, extras, lambda several: [pull_one(one) for one in several]
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    program: Callable[..., Any] = tf.function(function, reduce_retracing=True)
+    return program
+
+
+def keeps_random_state() -> contextlib.AbstractContextManager[Any]:
+    return contextlib.nullcontext()
 
 
 def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -57,6 +58,15 @@ def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
         ]
 
     return outputs, extras, lambda several: [pull_one(one) for one in several]
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
+
+
+def keeps_random_state() -> contextlib.AbstractContextManager[Any]:
+    forked: contextlib.AbstractContextManager[Any] = torch.random.fork_rng()
+    return forked
 
 
 def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,6 +1,6 @@
 """The one folder that touches private names of Keras, each with its reason."""
 
-from lossweigh._compat.fitting import put_first, watched_steps
+from lossweigh._compat.fitting import put_first, read_batches, watched_steps
 from lossweigh._compat.layers import (
     calls_of,
     in_inference,
@@ -43,6 +43,7 @@ __all__ = [
     "names_in_order",
     "overwrite_in_each_step",
     "put_first",
+    "read_batches",
     "serialize_loss",
     "build_metrics_from_spec",
     "symbolic_build",

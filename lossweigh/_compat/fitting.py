@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -44,3 +45,46 @@ def put_first(
     for callback in added:
         callback.set_model(model)
     callbacks.callbacks[:0] = added
+
+
+class _Reader(keras.Model):
+    """A model without layers whose step of evaluation hands its batch on.
+
+    Keras has no public function that reads all the kinds of data that `fit` reads.
+
+    Args:
+        receive: Is given each batch.
+        steps: After how many batches to stop; `None` for all.
+    """
+
+    def __init__(self, receive: Callable[[Any], None], steps: int | None) -> None:
+        super().__init__()
+        self.built = True
+        self.receive, self.left = receive, steps
+        self.compile(run_eagerly=True)
+
+    def test_step(self, *args: Any) -> Any:
+        *state, data = args
+        self.receive(data)
+        if self.left is not None:
+            self.left -= 1
+            self.stop_evaluating = self.left == 0
+        logs = {"batches": 0.0}  # TensorFlow can't do without a log
+        return (logs, *state) if state else logs
+
+
+def read_batches(
+    data: Any, batch_size: int | None, steps: int | None, receive: Callable[[Any], None]
+) -> None:
+    """Hands on the batches of one epoch, in order, as `evaluate` reads them.
+
+    Args:
+        data: What `evaluate` takes as `x`, without a `y`.
+        batch_size: For arrays; by default 32.
+        steps: How many batches at most; `None` for all.
+        receive: Is given each batch.
+    """
+    with warnings.catch_warnings():
+        # Keras says so of each generator that comes to its end.
+        warnings.filterwarnings("ignore", "Your input ran out of data")
+        _Reader(receive, steps).evaluate(data, batch_size=batch_size, verbose=0)

@@ -8,11 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh._structure import (
-    may_mask,
-    named_outputs,
-    symbolic_inputs,
-)
+from lossweigh._structure import may_mask, named_outputs, output_positions
 from lossweigh.balancing.base import Balancer
 from lossweigh.balancing.levels import Parameters, Representation
 from lossweigh.gradients.boundary import Cut, cut
@@ -57,9 +53,11 @@ class BalancedModel(keras.layers.Layer):
         in_model_step: Whether the training model's own step is under way.
         exact: Whether the step that is being traced makes an exact pass; `None`
             while each step has to see for itself how old the last one is.
+        bypassed: Whether a call in training is as that of the prediction model.
     """
 
     in_model_step = False
+    bypassed = False
     exact: bool | None = None
     generator: keras.random.SeedGenerator | None = None
     _trained: set[int] | None = None  # the ids of the variables trained at the cut
@@ -84,13 +82,7 @@ class BalancedModel(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         model = self.prediction_model
-        structure = model.compute_output_spec(symbolic_inputs(model))
-        flat = [id(tensor) for tensor in keras.tree.flatten(structure)]
-        # Where the heads' flat outputs hold the outputs that a call returns.
-        self._order = {
-            name: flat.index(id(tensor))
-            for name, tensor in named_outputs(model, structure).items()
-        }
+        self._order = output_positions(model)  # the heads' outputs have it too
         self.supports_masking = may_mask(model)  # else Keras checks each output
         self._masks_of = masks_of if self.supports_masking else no_masks
         self.state = add_state(self, self.balancer, len(self.branches))
@@ -154,7 +146,7 @@ class BalancedModel(keras.layers.Layer):
         return self._cut
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        if not training or self.rests:
+        if not training or self.rests or self.bypassed:
             outputs = self.prediction_model(inputs, training=training)
             flat = keras.tree.flatten(outputs)
             named = {name: flat[index] for name, index in self._order.items()}

@@ -14,7 +14,7 @@ from lossweigh.gradients.exits import Copies, Exit, Exits, FactoredExit
 from lossweigh.gradients.graph import Call, Graph, tensors
 from lossweigh.gradients.pointwise_heads import PointwiseHeads
 from lossweigh.gradients.sharing import (
-    mark_branches,
+    read_branches,
     refuse_nothing_shared,
     split_calls,
     trained_tensors,
@@ -100,14 +100,7 @@ def cut(
         ValueError: If no layer with weights is shared, or
             `layers` names one that isn't at the boundary.
     """
-    graph = Graph(model)
-    graph.settle()
-    results = [graph.key(tensor) for tensor in tensors(graph.outputs)]
-    branches_of: dict[int, set[int]] = {}
-    for branch, several in enumerate(outputs):
-        for output in several:
-            branches_of.setdefault(results[output], set()).add(branch)
-    mark_branches(graph.calls, branches_of)
+    graph, results = read_branches(model, outputs)
     inside, outside = split_calls(graph.calls, alone=len(outputs) == 1)
 
     boundary = _find_boundary(graph, inside, outside, results, outputs)

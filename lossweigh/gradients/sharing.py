@@ -6,7 +6,30 @@ from collections.abc import Sequence
 
 import keras
 
-from lossweigh.gradients.graph import Call
+from lossweigh.gradients.graph import Call, Graph, tensors
+
+
+def read_branches(
+    model: keras.Model, outputs: Sequence[Sequence[int]]
+) -> tuple[Graph, list[int]]:
+    """The calls of a functional model, each marked with the branches that need it.
+
+    Args:
+        model: The functional model.
+        outputs: For each branch the indices of its outputs, flattened.
+
+    Returns:
+        The graph, and the keys of the model's outputs.
+    """
+    graph = Graph(model)
+    graph.settle()
+    results = [graph.key(tensor) for tensor in tensors(graph.outputs)]
+    branches_of: dict[int, set[int]] = {}
+    for branch, several in enumerate(outputs):
+        for output in several:
+            branches_of.setdefault(results[output], set()).add(branch)
+    mark_branches(graph.calls, branches_of)
+    return graph, results
 
 
 def mark_branches(calls: list[Call], branches_of: dict[int, set[int]]) -> None:

@@ -9,6 +9,7 @@ import keras
 
 from lossweigh import _compat
 from lossweigh.callbacks.end_of_epoch import AdvanceWeighters, CollapseMonitor
+from lossweigh.callbacks.gradient_report import GradientReport
 
 
 class _EpochMeans(keras.callbacks.Callback):
@@ -67,7 +68,10 @@ def with_ours(
         if callbacks is None:
             callbacks = []
         given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
-        callbacks = [*ours, *given]
+        # A report comes before what keeps its logs, wherever the user put it.
+        reports = [one for one in given if isinstance(one, GradientReport)]
+        others = [one for one in given if not isinstance(one, GradientReport)]
+        callbacks = [*ours, *reports, *others]
     directions = {log: _compat.direction(metric) for log, _, metric in metrics}
     losses = ["loss", "unweighted_loss", *(f"{b}_loss" for b in model.branches)]
     directions.update(dict.fromkeys(losses, "min"))

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lossweigh import _compat
+from lossweigh import _backend, _check, _compat
+from lossweigh.inspection.branch_gradients import GradientMeter
+from lossweigh.inspection.inspection import Inspection
 from lossweigh.training.fit_callbacks import with_ours
+from lossweigh.training.gradient_meter import gradient_meter
 from lossweigh.training.step_model import StepModel, compiled
 
 
 class Trainer(StepModel):
     """What users call on a `TrainingModel`."""
+
+    _meter_for: tuple[Any, GradientMeter] | None = None
 
     def _use_class_weight(self, class_weight: Any) -> None:
         """Class weights of this call; if they are new, the step is traced anew."""
@@ -146,6 +151,86 @@ class Trainer(StepModel):
         x = self._batches.one(x, y, sample_weight)
         self._build_from(x)
         return super().test_on_batch(x, return_dict=return_dict)
+
+    def inspect(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        batch_size: int | None = None,
+        steps: int | None = 10,
+    ) -> Inspection:
+        """Measures what the branches do to each other where they share layers.
+
+        It takes the gradient of each branch's mean loss, not weighted and without a
+        balancer, with regard to the trainable parameters that more than one branch
+        depends on. The forward pass is that of training: dropout drops, and batch
+        normalisation takes the batch's statistics. Nothing is moved: weights,
+        optimizer, statistics and seeds are as before to the bit. Class weights of the
+        last `fit` are in force.
+
+        Args:
+            x: As for `fit`. The batches are taken in order: shuffle sorted data first.
+            y: As for `fit`.
+            sample_weight: As for `fit`.
+            batch_size: Rows of a batch of arrays; by default 32.
+            steps: How many batches at most; `None` for all.
+
+        Returns:
+            An `Inspection`: print it for a table; `to_dict()`, `plot()`.
+
+        Raises:
+            ValueError: If the branches share no trainable layer, the model is a
+                subclassed one that doesn't show its layers, or there is no batch;
+                for the data as `fit`.
+
+        Examples:
+            >>> import keras, numpy as np
+            >>> import lossweigh as lw
+            >>> x = keras.Input((4,))
+            >>> shared = keras.layers.Dense(8, activation="relu")(x)
+            >>> outputs = {n: keras.layers.Dense(1, name=n)(shared) for n in "ab"}
+            >>> training = lw.build_training_model(
+            ...     keras.Model(x, outputs), {"a": "mse", "b": "mae"}
+            ... )
+            >>> training.compile("adam")
+            >>> report = training.inspect(
+            ...     np.ones((8, 4)), {"a": np.ones(8), "b": np.zeros(8)}
+            ... )
+            >>> sorted(report.to_dict())
+            ['cosine', 'gradient_norm', 'loss']
+            >>> sorted(report.gradient_norm)
+            ['a', 'b']
+        """
+        if batch_size is not None:
+            batch_size = _check.whole("batch_size", batch_size, at_least=1)
+        if steps is not None:
+            steps = _check.whole("steps", steps, at_least=1)
+        named = self._batches.named(x, y, sample_weight)
+        meter = self._meter()
+        optimizer = getattr(self, "optimizer", None)
+        scale = 1.0 if optimizer is None else float(optimizer.scale_loss(1.0))
+        measurements = []
+
+        def measure(batch: Any) -> None:
+            inputs, _, _ = self._batches.step(batch, training=True)
+            measurements.append(meter.measure(inputs, scale))
+
+        with _backend.keeps_random_state():
+            _compat.read_batches(named, batch_size, steps, measure)
+        if not measurements:
+            raise ValueError("`x` must give at least one batch. Received none.")
+        return Inspection([*self._wiring.losses], measurements, meter.num_parameters)
+
+    def _meter(self) -> GradientMeter:
+        """The gradient meter, a new one only if other variables are trained."""
+        trained = frozenset(id(variable) for variable in self.trainable_variables)
+        known = (trained, self.run_eagerly)
+        if self._meter_for is None or self._meter_for[0] != known:
+            meter = gradient_meter(self, self._wiring, compiled=not self.run_eagerly)
+            self._meter_for = (known, meter)
+        return self._meter_for[1]
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """`prediction_model.predict`: takes data, without targets."""

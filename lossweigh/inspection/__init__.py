@@ -1,0 +1,1 @@
+"""What the branches' gradients do to each other."""
