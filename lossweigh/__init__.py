@@ -33,6 +33,7 @@ from lossweigh.balancing.levels import Calibrated, Parameters, Representation
 from lossweigh.branches import BranchLoss, MaskedLoss, TargetFreeLoss
 from lossweigh.callbacks import CollapseWarning
 from lossweigh.constraints import Between, Simplex
+from lossweigh.suggestion import suggest
 from lossweigh.training import (
     TrainingModel,
     build_training_model,
@@ -109,4 +110,5 @@ __all__ = [
     "ignore_loss",
     "losses",
     "metrics",
+    "suggest",
 ]

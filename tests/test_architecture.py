@@ -43,6 +43,14 @@ ARROWS = {
         "inspection",
         "weighting",
     },
+    "suggestion": {
+        "_check",
+        "_compat",
+        "_backend",
+        "branches",
+        "inspection",
+        "training",
+    },
     "losses": {"_check", "_compat", "_backend", "_types", "branches"},
     "metrics": {"_check", "_compat", "branches", "losses"},
 }

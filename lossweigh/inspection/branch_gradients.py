@@ -29,6 +29,18 @@ class BranchLosses(NamedTuple):
     counts: Any
 
 
+class Step(NamedTuple):
+    """What a step of training with equal weights would do.
+
+    Attributes:
+        gradients: The sum of the branches' gradients, for each variable of `descent`.
+        moved: What the forward pass makes of each other variable.
+    """
+
+    gradients: list[Any]
+    moved: list[Any]
+
+
 class Measurement(NamedTuple):
     """What a batch shows, in NumPy.
 
@@ -37,11 +49,18 @@ class Measurement(NamedTuple):
         counts: `(K,)`, of how many elements each is the mean.
         gramians: For each layer `(K, K)`, the inner products of the branches'
             gradients with regard to its shared variables.
+        step: What a step of training would do; `None` where nobody asks.
     """
 
     losses: np.ndarray
     counts: np.ndarray
     gramians: dict[str, np.ndarray]
+    step: Step | None
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all gradients at the shared variables are finite."""
+        return all(np.isfinite(gramian).all() for gramian in self.gramians.values())
 
 
 class GradientMeter:
@@ -52,9 +71,13 @@ class GradientMeter:
 
     Args:
         variables: All variables that the losses depend on.
-        layers: Those to take gradients of, by layer.
+        layers: The variables to compare gradients at, by layer.
         losses_of: From a batch to its branch losses.
         compiled: Whether to compile.
+        descent: The variables that `Measurement.step` has gradients of.
+
+    Attributes:
+        others: Those of the variables that aren't in `descent`, nor compared at.
     """
 
     def __init__(
@@ -64,19 +87,21 @@ class GradientMeter:
         losses_of: Callable[[Any], BranchLosses],
         *,
         compiled: bool,
+        descent: Sequence[Any] = (),
     ) -> None:
-        self.layers = {layer: list(variables) for layer, variables in layers.items()}
+        self.layers = {layer: list(several) for layer, several in layers.items()}
         self.losses_of = losses_of
-        self.shared = [v for variables in self.layers.values() for v in variables]
-        taken = {id(variable) for variable in self.shared}
-        self.others = [v for v in variables if id(v) not in taken]
-        self._gradients = (
-            _backend.compiled(self._measure) if compiled else self._measure
-        )
+        self.shared = [v for several in self.layers.values() for v in several]
+        compared = {id(variable) for variable in self.shared}
+        self.descent = list(descent)
+        self.heads = [v for v in self.descent if id(v) not in compared]
+        differentiated = compared | {id(variable) for variable in self.heads}
+        self.others = [v for v in variables if id(v) not in differentiated]
+        self._run = _backend.compiled(self._measure) if compiled else self._measure
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers the variables hold that gradients are taken of."""
+        """How many numbers the variables hold that gradients are compared at."""
         return sum(math.prod(variable.shape) for variable in self.shared)
 
     def measure(self, inputs: Any, scale: float) -> Measurement:
@@ -87,11 +112,11 @@ class GradientMeter:
             scale: What the losses are multiplied by on their way back, so that
                 float16 holds their gradients; it is divided out again.
         """
-        shared = [ops.convert_to_tensor(variable) for variable in self.shared]
+        parameters = [ops.convert_to_tensor(v) for v in (*self.shared, *self.heads)]
         others = [ops.convert_to_tensor(variable) for variable in self.others]
         while True:
-            losses, gramians = self._gradients(
-                shared, others, inputs, ops.convert_to_tensor(scale, "float32")
+            losses, gramians, sums, moved = self._run(
+                parameters, others, inputs, ops.convert_to_tensor(scale, "float32")
             )
             arrays = ops.convert_to_numpy(gramians).astype("float64") / scale**2
             if np.isfinite(arrays).all() or scale <= 1.0:
@@ -101,31 +126,44 @@ class GradientMeter:
             ops.convert_to_numpy(losses.means).astype("float64"),
             ops.convert_to_numpy(losses.counts).astype("float64"),
             dict(zip(self.layers, arrays, strict=True)),
+            self._step(sums, moved, scale),
         )
 
+    def _step(self, sums: list[Any], moved: list[Any], scale: float) -> Step | None:
+        if not self.descent:
+            return None
+        variables = (*self.shared, *self.heads)
+        by_id = {id(v): total / scale for v, total in zip(variables, sums, strict=True)}
+        return Step([by_id[id(variable)] for variable in self.descent], moved)
+
     def _measure(
-        self, shared: Sequence[Any], others: Sequence[Any], inputs: Any, scale: Any
-    ) -> tuple[BranchLosses, Any]:
-        def scaled_means(*shared: Any) -> Any:
+        self, parameters: Sequence[Any], others: Sequence[Any], inputs: Any, scale: Any
+    ) -> tuple[BranchLosses, Any, list[Any], list[Any]]:
+        def scaled_means(*parameters: Any) -> Any:
             values = [
-                *zip(self.shared, shared, strict=True),
+                *zip((*self.shared, *self.heads), parameters, strict=True),
                 *zip(self.others, others, strict=True),
             ]
-            with keras.StatelessScope(state_mapping=values):
+            with keras.StatelessScope(state_mapping=values) as scope:
                 losses = self.losses_of(inputs)
-            return (losses.means * scale,), losses
+            moved = [scope.get_current_value(variable) for variable in self.others]
+            return (losses.means * scale,), (losses, moved)
 
-        means, losses, pull_back = _backend.vector_jacobian(scaled_means, shared)
+        means, (losses, moved), pull_back = _backend.vector_jacobian(
+            scaled_means, parameters
+        )
         number = int(means[0].shape[0])
         of_branches = pull_back(
             [ops.convert_to_tensor(row)] for row in np.eye(number, dtype="float32")
         )
+        by_variable = list(zip(*of_branches, strict=True))
         everyone = tuple(range(number))
         gramians = iter(
             WrittenOut(everyone, gradients).gramian()
-            for gradients in zip(*of_branches, strict=True)
+            for gradients in by_variable[: len(self.shared)]
         )
         by_layer = [
             sum(next(gramians) for _ in variables) for variables in self.layers.values()
         ]
-        return losses, ops.stack(by_layer)
+        sums = [sum(gradients) for gradients in by_variable] if self.descent else []
+        return losses, ops.stack(by_layer), sums, moved if self.descent else []

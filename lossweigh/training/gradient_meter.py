@@ -18,7 +18,7 @@ from lossweigh.training.wiring import Wiring
 
 
 def gradient_meter(
-    model: keras.Model, wiring: Wiring, *, compiled: bool
+    model: keras.Model, wiring: Wiring, *, compiled: bool, descends: bool = False
 ) -> GradientMeter:
     """A meter of the gradients that the branches have at what they share.
 
@@ -26,6 +26,8 @@ def gradient_meter(
         model: The training model. A balancer of it is left out.
         wiring: Its parts.
         compiled: Whether to compile.
+        descends: Whether it gives what a step of training would do to the prediction
+            model.
 
     Raises:
         ValueError: If the model doesn't show its layers, or nothing is shared.
@@ -49,7 +51,14 @@ def gradient_meter(
         return BranchLosses(_backend.stack(means), _backend.stack(counts))
 
     layers = shared_variables(wiring.prediction_model, outputs)
-    return GradientMeter(model.variables, layers, losses_of, compiled=compiled)
+    predictor = wiring.prediction_model
+    return GradientMeter(
+        model.variables,
+        layers,
+        losses_of,
+        compiled=compiled,
+        descent=predictor.trainable_variables if descends else (),
+    )
 
 
 @contextlib.contextmanager

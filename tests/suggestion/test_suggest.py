@@ -1,0 +1,213 @@
+"""`suggest` proposes what is right where that is known, and leaves no trace."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import lossweigh as lw
+
+ROWS = 256
+
+
+def training_of(names="ab", losses="mse", **compiling):
+    x = keras.Input((6,), name="x")
+    hidden = layers.Dense(16, activation="relu")(x)
+    hidden = layers.Dropout(0.1)(layers.BatchNormalization()(hidden))
+    model = keras.Model(x, {n: layers.Dense(1, name=n)(hidden) for n in names})
+    losses = losses if isinstance(losses, dict) else dict.fromkeys(names, losses)
+    training = lw.build_training_model(model, losses)
+    training.compile(keras.optimizers.Adam(0.01), **compiling)
+    return training
+
+
+def draw(seed=0):
+    """Rows, and the targets a and b, which look at different columns."""
+    x = np.random.default_rng(seed).normal(size=(ROWS, 6)).astype("float32")
+    return x, {"a": np.tanh(x[:, :1]), "b": np.tanh(x[:, 1:2])}
+
+
+def variables_of(training):
+    variables = [*training.variables, *training.optimizer.variables]
+    return [np.array(ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def test_equal_weights_where_nothing_is_amiss():
+    x, y = draw()
+    suggestion = lw.suggest(training_of(), x, y, steps=20)
+    assert suggestion.actions == ["equal_weights"]
+    norms = suggestion.inspection.gradient_norm
+    ratio = max(norms.values()) / min(norms.values())
+    assert suggestion.proposals[0].number == pytest.approx(ratio)
+    assert f"{ratio:.3g} times" in str(suggestion)
+
+
+def test_a_target_out_of_scale_is_to_be_standardised():
+    x, y = draw()
+    y["b"] = 173 * y["b"] + 500
+    mean, std = y["b"].mean(), y["b"].std()
+    training = training_of()
+    suggestion = lw.suggest(training, x, y, steps=2 * ROWS // 32)
+    assert suggestion.actions == ["standardise"]
+    (proposal,) = suggestion.proposals
+    assert proposal.branches == ("b",)
+    assert proposal.number == pytest.approx(std, rel=1e-3)
+    assert f"{std:.4g}" in str(suggestion)
+    # The code does it, and after it there is nothing more to do.
+    names = {"keras": keras, "y": y}
+    exec(proposal.code, names)
+    np.testing.assert_allclose([y["b"].mean(), y["b"].std()], [0, 1], atol=0.01)
+    back = ops.convert_to_numpy(names["unscale"](y["b"]))
+    np.testing.assert_allclose([back.mean(), back.std()], [mean, std], rtol=1e-3)
+    assert lw.suggest(training, x, y, steps=20).actions == ["equal_weights"]
+
+
+def test_a_mean_far_from_zero_is_out_of_scale():
+    x, y = draw()
+    y["a"] = y["a"] + 50
+    suggestion = lw.suggest(training_of(), x, y, steps=4)
+    assert suggestion.actions == ["standardise"]
+    assert suggestion.proposals[0].branches == ("a",)
+
+
+def test_uneven_gradients_are_to_be_weighed():
+    """Targets of one scale whose losses are not: the weights make the norms alike."""
+
+    @keras.saving.register_keras_serializable(package="tests")
+    def hundredfold(y_true, y_pred):
+        return 100 * ops.mean(ops.square(y_true - y_pred), axis=-1)
+
+    x, y = draw()
+    training = training_of(losses={"a": hundredfold, "b": "mse"})
+    suggestion = lw.suggest(training, x, y, steps=10)
+    assert suggestion.actions == ["fixed_weights"]
+    (proposal,) = suggestion.proposals
+    assert proposal.branches == ("a", "b")
+    assert proposal.number > 10
+    names = {"lw": lw}
+    exec(proposal.code, names)
+    weights = names["weighter"].weights_given
+    norms = suggestion.inspection.gradient_norm
+    parts = [weights[branch] * norms[branch] for branch in "ab"]
+    np.testing.assert_allclose(parts[0], parts[1], rtol=0.01)
+    assert sum(weights.values()) == pytest.approx(2, rel=0.01)
+
+
+def test_opposed_branches_are_to_be_balanced():
+    x, y = draw()
+    shared = keras.Input((6,), name="x")
+    hidden = layers.Dense(4, activation="tanh")(shared)
+    # The same numbers leave for both branches, which want the opposite of them.
+    outputs = {n: layers.Activation("linear", name=n)(hidden) for n in "ab"}
+    training = lw.build_training_model(
+        keras.Model(shared, outputs), dict.fromkeys("ab", "mse")
+    )
+    training.compile("sgd")
+    y = {"a": np.tile(y["a"], 4), "b": -np.tile(y["a"], 4)}
+    suggestion = lw.suggest(training, x, y, steps=10)
+    assert suggestion.actions == ["balancer"]
+    (proposal,) = suggestion.proposals
+    assert proposal.branches == ("a", "b")
+    cosines = suggestion.inspection.cosines[:, 0, 1]
+    assert proposal.number == pytest.approx(cosines.mean())
+    names = {"lw": lw}
+    exec(proposal.code, names)
+    assert isinstance(names["balancer"], lw.Balancer)
+
+
+@pytest.mark.parametrize("balancer", [None, "representation", "parameters"])
+def test_nothing_is_left(balancer):
+    """The next training goes as if `suggest` had never been called."""
+    x, y = draw()
+    final = []
+    for asks in (False, True):
+        keras.utils.set_random_seed(1)
+        training = training_of()
+        if balancer is not None:
+            training = lw.build_training_model(
+                training.prediction_model,
+                dict.fromkeys("ab", "mse"),
+                lw.RevisedUncertainty(),
+                lw.GradVac(level=balancer),
+            )
+            training.compile("adam")
+        training.fit(x, y, verbose=0)
+        if asks:
+            before = variables_of(training)
+            lw.suggest(training, x, y, steps=5)
+            for then, now in zip(before, variables_of(training), strict=True):
+                np.testing.assert_array_equal(now, then)
+        training.fit(x, y, verbose=0)
+        final.append(variables_of(training))
+    for one, other in zip(*final, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_probe_trains_as_plain_keras_does():
+    """Its last loss is that of native training with the same steps."""
+    x, y = draw()
+    training = training_of()
+    native = keras.models.clone_model(training.prediction_model)
+    for model in (native, training.prediction_model):
+        for layer in model.layers:
+            if isinstance(layer, layers.Dropout):
+                layer.rate = 0.0
+    native.set_weights(training.prediction_model.get_weights())
+    native.compile(keras.optimizers.Adam(0.01), loss=dict.fromkeys("ab", "mse"))
+    suggestion = lw.suggest(training, x, y, steps=6, batch_size=ROWS)
+    for _ in range(5):
+        native.train_on_batch(x, y)
+    logs = native.train_on_batch(x, y, return_dict=True)
+    last = suggestion.inspection.losses[-1]
+    np.testing.assert_allclose(last.sum(), logs["loss"], rtol=1e-4)
+
+
+def test_data_sets_and_missing_labels():
+    x, y = draw()
+    y["a"][::2] = np.nan
+    losses = {"a": lw.BranchLoss("mse", missing="nan"), "b": "mse"}
+    training = training_of(losses=losses)
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            part = slice(64 * index, 64 * index + 64)
+            return x[part], {name: values[part] for name, values in y.items()}
+
+    suggestion = lw.suggest(training, Batches(), steps=8)
+    assert suggestion.steps == 8
+    scale = suggestion.target_scales["a"]
+    np.testing.assert_allclose(scale.mean, np.nanmean(y["a"]), rtol=1e-5)
+    np.testing.assert_allclose(scale.std, np.nanstd(y["a"]), rtol=1e-5)
+
+
+def test_classes_have_no_scale():
+    x, _ = draw()
+    inputs = keras.Input((6,))
+    hidden = layers.Dense(8, activation="relu")(inputs)
+    label = layers.Dense(30, activation="softmax", name="label")(hidden)
+    model = keras.Model(
+        inputs, {"label": label, "b": layers.Dense(1, name="b")(hidden)}
+    )
+    training = lw.build_training_model(
+        model, {"label": "sparse_categorical_crossentropy", "b": "mae"}
+    )
+    training.compile("adam")
+    y = {"label": np.arange(ROWS) % 30, "b": x[:, 0]}
+    assert list(lw.suggest(training, x, y, steps=2).target_scales) == ["b"]
+
+
+def test_bad_input():
+    x, y = draw()
+    training = training_of()
+    with pytest.raises(TypeError, match="`training` must be what `build_training"):
+        lw.suggest(training.prediction_model, x, y)
+    with pytest.raises(ValueError, match="`steps` must be a whole number"):
+        lw.suggest(training, x, y, steps=0)
+    with pytest.raises(ValueError, match="at least one batch"):
+        lw.suggest(training, (pair for pair in [(x, y)][:0]))
+    fresh = lw.build_training_model(training_of().prediction_model, {"a": "mse"})
+    with pytest.raises(ValueError, match="must be compiled"):
+        lw.suggest(fresh, x, y)
