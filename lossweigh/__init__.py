@@ -35,6 +35,7 @@ from lossweigh.callbacks import CollapseWarning
 from lossweigh.constraints import Between, Simplex
 from lossweigh.suggestion import suggest
 from lossweigh.training import (
+    AdviceWarning,
     TrainingModel,
     build_training_model,
     ignore_loss,
@@ -61,6 +62,7 @@ from lossweigh.weighting import (
 )
 
 __all__ = [
+    "AdviceWarning",
     "AlignedMTL",
     "Balancer",
     "Between",

@@ -20,27 +20,30 @@ class BalancerState:
     Attributes:
         weights: `(K,)`, the weights of the last step.
         canary: `(1,)`, which each step overwrites with 1.
+        gramian: `(K, K)`, the inner products of the branches' gradients when weights
+            were last found, where the balancer's level looks at them.
         method: What `Balancer.initial_state` names.
         level: What `Level.initial_state` names.
     """
 
     weights: Any
     canary: Any
+    gramian: Any
     method: dict[str, Any]
     level: dict[str, Any]
 
     def flat(self) -> list[Any]:
         """All of it, in one order."""
         kept = [*self.method.values(), *self.level.values()]
-        return [self.weights, self.canary, *kept]
+        return [self.weights, self.canary, self.gramian, *kept]
 
     def filled(self, flat: Iterable[Any]) -> BalancerState:
         """The same with other values, in the order of `flat`."""
-        weights, canary, *kept = flat
+        weights, canary, gramian, *kept = flat
         values = iter(kept)
         method = {name: next(values) for name in self.method}
         level = {name: next(values) for name in self.level}
-        return BalancerState(weights, canary, method, level)
+        return BalancerState(weights, canary, gramian, method, level)
 
     def replace(self, **changes: Any) -> BalancerState:
         """The same with other fields."""
@@ -84,6 +87,7 @@ def add_state(layer: keras.layers.Layer, balancer: Balancer, number: int) -> Any
     return BalancerState(
         weights=add("weights", [1.0] * number),
         canary=add("canary", [1.0]),
+        gramian=add("gramian", np.zeros((number, number))),
         method={name: add(f"method_{name}", v) for name, v in method.items()},
         level={name: add(f"level_{name}", v) for name, v in level.items()},
     )

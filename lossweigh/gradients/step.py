@@ -74,7 +74,7 @@ def advance(
     for name, old in before.method.items():
         new = ops.cast(method[name], "float32")
         kept[name] = ops.where(ops.isfinite(new), new, old)
-    return before.replace(weights=weights, method=kept)
+    return before.replace(weights=weights, gramian=seen.gramian, method=kept)
 
 
 def combine(

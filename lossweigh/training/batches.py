@@ -18,7 +18,7 @@ from lossweigh.training.data_values import (
     check_batch,
     suspects,
 )
-from lossweigh.training.logs import SUSPECTS
+from lossweigh.training.log_metrics import SUSPECTS
 from lossweigh.training.names import sample_weight_name, target_name
 from lossweigh.training.wiring import Wiring
 

@@ -10,18 +10,21 @@ import keras
 from lossweigh import _compat
 from lossweigh.callbacks.end_of_epoch import AdvanceWeighters, CollapseMonitor
 from lossweigh.callbacks.gradient_report import GradientReport
+from lossweigh.training.advice import Advice
+from lossweigh.training.relative_loss import RELATIVE_LOSS
 
 
 class _EpochMeans(keras.callbacks.Callback):
-    """Adds the weights of an epoch of training to its logs.
+    """Adds to the logs of an epoch what only `fit` logs, such as the weights.
 
-    They are known when it ends or its validation begins, which resets them.
+    The means are known when it ends or its validation begins, which resets them.
     """
 
-    in_epoch = False
+    in_epoch = False  # of training: its validation hasn't begun
+    in_fit = False  # or in its validation
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.in_epoch = True
+        self.in_epoch = self.in_fit = True
 
     def on_test_begin(self, logs: Any = None) -> None:
         # A `CallbackList` may be given to `evaluate` too, between two epochs.
@@ -29,8 +32,13 @@ class _EpochMeans(keras.callbacks.Callback):
             self.in_epoch = False
             self.model._logs.end_epoch()
 
+    def on_test_end(self, logs: Any = None) -> None:
+        if self.in_fit:
+            self.model._logs.end_validation()
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.on_test_begin()
+        self.in_fit = False
         logs.update(self.model._logs.of_epoch())
 
 
@@ -42,7 +50,7 @@ class _Suspects(keras.callbacks.Callback):
 
 
 def with_ours(
-    callbacks: Any, model: Any, metrics: Iterable[tuple[str, str, Any]]
+    callbacks: Any, model: Any, metrics: Iterable[tuple[str, str, Any]], data: Any
 ) -> Any:
     """`fit`'s `callbacks`, with the training model's added.
 
@@ -53,27 +61,35 @@ def with_ours(
         callbacks: A callback, a list of some, a `CallbackList` or `None`.
         model: The training model, compiled.
         metrics: Its metrics, each with the name of its log and of its output.
+        data: What `fit` was given: named arrays, or a data set.
     """
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        given = list(callbacks.callbacks)
+    else:
+        given = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+        given = [callback for callback in given if callback is not None]
     ours: list[Any] = [
         _EpochMeans(),
         AdvanceWeighters(),
         CollapseMonitor(),
         _Suspects(),
+        Advice(given, data),
     ]
     if isinstance(callbacks, keras.callbacks.CallbackList):
         # Before those that keep the logs. It may be the list of a `fit` before.
         _compat.put_first(callbacks, ours, model)
-        given = callbacks.callbacks
     else:
-        if callbacks is None:
-            callbacks = []
-        given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
         # A report comes before what keeps its logs, wherever the user put it.
         reports = [one for one in given if isinstance(one, GradientReport)]
         others = [one for one in given if not isinstance(one, GradientReport)]
         callbacks = [*ours, *reports, *others]
     directions = {log: _compat.direction(metric) for log, _, metric in metrics}
-    losses = ["loss", "unweighted_loss", *(f"{b}_loss" for b in model.branches)]
+    losses = [
+        "loss",
+        "unweighted_loss",
+        RELATIVE_LOSS,
+        *(f"{b}_loss" for b in model.branches),
+    ]
     directions.update(dict.fromkeys(losses, "min"))
     if model._logs.expect_schedule(given):
         model.train_function = model.test_function = None  # these log too few

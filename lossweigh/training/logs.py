@@ -6,100 +6,17 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
 from lossweigh import _backend
 from lossweigh.callbacks.loss_weight_scheduler import LossWeightScheduler
+from lossweigh.training import gradient_logs
+from lossweigh.training.log_metrics import Suspects, VectorMean
+from lossweigh.training.log_words import OF_MOVING_WEIGHTS, OF_THE_EPOCH
+from lossweigh.training.relative_loss import RELATIVE_LOSS, RelativeLoss
 from lossweigh.training.wiring import Wiring
 from lossweigh.weighting.fixed_weights import FixedWeights
-
-SUSPECTS = "suspects"
-WORDS = ("losses", "weights", "balance", "unweighted_loss")
-# What `fit` adds to an epoch's logs, by the word that stands for it.
-OF_THE_EPOCH = {"weights": "weight", "balance": "balance"}
-
-
-def checked_words(log: Any, *, balanced: bool) -> list[str] | None:
-    """`compile`'s `log` as a list, or `None` for the default.
-
-    Args:
-        log: What was given: `None`, a word, or several.
-        balanced: Whether there is a balancer.
-
-    Raises:
-        TypeError: If it isn't a list of words.
-        ValueError: If it has an unknown word, or one of a balancer without one.
-    """
-    if log is None:
-        return None
-    if not isinstance(log, (str, list, tuple, set, frozenset)):
-        raise TypeError(
-            f"`log` must be a list of words, such as ['losses', 'weights'], or None. "
-            f"Received: log={log!r} (of type {type(log).__name__})."
-        )
-    words = [log] if isinstance(log, str) else list(log)
-    unknown = [word for word in words if word not in WORDS]
-    if unknown:
-        raise ValueError(
-            f"`log` may only have the words {', '.join(map(repr, WORDS))}. "
-            f"Received: log={log!r} (unknown: {', '.join(map(repr, unknown))})."
-        )
-    if "balance" in words and not balanced:
-        raise ValueError(
-            "`log` must not have 'balance' for a model that has no balancer. Received: "
-            f"log={log!r}. Leave the word out, or give one: "
-            "`build_training_model(..., balancer=UPGrad())`."
-        )
-    return sorted(words)
-
-
-class VectorMean(keras.metrics.Metric):
-    """The running mean of a vector: one update for all branches, not one each.
-
-    Args:
-        size: Length of the vector.
-        name: Name of the metric.
-    """
-
-    def __init__(self, size: int, name: str) -> None:
-        super().__init__(name=name)
-        self.total = self.add_variable((size,), "zeros", name="total")
-        self.count = self.add_variable((size,), "zeros", name="count")
-
-    def update_state(self, values: Any, counts: Any) -> None:
-        """Adds `values`, `(size,)`, the means of `counts`, `(size,)`, samples."""
-        counts = ops.cast(counts, self.total.dtype)
-        self.total.assign(self.total + ops.cast(values, self.total.dtype) * counts)
-        self.count.assign(self.count + counts)
-
-    def result(self) -> Any:
-        return ops.divide_no_nan(self.total, self.count)
-
-
-class Suspects(keras.metrics.Metric):
-    """Counts the numbers of data sets that don't fit, until somebody is told.
-
-    Keras resets metrics before each epoch and each validation; these go on.
-
-    Args:
-        size: Length of the vector of counts.
-    """
-
-    def __init__(self, size: int) -> None:
-        super().__init__(name=SUSPECTS)
-        self.counts = self.add_variable((size,), "zeros", name="counts")
-
-    def update_state(self, counts: Any) -> None:
-        """Adds `counts`, `(size,)`."""
-        self.counts.assign(self.counts + ops.cast(counts, self.counts.dtype))
-
-    def result(self) -> Any:
-        return ops.convert_to_tensor(self.counts)
-
-    def reset_state(self) -> None:
-        pass
 
 
 class BranchLogs:
@@ -111,38 +28,62 @@ class BranchLogs:
     Args:
         wiring: The training model's.
         given: Words from `checked_words`; `None` for the default: the losses,
-            the balance, and the weights and `unweighted_loss` where the weights move.
+            the balance, and `OF_MOVING_WEIGHTS` where the weights move.
+        advises: Whether the model gives advice after its next epoch.
 
     Attributes:
         words: The words of what the model logs.
+        tracked: The names of the means that are tracked, in their order, by what they
+            are means of.
         names: All names that the logs of losses and weights may have.
         epoch_means: The means of the last epoch of training, by name.
+        validation_means: Those of its validation, empty without one.
         by_element: The ids of metrics that count each label by itself.
         output_of: The metrics' logs, and the output of each.
     """
 
-    def __init__(self, wiring: Wiring, given: list[str] | None) -> None:
+    def __init__(
+        self, wiring: Wiring, given: list[str] | None, *, advises: bool
+    ) -> None:
         self.branches = list(wiring.losses)
         self.weighter, self.balanced = wiring.weighter, wiring.balanced
-        self.given = given
+        self.given, self.advises = given, advises
         self.words = {"losses", "balance"} if given is None else set(given)
         if given is None and not isinstance(self.weighter, FixedWeights):
-            self.words |= {"weights", "unweighted_loss"}
+            self.words |= OF_MOVING_WEIGHTS
+        self.relative_loss = RelativeLoss(self.branches)
 
         # A schedule may come, and the model warns of a vanished weight.
         weighs = given is None or "weights" in given or self.weighter.learns
-        balances = self.balanced is not None and "balance" in self.words
-        parts = {"loss": True, "weight": weighs, "balance": balances}
-        self.parts = [part for part, tracked in parts.items() if tracked]
-        size = len(self.parts) * len(self.branches)
-        self.tracker = VectorMean(size, name="branch_losses_and_weights")
+        self.level = ""
+        self.tracked = {"loss": [f"{b}_loss" for b in self.branches]}
+        if weighs:
+            self.tracked["weight"] = [f"{b}_weight" for b in self.branches]
+        if self.balanced is not None:
+            self.tracked["balance"] = [f"{b}_balance" for b in self.branches]
+            self.level = gradient_logs.level_of(self.balanced)
+            if "gradients" in self.words:
+                names = gradient_logs.norm_names(self.branches, self.level)
+                self.tracked["norm"] = names
+                if self.balanced.balancer.needs_angles:
+                    names = gradient_logs.cosine_names(self.branches, self.level)
+                    self.tracked["cosine"] = names
+        self.size = sum(map(len, self.tracked.values()))
+        self.tracker = VectorMean(self.size, name="branch_losses_and_weights")
+        parts = ("loss", "weight", "balance")
         self.names = {f"{b}_{part}" for b in self.branches for part in parts}
-        self.names.add("unweighted_loss")
+        self.names |= {"unweighted_loss", RELATIVE_LOSS}
         self.epoch_means: dict[str, float] = {}
+        self.validation_means: dict[str, float] = {}
 
         self.suspects = Suspects(2 * len(self.branches))
         self.by_element: set[int] = set()
         self.output_of: dict[str, str] = {}
+
+    def get_config(self) -> dict[str, Any]:
+        """What is saved of the logs, for `compile` and for a training that goes on."""
+        first = self.relative_loss.first
+        return {"log": self.given, "advise": self.advises, "first_losses": first}
 
     def expect_schedule(self, callbacks: Iterable[Any]) -> bool:
         """Logs the weights from now on if a schedule will move them.
@@ -157,7 +98,7 @@ class BranchLogs:
         if self.given is None and any(
             isinstance(callback, LossWeightScheduler) for callback in callbacks
         ):
-            self.words |= {"weights", "unweighted_loss"}
+            self.words |= OF_MOVING_WEIGHTS
         return self.words != before
 
     @property
@@ -206,19 +147,27 @@ class BranchLogs:
         stacked = _backend.stack(losses)
         means = ops.mean(stacked, axis=-1)
         parts = [means]
-        if "weight" in self.parts:
+        if "weight" in self.tracked:
             parts.append(self.weighter.loss_weights)
-        if "balance" in self.parts and self.balanced is not None:
+        if self.balanced is not None:
             parts.append(self.balanced.loss_weights)
-        parts = [ops.cast(part, means.dtype) for part in parts]
         rows = ops.cast(ops.shape(stacked)[1], means.dtype)
-        size = len(self.parts) * len(self.branches)
+        number = len(parts) * len(self.branches)
         if all(count is None for count in counts):
-            every = ops.broadcast_to(rows, (size,))
+            every = [ops.broadcast_to(rows, (number,))]
         else:
-            every = [rows if count is None else count for count in counts]
-            every = _backend.stack([*every, *[rows] * (size - len(every))])
-        self.tracker.update_state(ops.concatenate(parts), every)
+            known = [rows if count is None else count for count in counts]
+            every = [_backend.stack([*known, *[rows] * (number - len(known))])]
+        if self.balanced is not None and "norm" in self.tracked:
+            gramian = ops.convert_to_tensor(self.balanced.state.gramian)
+            parts.append(gradient_logs.norms(gramian))
+            if "cosine" in self.tracked:
+                parts.append(gradient_logs.cosines(gramian))
+            # Nothing has been seen before the first step.
+            seen = rows * ops.cast(ops.any(gramian != 0), means.dtype)
+            every.append(ops.broadcast_to(seen, (self.size - number,)))
+        parts = [ops.cast(part, means.dtype) for part in parts]
+        self.tracker.update_state(ops.concatenate(parts), ops.concatenate(every))
 
     def result(self) -> dict[str, Any]:
         """What a step logs of the losses: means since the last reset, by name."""
@@ -235,14 +184,28 @@ class BranchLogs:
 
     def end_epoch(self) -> None:
         """Keeps the means of an epoch of training, which a validation resets."""
+        self.epoch_means = self._means()
+        self.validation_means = {}
+
+    def end_validation(self) -> None:
+        """Keeps the means of the validation of an epoch."""
+        self.validation_means = self._means()
+
+    def _means(self) -> dict[str, float]:
         means = ops.convert_to_numpy(self.tracker.result()).tolist()
-        names = [f"{branch}_{part}" for part in self.parts for branch in self.branches]
-        self.epoch_means = dict(zip(names, means, strict=True))
+        names = [name for names in self.tracked.values() for name in names]
+        return dict(zip(names, means, strict=True))
 
     def of_epoch(self) -> dict[str, float]:
-        """The weights that `fit` logs at an epoch's end."""
-        endings = tuple(
-            f"_{part}" for word, part in OF_THE_EPOCH.items() if word in self.words
-        )
-        means = self.epoch_means.items()
-        return {name: mean for name, mean in means if name.endswith(endings)}
+        """What `fit` adds at an epoch's end."""
+        parts = [part for word, part in OF_THE_EPOCH.items() if word in self.words]
+        names = [name for part in parts for name in self.tracked.get(part, ())]
+        added = {name: self.epoch_means[name] for name in names}
+        if "cosine" in self.tracked:
+            added |= gradient_logs.few_cosines(
+                self.epoch_means, self.branches, self.level
+            )
+        if RELATIVE_LOSS in self.words:
+            added |= self.relative_loss.of(self.epoch_means)
+            added |= self.relative_loss.of(self.validation_means, "val_")
+        return added

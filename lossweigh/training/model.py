@@ -6,25 +6,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-from keras import ops
 
 from lossweigh import _compat
 from lossweigh._structure import may_mask, named_outputs
-from lossweigh.balancing.base import Balancer
-from lossweigh.branches import Branch
 from lossweigh.branches.masked_loss import Mean
-from lossweigh.gradients.refusals import check_optimizer, check_variables
 from lossweigh.training.batches import Batches
+from lossweigh.training.fitted_optimizer import fitted_optimizer
 from lossweigh.training.ignore_loss import check_no_loss, ignoreLoss
-from lossweigh.training.logs import BranchLogs, checked_words
-from lossweigh.training.loss_scaling import scaled_in_float16
+from lossweigh.training.log_words import checked_words
+from lossweigh.training.logs import BranchLogs
 from lossweigh.training.metrics import metrics_by_output, without_target
 from lossweigh.training.objective import call_directly
 from lossweigh.training.replicas import warn_of_replicas
 from lossweigh.training.saving import in_words, save_whole, with_format
+from lossweigh.training.step_model import compiled
 from lossweigh.training.trainer import Trainer
 from lossweigh.training.wiring import read
-from lossweigh.weighting.base import Weighter
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -40,8 +37,12 @@ class TrainingModel(Trainer):
 
     Logs: `loss`, the weighted loss and the regularisers; `<branch>_loss`; the
     metrics; and where weights move `unweighted_loss`, the sum of the branch losses.
-    `fit` adds the means over the epoch of `<branch>_weight`, where weights move, and
-    of `<branch>_balance`, the weight of the branch's gradient, with a balancer.
+    `fit` adds the means over the epoch of `<branch>_weight` and `relative_loss`, where
+    weights move, and of `<branch>_balance`, the weight of the branch's gradient, with a
+    balancer. `relative_loss` is the mean over the branches of each loss in parts of
+    its first: 1 after the first epoch. `log=["gradients"]` adds what a balancer sees,
+    `<branch>_gradient_norm_at_<level>` and `<a>_<b>_cosine_at_<level>` (above 5
+    branches `<branch>_lowest_cosine_at_<level>`), of the weighted losses.
 
     Args:
         *args: Inputs and outputs, KerasTensors by name, as for `keras.Model`.
@@ -73,54 +74,6 @@ class TrainingModel(Trainer):
         self._has_warned = warn_of_replicas(self._wiring)
         self._mean = Mean(name="mean_of_rows", dtype="float32")
 
-    @property
-    def prediction_model(self) -> keras.Model:
-        return self._wiring.prediction_model
-
-    @property
-    def weighter(self) -> Weighter:
-        return self._wiring.weighter
-
-    @property
-    def balancer(self) -> Balancer | None:
-        balanced = self._wiring.balanced
-        return None if balanced is None else balanced.balancer
-
-    @property
-    def boundary(self) -> dict[str, list[str]]:
-        """Where a balancer works: layers' names, and the branches that leave there.
-
-        Empty without a balancer, and while all that the branches share is frozen.
-        """
-        balanced = self._wiring.balanced
-        if balanced is None or balanced.rests:
-            return {}
-        return {
-            layer: [self.branches[index] for index in branches]
-            for layer, branches in balanced.cut.branches_by_layer().items()
-        }
-
-    @property
-    def balance(self) -> dict[str, float]:
-        """The balancer's weights in the last step of training, by branch.
-
-        Each is 1 before the first step, and while the balancer rests because all that
-        the branches share is frozen. Empty without a balancer.
-        """
-        balanced = self._wiring.balanced
-        if balanced is None:
-            return {}
-        weights = ops.convert_to_numpy(balanced.loss_weights)
-        return dict(zip(self.branches, weights.tolist(), strict=True))
-
-    @property
-    def branches(self) -> list[str]:
-        return list(self._wiring.losses)
-
-    @property
-    def branch_losses(self) -> dict[str, Branch]:
-        return self._wiring.losses
-
     # Compiling ---------------------------------------------------------------
 
     def compile(
@@ -132,6 +85,7 @@ class TrainingModel(Trainer):
         weighted_metrics: Any = None,
         *,
         log: Any = None,
+        advise: bool = True,
         **kwargs: Any,
     ) -> None:
         """Configures training, as `keras.Model.compile`.
@@ -145,8 +99,11 @@ class TrainingModel(Trainer):
                 `{"label": ["accuracy"]}`; for one output also a list.
             weighted_metrics: Likewise, weighted by the sample weights.
             log: What to log beside `loss` and the metrics: a list of the words
-                `"losses"`, `"weights"`, `"balance"` and `"unweighted_loss"`. Default:
-                the losses, the balance, and where weights move the other two.
+                `"losses"`, `"weights"`, `"balance"`, `"gradients"`,
+                `"unweighted_loss"` and `"relative_loss"`. Default: the losses, the
+                balance, and where weights move the weights and the last two.
+            advise: Whether to warn after the first epoch of what will probably go
+                wrong, by `AdviceWarning`s.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile` and
                 `auto_scale_loss`, as in Keras: where the prediction model or a layer
                 of it is `"mixed_float16"`, the optimizer is wrapped in a
@@ -165,20 +122,15 @@ class TrainingModel(Trainer):
         by_name = metrics_by_output(self._wiring, self.input, self.output, given)
         if self._wiring.balanced is not None:
             self._wiring.balanced.cut_anew()  # layers were frozen or thawed since
-        optimizer = keras.optimizers.get(optimizer)
-        if kwargs.get("auto_scale_loss", True):
-            optimizer = scaled_in_float16(optimizer, self.prediction_model)
-        balanced = self._wiring.balanced
-        state = [] if balanced is None or balanced.rests else balanced.state_variables
-        if state:
-            check_optimizer(optimizer)
-            _compat.overwrite_in_each_step(optimizer, state)
-        undecayed = [*state, *self.weighter.trainable_variables]
-        check_variables(optimizer, self.trainable_variables)
-        _compat.exclude_from_weight_decay(optimizer, undecayed)
+        optimizer = fitted_optimizer(
+            optimizer,
+            self._wiring,
+            self.trainable_variables,
+            auto_scale_loss=kwargs.get("auto_scale_loss", True),
+        )
         super().compile(optimizer=optimizer, loss=None, **by_name, **kwargs)
         self.loss = ignoreLoss  # for whoever asks whether the model has one
-        self._logs = BranchLogs(self._wiring, words)
+        self._logs = BranchLogs(self._wiring, words, advises=bool(advise))
         self._batches.looks = True
         self._wiring.data.metric_targets = without_target(self._wiring, by_name)
         if not self._wiring.data.metric_targets:
@@ -188,11 +140,14 @@ class TrainingModel(Trainer):
         self._know_metrics()
 
     def get_compile_config(self) -> dict[str, Any]:
-        logged = {} if self._logs is None else {"log": self._logs.given}
+        logged = {} if self._logs is None else self._logs.get_config()
         return {**super().get_compile_config(), **logged}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        config = keras.saving.deserialize_keras_object(config)
+        first = config.pop("first_losses", {})
+        self.compile(**config)
+        compiled(self._logs).relative_loss.first.update(first)
         self.optimizer.build(self.trainable_variables)
 
     # One step ----------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 from keras import ops
 
 from lossweigh import _compat
@@ -15,20 +14,20 @@ from lossweigh.gradients.refreshing import (
     with_exact_flag,
 )
 from lossweigh.training.batches import Batches
-from lossweigh.training.logs import SUSPECTS, BranchLogs
+from lossweigh.training.log_metrics import SUSPECTS
+from lossweigh.training.logs import BranchLogs
 from lossweigh.training.metric_data import by_element, hand_over, nan_without_elements
 from lossweigh.training.objective import StepResult
-from lossweigh.training.wiring import Wiring
+from lossweigh.training.wired_model import WiredModel
 
 
-class StepModel(keras.Model):
+class StepModel(WiredModel):
     """What Keras calls in each step of a `TrainingModel`.
 
     The constructor of that class sets the attributes that these methods use.
     """
 
     train_function: Any
-    _wiring: Wiring
     _batches: Batches
     _logs: BranchLogs | None
     _mean: Mean

@@ -92,7 +92,7 @@ class Trainer(StepModel):
             validation_data = (self._batches.named(*some),)
         self._use_class_weight(class_weight)
         metrics = _compat.compiled_metrics(self, self._wiring.data.outputs)
-        callbacks = with_ours(callbacks, self, metrics)
+        callbacks = with_ours(callbacks, self, metrics, x)
         with _compat.keeps_variables(self):
             return super().fit(
                 x,

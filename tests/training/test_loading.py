@@ -71,7 +71,7 @@ def test_checkpoints(tmp_path):
     training = lw.build_training_model(two_heads(), LOSSES)
     training.compile("adam")
     whole = keras.callbacks.ModelCheckpoint(
-        tmp_path / "best.keras", monitor="val_loss", save_best_only=True
+        tmp_path / "best.keras", monitor="val_relative_loss", save_best_only=True
     )
     weights = keras.callbacks.ModelCheckpoint(
         tmp_path / "last.weights.h5", save_weights_only=True

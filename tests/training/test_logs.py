@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from balanced_nets import balanced_layer
 from keras import ops
 from nets import (
     BATCH,
@@ -18,6 +19,7 @@ from nets import (
 )
 
 import lossweigh as lw
+from lossweigh.training.relative_loss import RelativeLoss
 
 X, Y = arrays()
 WEIGHTS = sample_weights()
@@ -37,12 +39,19 @@ def names_in(training):
     assert dict(by_name) == pytest.approx(evaluated)
     history = training.fit(X, Y, validation_data=(X, Y), verbose=0).history
     val = {name.removeprefix("val_") for name in history if name.startswith("val_")}
-    assert val == evaluated.keys() == logs.keys()
+    only_fit = {"relative_loss"} & val
+    assert val - only_fit == evaluated.keys() == logs.keys()
     return val, {name for name in history if not name.startswith("val_")} - val
 
 
+SUMS = {"unweighted_loss", "relative_loss"}
 LOSS_NAMES = {"zeta_loss", "alpha_loss"}
 WEIGHT_NAMES = {"zeta_weight", "alpha_weight"}
+GRADIENT_NAMES = {
+    "zeta_gradient_norm_at_representation",
+    "alpha_gradient_norm_at_representation",
+    "zeta_alpha_cosine_at_representation",
+}
 BALANCE_NAMES = {"zeta_balance", "alpha_balance"}
 
 
@@ -61,11 +70,11 @@ def test_fixed_weights_log_what_keras_logs():
     ("weighter", "balancer", "everywhere", "of_fit"),
     [
         (lw.FixedWeights(), None, set(), set()),
-        (lw.LossWeighter(), None, {"unweighted_loss"}, WEIGHT_NAMES),
-        (None, None, {"unweighted_loss"}, WEIGHT_NAMES),
-        (lw.RandomWeights(), None, {"unweighted_loss"}, WEIGHT_NAMES),
+        (lw.LossWeighter(), None, SUMS, WEIGHT_NAMES),
+        (None, None, SUMS, WEIGHT_NAMES),
+        (lw.RandomWeights(), None, SUMS, WEIGHT_NAMES),
         (None, lw.MGDA(), set(), BALANCE_NAMES),
-        (lw.IMTLL(), lw.IMTLG(), {"unweighted_loss"}, WEIGHT_NAMES | BALANCE_NAMES),
+        (lw.IMTLL(), lw.IMTLG(), SUMS, WEIGHT_NAMES | BALANCE_NAMES),
     ],
     ids=["fixed", "learned", "default", "random", "balancer", "both"],
 )
@@ -84,13 +93,24 @@ def test_few_are_logged_by_default(weighter, balancer, everywhere, of_fit):
         (("weights",), set(), WEIGHT_NAMES),
         ({"balance"}, set(), BALANCE_NAMES),
         ("unweighted_loss", {"unweighted_loss"}, set()),
+        ("relative_loss", {"relative_loss"}, set()),
+        (["gradients"], set(), GRADIENT_NAMES),
         (
             ["weights", "balance", "losses", "unweighted_loss"],
             {"unweighted_loss"} | LOSS_NAMES,
             WEIGHT_NAMES | BALANCE_NAMES,
         ),
     ],
-    ids=["nothing", "losses", "weights", "balance", "a word", "all"],
+    ids=[
+        "nothing",
+        "losses",
+        "weights",
+        "balance",
+        "a word",
+        "relative",
+        "gradients",
+        "many",
+    ],
 )
 def test_what_is_logged_can_be_chosen(log, everywhere, of_fit):
     training = build(lw.FixedWeights(FIXED), lw.MGDA())
@@ -109,12 +129,13 @@ def test_what_is_logged_can_be_chosen(log, everywhere, of_fit):
         (
             "all",
             ValueError,
-            r"'unweighted_loss'\. Received: log='all' \(unkn",
+            r"'relative_loss'\. Received: log='all' \(unkn",
         ),
         ([["losses"]], ValueError, r"\(unknown: \['losses'\]\)"),
         (True, TypeError, r"`log` must be a list of words.* Received: log=True"),
         ({"losses": True}, TypeError, r"`log` must be a list of words"),
         (["balance"], ValueError, r"no balancer.*`build_training_model\(\.\.\., bal"),
+        ("gradients", ValueError, r"'gradients' for .* no balancer.*GradientReport"),
     ],
 )
 def test_what_cannot_be_logged(log, error, message):
@@ -133,7 +154,7 @@ def test_what_is_logged_is_saved_and_compiled_anew(tmp_path):
     loaded.compile(keras.optimizers.SGD(0.01), log=["losses"])
     assert names_in(loaded) == ({"loss"} | LOSS_NAMES, set())
     loaded.compile(keras.optimizers.SGD(0.01))
-    expected = {"loss", "unweighted_loss"} | LOSS_NAMES, WEIGHT_NAMES
+    expected = {"loss"} | SUMS | LOSS_NAMES, WEIGHT_NAMES
     assert names_in(loaded) == expected
     loaded.save(tmp_path / "training.keras")
     assert names_in(keras.models.load_model(tmp_path / "training.keras")) == expected
@@ -276,3 +297,58 @@ def test_compiling_again_drops_the_old_metrics():
     assert after["zeta_loss"] == pytest.approx(before["zeta_loss"])
     metrics = {id(metric) for metric in training.metrics}
     assert len(training.metrics) == len(metrics) == 4
+
+
+def test_relative_loss_means_the_same_for_all_branches():
+    """Each loss in parts of its first, averaged; of validation too."""
+    training = build(lw.LossWeighter())
+    training.compile("adam", log=["losses", "relative_loss"])
+    data = {"validation_data": (X[:8], {k: v[:8] for k, v in Y.items()}), "verbose": 0}
+    history = training.fit(X, Y, epochs=3, **data).history
+    for prefix in ("", "val_"):
+        parts = [
+            np.array(history[f"{prefix}{branch}_loss"]) for branch in training.branches
+        ]
+        expected = np.mean([part / part[0] for part in parts], axis=0)
+        np.testing.assert_allclose(history[f"{prefix}relative_loss"], expected)
+    # A second `fit` goes on from the same first losses, and so does a loaded model.
+    again = training.fit(X, Y, **data).history
+    first = history["zeta_loss"][0], history["alpha_loss"][0]
+    now = again["zeta_loss"][0] / first[0], again["alpha_loss"][0] / first[1]
+    np.testing.assert_allclose(again["relative_loss"], np.mean(now))
+
+
+def test_relative_loss_of_unusual_losses():
+    """Less is better below 0 too; a first loss of 0, and nan, are left out."""
+    relative = RelativeLoss(["a", "b"])
+    assert relative.of({"a_loss": -2.0, "b_loss": 0.0}) == {"relative_loss": 1.0}
+    assert relative.of({"a_loss": -3.0, "b_loss": 4.0}) == {"relative_loss": 0.75}
+    assert relative.of({"a_loss": np.nan, "b_loss": 0.0}) == {"relative_loss": 0.0}
+    assert relative.of({}) == {}
+    assert relative.of({"a_loss": 5.0}, "val_") == {"val_relative_loss": 1.0}
+
+
+@pytest.mark.parametrize("level", ["representation", "parameters", "calibrated"])
+def test_what_a_balancer_sees_is_logged(level):
+    """Norms of the weighted losses' gradients, and cosines, without another pass."""
+    training = build(lw.FixedWeights(FIXED), lw.UPGrad(level=level))
+    training.compile(keras.optimizers.SGD(0.0), log=["gradients"])
+    expected = training.inspect(X, Y, batch_size=ROWS)
+    history = training.fit(X, Y, batch_size=ROWS, epochs=4, verbose=0).history
+    norms = {
+        branch: history[f"{branch}_gradient_norm_at_{level}"][-1]
+        for branch in training.branches
+    }
+    cosine = history[f"zeta_alpha_cosine_at_{level}"][-1]
+    if level == "parameters":
+        for branch, weight in FIXED.items():
+            norm = weight * expected.gradient_norm[branch]
+            np.testing.assert_allclose(norms[branch], norm, rtol=1e-5)
+        np.testing.assert_allclose(cosine, expected.cosine["zeta"]["alpha"], atol=1e-5)
+    else:  # at other tensors: checked against the balancer's own weights
+        state = ops.convert_to_numpy(balanced_layer(training).state.gramian)
+        lengths = np.sqrt(np.diag(state))
+        np.testing.assert_allclose([*norms.values()], lengths, rtol=1e-5)
+        np.testing.assert_allclose(cosine, state[0, 1] / lengths.prod(), rtol=1e-5)
+        assert lengths.all()
+        assert abs(cosine) < 1

@@ -1,0 +1,158 @@
+"""Warnings after the first epoch of `fit`, from what was measured anyway."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from lossweigh.branches import BranchLoss
+from lossweigh.callbacks.loss_weight_scheduler import LossWeightScheduler
+from lossweigh.training.names import target_name
+from lossweigh.weighting.fixed_weights import FixedWeights
+
+LARGE = 1000.0  # times another branch's part of the weighted loss
+SMALL = 0.01  # of the branches' gradients at the shared layers
+# A target is standardised, or near it, if its spread and mean are within these.
+SPREADS = (0.1, 10.0)
+FARTHEST_MEAN = 10.0
+_ROWS = 10_000  # of a target that are looked at
+
+
+class AdviceWarning(UserWarning):
+    """Says after the first epoch of `fit` what will probably go wrong.
+
+    A branch is far larger than another one, or hardly heard by the shared layers, or a
+    callback watches a weighted loss whose weights move. `compile(advise=False)` turns
+    these warnings off.
+
+    Examples:
+        >>> import warnings
+        >>> warnings.simplefilter("ignore", AdviceWarning)
+
+    """
+
+
+class Advice(keras.callbacks.Callback):
+    """Gives each piece of advice once for each `compile`.
+
+    Args:
+        callbacks: Those that the user gave to `fit`.
+        data: What `fit` was given: named arrays, or a data set.
+    """
+
+    def __init__(self, callbacks: Iterable[Any], data: Any) -> None:
+        super().__init__()
+        self.given = list(callbacks)
+        self.data = data if isinstance(data, Mapping) else {}
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        model: Any = self.model
+        if not model._logs.advises:
+            return
+        model._logs.advises = False
+        for advice in (
+            _of_large_loss(model, self.data),
+            _of_unheard_branch(model),
+            _of_monitors(model, self.given),
+        ):
+            if advice is not None:
+                warnings.warn(advice, AdviceWarning, stacklevel=2)
+
+
+def _of_large_loss(model: Any, data: Mapping[str, Any]) -> str | None:
+    """Of a branch whose part of the weighted loss is far larger than another's."""
+    means, weights = (
+        model.epoch_means,
+        ops.convert_to_numpy(model.weighter.loss_weights),
+    )
+    parts = {
+        branch: abs(means[f"{branch}_loss"])
+        * abs(means.get(f"{branch}_weight", float(weight)))
+        for branch, weight in zip(model.branches, weights, strict=True)
+    }
+    parts = {b: part for b, part in parts.items() if math.isfinite(part) and part > 0}
+    if len(parts) < 2:
+        return None
+    large, small = max(parts, key=parts.__getitem__), min(parts, key=parts.__getitem__)
+    ratio = parts[large] / parts[small]
+    layer = model.branch_losses[large]
+    if ratio < LARGE or layer.task_type != "regression":
+        return None
+    spread = ""
+    if isinstance(layer, BranchLoss):
+        target = data.get(target_name(layer.target))
+        if isinstance(target, np.ndarray):
+            mean, std = _mean_and_std(target)
+            if SPREADS[0] <= std <= SPREADS[1] and abs(mean) <= FARTHEST_MEAN:
+                return None
+            spread = f" Its target has the mean {mean:.4g} and the spread {std:.4g}."
+    return (
+        f"The weighted loss of the branch {large!r} is {ratio:.3g} times as large as "
+        f"that of {small!r}, which will hardly be trained.{spread} Standardise the "
+        "target of a regression before you weigh its loss: `lossweigh.suggest(training,"
+        " x, y)` shows the lines that do it."
+    )
+
+
+def _mean_and_std(target: np.ndarray) -> tuple[float, float]:
+    step = max(len(target) // _ROWS, 1)
+    numbers = target[::step].astype("float64")
+    numbers = numbers[np.isfinite(numbers)]
+    return (float(numbers.mean()), float(numbers.std())) if numbers.size else (0.0, 1.0)
+
+
+def _of_unheard_branch(model: Any) -> str | None:
+    """Of a branch that gets a very small part of the shared gradient."""
+    balanced = model._wiring.balanced
+    if balanced is None or balanced.rests:
+        return None
+    # What the last step found: the weights belong to these norms.
+    gramian = ops.convert_to_numpy(balanced.state.gramian)
+    norms = np.sqrt(np.diag(gramian)).tolist()
+    sizes = {
+        branch: abs(weight) * norm
+        for (branch, weight), norm in zip(model.balance.items(), norms, strict=True)
+    }
+    total = sum(sizes.values())
+    if not math.isfinite(total) or total <= 0:
+        return None
+    least = min(sizes, key=sizes.__getitem__)
+    if not 0 < sizes[least] < SMALL * total:
+        return None
+    return (
+        f"The branch {least!r} has {sizes[least] / total:.2g} of the gradients at the "
+        f"shared layers, which {type(model.balancer).__name__} combines: they will "
+        "hardly learn it. Give its loss a larger weight, or choose a balancer that "
+        "makes the gradients alike, such as `IMTLG()` or `NormBalancer()`."
+    )
+
+
+def _of_monitors(model: Any, callbacks: Iterable[Any]) -> str | None:
+    """Of callbacks that watch the weighted loss while its weights move."""
+    callbacks = list(callbacks)
+    moves = not isinstance(model.weighter, FixedWeights) or any(
+        isinstance(callback, LossWeightScheduler) for callback in callbacks
+    )
+    watching = [
+        callback
+        for callback in callbacks
+        if getattr(callback, "monitor", None) in ("loss", "val_loss")
+        and getattr(callback, "save_best_only", True)
+    ]
+    if not moves or not watching:
+        return None
+    names = sorted({type(callback).__name__ for callback in watching})
+    monitor = watching[0].monitor
+    better = monitor.replace("loss", "relative_loss")
+    return (
+        f"{', '.join(names)} watches {monitor!r}, the weighted loss, whose weights "
+        f"move: it can fall while every branch gets worse. Monitor {better!r}, a "
+        f"metric, or the loss of one branch, such as "
+        f"'{monitor.removesuffix('loss')}{model.branches[0]}_loss'."
+    )

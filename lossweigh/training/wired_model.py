@@ -1,0 +1,65 @@
+"""What a training model says of its parts."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from lossweigh.balancing.base import Balancer
+from lossweigh.branches import Branch
+from lossweigh.training.wiring import Wiring
+from lossweigh.weighting.base import Weighter
+
+
+class WiredModel(keras.Model):
+    """The parts of a `TrainingModel`, whose constructor sets `_wiring`."""
+
+    _wiring: Wiring
+
+    @property
+    def prediction_model(self) -> keras.Model:
+        return self._wiring.prediction_model
+
+    @property
+    def weighter(self) -> Weighter:
+        return self._wiring.weighter
+
+    @property
+    def balancer(self) -> Balancer | None:
+        balanced = self._wiring.balanced
+        return None if balanced is None else balanced.balancer
+
+    @property
+    def boundary(self) -> dict[str, list[str]]:
+        """Where a balancer works: layers' names, and the branches that leave there.
+
+        Empty without a balancer, and while all that the branches share is frozen.
+        """
+        balanced = self._wiring.balanced
+        if balanced is None or balanced.rests:
+            return {}
+        return {
+            layer: [self.branches[index] for index in branches]
+            for layer, branches in balanced.cut.branches_by_layer().items()
+        }
+
+    @property
+    def balance(self) -> dict[str, float]:
+        """The balancer's weights in the last step of training, by branch.
+
+        Each is 1 before the first step, and while the balancer rests because all that
+        the branches share is frozen. Empty without a balancer.
+        """
+        balanced = self._wiring.balanced
+        if balanced is None:
+            return {}
+        weights = ops.convert_to_numpy(balanced.loss_weights)
+        return dict(zip(self.branches, weights.tolist(), strict=True))
+
+    @property
+    def branches(self) -> list[str]:
+        return list(self._wiring.losses)
+
+    @property
+    def branch_losses(self) -> dict[str, Branch]:
+        return self._wiring.losses

@@ -1,0 +1,139 @@
+"""What is warned of after the first epoch: in time, once, and only with reason."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import lossweigh as lw
+
+ROWS = 32
+
+
+def build(weighter=None, balancer=None, **compiling):
+    x = keras.Input((4,))
+    hidden = layers.Dense(8, activation="tanh")(x)
+    model = keras.Model(x, {n: layers.Dense(1, name=n)(hidden) for n in "ab"})
+    training = lw.build_training_model(
+        model, dict.fromkeys("ab", "mse"), weighter or lw.FixedWeights(), balancer
+    )
+    training.compile(keras.optimizers.SGD(1e-6), **compiling)
+    return training
+
+
+def draw(scale=1.0, mean=0.0):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(ROWS, 4))
+    return x, {"a": rng.normal(size=ROWS), "b": mean + scale * rng.normal(size=ROWS)}
+
+
+def advice_of(training, x, y, **kwargs):
+    """The advice that a `fit` gives."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", lw.AdviceWarning)
+        training.fit(x, y, verbose=0, **kwargs)
+    return [str(w.message) for w in caught if issubclass(w.category, lw.AdviceWarning)]
+
+
+def test_a_large_loss_of_a_target_that_is_not_standardised():
+    x, y = draw(scale=173.0)
+    training = build()
+    (advice,) = advice_of(training, x, y, epochs=2)
+    assert "of the branch 'b'" in advice
+    assert "that of 'a'" in advice
+    assert f"the spread {y['b'].std():.4g}" in advice
+    ratio = training.epoch_means["b_loss"] / training.epoch_means["a_loss"]
+    assert f"is {ratio:.3g} times as large" in advice
+    assert advice_of(training, x, y) == []  # once
+    training.compile("sgd")
+    assert len(advice_of(training, x, y)) == 1
+
+
+def test_a_data_set_has_no_spread_to_tell():
+    x, y = draw(scale=173.0)
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return x, y
+
+    (advice,) = advice_of(build(), Batches(), None)
+    assert "is hardly" not in advice
+    assert "spread" not in advice
+    assert "Standardise the target" in advice
+
+
+@pytest.mark.parametrize(
+    ("weighter", "scale", "mean"),
+    [
+        (lw.FixedWeights, 1.0, 0.0),
+        (lambda: lw.FixedWeights({"a": 1.0, "b": 1e-4}), 173.0, 0.0),
+        (lambda: lw.FixedWeights({"a": 1e-5, "b": 1.0}), 1.0, 0.0),
+    ],
+    ids=["of one size", "weighed already", "the user's weights"],
+)
+def test_no_advice_without_reason(weighter, scale, mean):
+    x, y = draw(scale, mean)
+    assert advice_of(build(weighter()), x, y) == []
+
+
+def test_it_can_be_turned_off_and_filtered():
+    x, y = draw(scale=173.0)
+    assert advice_of(build(advise=False), x, y) == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", lw.AdviceWarning)
+        build().fit(x, y, verbose=0)
+
+
+@pytest.mark.parametrize("level", ["representation", "parameters"])
+def test_an_unheard_branch(level):
+    x, y = draw()
+    weights = lw.FixedWeights({"a": 1.0, "b": 1e-4})
+    training = build(weights, lw.UPGrad(level=level))
+    (advice,) = advice_of(training, x, y, epochs=1, batch_size=8)
+    assert "The branch 'b' has" in advice
+    assert "UPGrad combines" in advice
+    assert advice_of(build(weights, lw.IMTLG(level=level)), x, y, batch_size=8) == []
+
+
+@pytest.mark.parametrize(
+    ("callback", "watches"),
+    [
+        (lambda: keras.callbacks.EarlyStopping(), "val_loss"),
+        (lambda: keras.callbacks.ReduceLROnPlateau(monitor="loss"), "loss"),
+        (lambda: keras.callbacks.EarlyStopping("val_a_loss"), None),
+    ],
+    ids=["stops", "slows", "right"],
+)
+def test_callbacks_that_watch_a_moving_total(callback, watches):
+    x, y = draw()
+    data = {"validation_data": (x, y)}
+    advice = advice_of(build(lw.LossWeighter()), x, y, callbacks=[callback()], **data)
+    assert advice_of(build(), x, y, callbacks=[callback()], **data) == []
+    if watches is None:
+        assert advice == []
+        return
+    (advice,) = advice
+    assert f"watches '{watches}'" in advice
+    better = watches.replace("loss", "relative_loss")
+    assert f"Monitor '{better}'" in advice
+    # The cure: the direction is known, and nothing is said.
+    cure = keras.callbacks.EarlyStopping(better)
+    training = build(lw.LossWeighter())
+    assert advice_of(training, x, y, callbacks=[cure], **data) == []
+    assert cure.mode == "min"
+
+
+def test_checkpoints_watch_only_where_they_choose(tmp_path):
+    x, y = draw()
+    every = keras.callbacks.ModelCheckpoint(tmp_path / "every.keras")
+    best = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", save_best_only=True)
+    data = {"validation_data": (x, y)}
+    assert advice_of(build(lw.DWA()), x, y, callbacks=[every], **data) == []
+    (advice,) = advice_of(build(lw.DWA()), x, y, callbacks=[best], **data)
+    assert advice.startswith("ModelCheckpoint watches 'val_loss'")
