@@ -55,7 +55,7 @@ ARROWS = {
     "metrics": {"_check", "_compat", "branches", "losses"},
 }
 BASES = {
-    "weighting": {"base", "adaptive", "learned", "_combining"},
+    "weighting": {"base", "adaptive", "learned", "_combining", "_shown"},
     "balancing": {"base", "_cosines", "_solvers", "levels", "site"},
     "losses": {"_series", "_shapes", "_steps", "distances", "miners"},
 }

@@ -11,6 +11,7 @@ from keras import ops
 from lossweigh import _backend, _state
 from lossweigh._types import BranchName, Mask, Shape, Tensor
 from lossweigh.weighting._combining import labelled_branches
+from lossweigh.weighting._shown import shown
 
 
 class Weighter(keras.layers.Layer, abc.ABC):
@@ -220,6 +221,9 @@ class Weighter(keras.layers.Layer, abc.ABC):
             "branches": self.branches,
             "inferred_task_types": self.inferred_task_types,
         }
+
+    def __repr__(self) -> str:
+        return shown(self)
 
     def name_of(self, index: int) -> str:
         """The name of a branch in messages, or its number in a hand-wired model."""
