@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -44,6 +46,11 @@ class WiredModel(keras.Model):
         }
 
     @property
+    def loss_weights(self) -> dict[str, float]:
+        """The weighter's weights now in force, by branch."""
+        return self._by_branch(self.weighter.loss_weights)
+
+    @property
     def balance(self) -> dict[str, float]:
         """The balancer's weights in the last step of training, by branch.
 
@@ -51,10 +58,7 @@ class WiredModel(keras.Model):
         the branches share is frozen. Empty without a balancer.
         """
         balanced = self._wiring.balanced
-        if balanced is None:
-            return {}
-        weights = ops.convert_to_numpy(balanced.loss_weights)
-        return dict(zip(self.branches, weights.tolist(), strict=True))
+        return {} if balanced is None else self._by_branch(balanced.loss_weights)
 
     @property
     def branches(self) -> list[str]:
@@ -63,3 +67,7 @@ class WiredModel(keras.Model):
     @property
     def branch_losses(self) -> dict[str, Branch]:
         return self._wiring.losses
+
+    def _by_branch(self, weights: Any) -> dict[str, float]:
+        values = ops.convert_to_numpy(weights).tolist()
+        return dict(zip(self.branches, values, strict=True))

@@ -352,3 +352,27 @@ def test_what_a_balancer_sees_is_logged(level):
         np.testing.assert_allclose(cosine, state[0, 1] / lengths.prod(), rtol=1e-5)
         assert lengths.all()
         assert abs(cosine) < 1
+
+
+def test_the_weights_in_force_by_name():
+    """Also within an epoch, in a callback, where JAX keeps the state elsewhere."""
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(self.model.loss_weights)
+
+    weighter = lw.FixedWeights(FIXED)
+    training = lw.build_training_model(two_heads(), LOSSES, weighter)
+    assert training.loss_weights == pytest.approx(FIXED)
+    assert list(training.loss_weights) == training.branches
+    assert all(type(weight) is float for weight in training.loss_weights.values())
+    training.compile("sgd")
+    schedule = lw.callbacks.LossWeightScheduler(
+        lambda epoch: {"alpha": epoch + 1.0}, by="epoch"
+    )
+    x, y = arrays()
+    training.fit(x, y, epochs=2, verbose=0, callbacks=[schedule, Look()])
+    expected = [{**FIXED, "alpha": 1.0}, {**FIXED, "alpha": 2.0}]
+    assert seen == [pytest.approx(weights) for weights in expected]
+    assert training.loss_weights == pytest.approx(expected[1])
