@@ -151,12 +151,13 @@ def build_training_model(
         tap, copies = None, None
         if balancer is not None:
             balancer.set_branches(branches)
+            taken |= {weighter.name, *(layer.name for layer in layers.values())}
             layer = BalancedModel(
                 pred_model,
                 balancer,
                 branches,
                 [[n for n in b.source_names if n in outputs] for b in layers.values()],
-                name=unused(f"{pred_model.name}_balanced", taken),
+                name=unused(type(balancer).__name__, taken),
             )
             results = layer(inputs)
             copies, tap = results["copies"], results["tap"]
