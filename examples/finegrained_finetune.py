@@ -21,12 +21,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import callbacks, layers, optimizers, utils
-from matplotlib.figure import Figure
 from skimage import data
 
 import lossweigh as lw
 
-HEADS = {"coarse": "#2f6fb0", "fine": "#e0812b"}  # and their colors
+HEADS = "coarse", "fine"
 PICTURES = ["surface-brick", "surface-grass", "surface-gravel", "text-page", "sky-moon"]
 PICTURES += ["text-text", "sky-hubble_deep_field", "tissue-retina", "photo-coffee"]
 PICTURES += ["tissue-immunohistochemistry", "photo-coins", "photo-astronaut"]
@@ -102,14 +101,10 @@ def fine_tune(backbone, predictor, train, held_out, options):
 
 
 def draw(path, logs, start):
-    figure = Figure((10, 3.8), layout="constrained")
-    keys = {"val_{}_accuracy": "held-out accuracy", "{}_weight": "loss weight"}
-    for axes, key in zip(figure.subplots(1, 2), keys, strict=True):
-        for head, color in HEADS.items():
-            axes.plot(logs[key.format(head)], "o-", color=color, label=head)
-        axes.axvline(start - 0.5, color="grey", ls=":", label="the backbone learns too")
-        axes.set(xlabel="epoch, from 0", ylabel=keys[key], ylim=0)
-    axes.legend(frameon=False)
+    figure = lw.plot_training(logs)
+    for axes in figure.axes:
+        axes.axvline(start + 0.5, color="grey", ls=":")
+    figure.suptitle("Right of the dotted line the backbone learns too")
     figure.savefig(path, dpi=110)
 
 

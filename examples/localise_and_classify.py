@@ -136,15 +136,16 @@ class Watch(keras.callbacks.Callback):
 
 
 def train(predictor, weighter, data, epochs):
-    """Trains the predictor in place; returns the loss weights it had on the way."""
+    """Trains the predictor; returns its loss weights on the way, and the History."""
     training = lw.build_training_model(predictor, losses=LOSSES, weighter=weighter)
     training.compile("adam", metrics={"label": ["accuracy"]})
     watch = Watch()
     with warnings.catch_warnings(record=True) as caught:
-        training.fit(*data, batch_size=32, epochs=epochs, verbose=0, callbacks=[watch])
+        settings = {"batch_size": 32, "verbose": 0, "callbacks": [watch]}
+        history = training.fit(*data, epochs=epochs, **settings)
     for warning in caught:
         print(f"{warning.category.__name__}: {warning.message}")
-    return np.array(watch.weights)
+    return np.array(watch.weights), history
 
 
 def scores(prediction, y):
@@ -214,7 +215,7 @@ def main():
         print(f"\nWeights of box and label: {rule}")
         keras.utils.set_random_seed(options.seed)
         predictor = build_predictor(x.shape[1:], len(names))
-        weights[rule] = train(predictor, make_weighter(), data, epochs)
+        weights[rule], history = train(predictor, make_weighter(), data, epochs)
         iou, accuracy = scores(predictor.predict(x, verbose=0), y)
         final = "  ".join(f"{weight:>7.3f}" for weight in weights[rule][-1])
         rows.append(f"{rule:<20}{iou:>8.3f}  {accuracy:>8.3f}  {final}")
@@ -226,7 +227,8 @@ def main():
     predictor = keras.saving.load_model(saved)
     shown = x[:12]
     draw(picture, weights, shown, y, predictor.predict(shown, verbose=0), names)
-    print(f"\nWritten: {saved} (loaded again for the images), {picture}")
+    lw.plot_training(history, path=options.out / "training.png")  # the default's
+    print(f"\nWritten: {saved} (loaded again for the images), {picture}, training.png")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from lossweigh.balancing.levels import Calibrated, Parameters, Representation
 from lossweigh.branches import BranchLoss, MaskedLoss, TargetFreeLoss
 from lossweigh.callbacks import CollapseWarning
 from lossweigh.constraints import Between, Simplex
+from lossweigh.plots import plot_training
 from lossweigh.suggestion import suggest
 from lossweigh.training import (
     AdviceWarning,
@@ -112,5 +113,6 @@ __all__ = [
     "ignore_loss",
     "losses",
     "metrics",
+    "plot_training",
     "suggest",
 ]

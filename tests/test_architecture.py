@@ -53,6 +53,7 @@ ARROWS = {
     },
     "losses": {"_check", "_compat", "_backend", "_types", "branches"},
     "metrics": {"_check", "_compat", "branches", "losses"},
+    "plots": set(),
 }
 BASES = {
     "weighting": {"base", "adaptive", "learned", "_combining", "_shown"},
@@ -110,13 +111,22 @@ def test_methods_do_not_import_each_other(folder):
                 assert name.split(".")[2] in BASES[folder], f"{'/'.join(parts)}: {name}"
 
 
-@pytest.mark.parametrize("name", ["tensorflow", "jax", "torch", "matplotlib"])
-def test_no_backend_is_imported_by_name(name):
-    for parts, tree in modules():
-        if parts == ("_backend", name):  # the one file a backend
-            continue
-        for imported in imports(tree):
-            assert imported.split(".")[0] != name, "/".join(parts)
+# The one file that may import what needn't be installed.
+IMPORTED_BY = {
+    **{name: ("_backend", name) for name in BACKENDS},
+    "matplotlib": ("plots", "style"),
+    "tensorboard": ("plots", "sources"),
+}
+
+
+@pytest.mark.parametrize("name", IMPORTED_BY)
+def test_what_need_not_be_installed_is_imported_by_one_file(name):
+    importing = {
+        parts
+        for parts, tree in modules()
+        if any(imported.split(".")[0] == name for imported in imports(tree))
+    }
+    assert importing == {IMPORTED_BY[name]}
 
 
 def asks_for_the_backend(node):
