@@ -40,6 +40,40 @@ def test_exclusion_after_the_optimizer_is_built_and_used():
     assert float(ops.convert_to_numpy(kernel.value)) < before
 
 
+def test_an_optimizer_leaves_variables_out():
+    """With momentum and weight decay, and until it is told otherwise."""
+    kernel, theirs, ours = variables()
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9, weight_decay=1.0)
+
+    def moved():
+        before = [float(ops.convert_to_numpy(v.value)) for v in (kernel, theirs, ours)]
+        optimizer.apply([ops.ones(())] * 3, [kernel, theirs, ours])
+        after = [float(ops.convert_to_numpy(v.value)) for v in (kernel, theirs, ours)]
+        return [one != other for one, other in zip(before, after, strict=True)]
+
+    assert moved() == [True, True, True]
+    _compat.leave_out(optimizer, [ours])
+    assert moved() == [True, True, False]
+    _compat.leave_out(optimizer, [ours, theirs])
+    assert moved() == [True, False, False]
+    _compat.leave_out(optimizer, [])
+    assert moved() == [True, True, True]
+
+
+def test_layers_compute_as_frozen_ones_and_keep_their_variables():
+    layer = keras.layers.BatchNormalization()
+    x = np.random.default_rng(0).normal(2.0, 3.0, (8, 2)).astype("float32")
+    layer.build(x.shape)
+    trained = len(layer.trainable_variables)
+    with _compat.as_frozen([layer]):
+        y = ops.convert_to_numpy(layer(x, training=True))
+        assert all(v.trainable for v in (layer.gamma, layer.beta))
+    np.testing.assert_allclose(y, x / np.sqrt(1 + layer.epsilon), rtol=1e-5)
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer.moving_mean), [0, 0])
+    assert len(layer.trainable_variables) == trained
+    assert not np.allclose(ops.convert_to_numpy(layer(x, training=True)), y)
+
+
 @pytest.mark.parametrize(
     "loss",
     [

@@ -2,6 +2,7 @@
 
 from lossweigh._compat.fitting import put_first, read_batches, watched_steps
 from lossweigh._compat.layers import (
+    as_frozen,
     calls_of,
     in_inference,
     keras_mask,
@@ -22,6 +23,7 @@ from lossweigh._compat.metrics import (
 from lossweigh._compat.optimizers import (
     exclude_from_weight_decay,
     knows,
+    leave_out,
     overwrite_in_each_step,
 )
 from lossweigh._compat.saving import serialize_loss
@@ -29,6 +31,7 @@ from lossweigh._compat.variables import Assignments, keeps_variables
 
 __all__ = [
     "Assignments",
+    "as_frozen",
     "build_metrics",
     "calls_of",
     "compiled_metrics",
@@ -39,6 +42,7 @@ __all__ = [
     "keras_mask",
     "knows",
     "layers_at_any_depth",
+    "leave_out",
     "metric_function",
     "names_in_order",
     "overwrite_in_each_step",

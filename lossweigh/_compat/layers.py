@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -71,6 +71,24 @@ def in_inference(layer: keras.layers.Layer) -> Iterator[None]:
         context.training = before
         if is_new:
             layer._maybe_reset_call_context()
+
+
+@contextlib.contextmanager
+def as_frozen(layers: Sequence[keras.layers.Layer]) -> Iterator[None]:
+    """Layers that are called in here compute as with `trainable = False`.
+
+    `BatchNormalization` then normalises as in inference. `_trainable` is what a layer
+    asks; the setter would also change the variables, and with them the state that a
+    step of JAX is given.
+    """
+    before = [layer._trainable for layer in layers]
+    for layer in layers:
+        layer._trainable = False
+    try:
+        yield
+    finally:
+        for layer, trainable in zip(layers, before, strict=True):
+            layer._trainable = trainable
 
 
 _REWORDED = ("Could not automatically infer", "Exception encountered when calling")

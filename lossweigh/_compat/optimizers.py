@@ -82,6 +82,41 @@ def overwrite_in_each_step(optimizer: Any, variables: list[Any]) -> None:
         optimizer.stateless_apply = stateless_apply
 
 
+def leave_out(optimizer: Any, variables: list[Any]) -> None:
+    """Has an optimizer leave these variables as they are, in each step from now on.
+
+    It does not clip, decay or accumulate their gradients either. The step must be
+    traced anew. An optimizer that leaves some out already is told of the new ones.
+    `_trainable_variables` are those that it is built for.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    left_out = getattr(optimizer.apply, "left_out", None)
+    if left_out is not None:
+        left_out.clear()
+        left_out.update(id(variable) for variable in variables)
+        return
+    if not variables:
+        return
+    left_out = {id(variable) for variable in variables}
+    apply_all = optimizer.apply
+
+    def apply(gradients: Any, trainable_variables: Any = None) -> Any:
+        if trainable_variables is None:
+            trainable_variables = optimizer._trainable_variables
+        trainable_variables = list(trainable_variables)
+        if not optimizer.built:
+            optimizer.build(trainable_variables)
+        pairs = [
+            (gradient, variable)
+            for gradient, variable in zip(gradients, trainable_variables, strict=True)
+            if id(variable) not in left_out
+        ]
+        return apply_all([g for g, _ in pairs], [v for _, v in pairs])
+
+    apply.left_out = left_out  # type: ignore[attr-defined]
+    optimizer.apply = apply
+
+
 def _has_its_own(optimizer: Any, name: str) -> bool:
     """Whether a user's class defines a method of an optimizer."""
     defined = next(c for c in type(optimizer).__mro__ if name in vars(c))

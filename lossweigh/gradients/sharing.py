@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import keras
 
@@ -30,6 +30,34 @@ def read_branches(
             branches_of.setdefault(results[output], set()).add(branch)
     mark_branches(graph.calls, branches_of)
     return graph, results
+
+
+def layers_of(
+    model: keras.Model, outputs: Sequence[Sequence[int]], branches: Collection[int]
+) -> list[keras.layers.Layer]:
+    """The layers of a functional model that these branches use, and no others.
+
+    A layer that shares a variable with another one isn't among them, unless that is.
+
+    Args:
+        model: The prediction model.
+        outputs: For each branch the indices of its outputs, flattened.
+        branches: The branches, as indices.
+    """
+    graph, _ = read_branches(model, outputs)
+    calls = [call for call in graph.calls if getattr(call.operation, "variables", ())]
+    kept = {
+        id(variable)
+        for call in calls
+        if not call.needed_by or not call.needed_by <= set(branches)
+        for variable in call.operation.variables
+    }
+    layers = {
+        id(call.operation): call.operation
+        for call in calls
+        if kept.isdisjoint(id(variable) for variable in call.operation.variables)
+    }
+    return list(layers.values())
 
 
 def mark_branches(calls: list[Call], branches_of: dict[int, set[int]]) -> None:

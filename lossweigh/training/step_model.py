@@ -18,6 +18,7 @@ from lossweigh.training.log_metrics import SUSPECTS
 from lossweigh.training.logs import BranchLogs
 from lossweigh.training.metric_data import by_element, hand_over, nan_without_elements
 from lossweigh.training.objective import StepResult
+from lossweigh.training.stopped import Stopped, names_of_stopped
 from lossweigh.training.wired_model import WiredModel
 
 
@@ -31,6 +32,7 @@ class StepModel(WiredModel):
     _batches: Batches
     _logs: BranchLogs | None
     _mean: Mean
+    _stopped = Stopped()  # none
 
     def _know_metrics(self) -> None:
         """Looks at the metrics, once they are built."""
@@ -61,14 +63,29 @@ class StepModel(WiredModel):
             self._know_metrics()
         super()._maybe_symbolic_build(iterator=iterator, **kwargs)
 
+    def freeze_stopped(self) -> None:
+        """Freezes what only stopped branches use, from the next step on.
+
+        `fit` does so when it begins; a callback calls it when branches have stopped, or
+        have been loaded as stopped. It makes the step anew if something has changed.
+        """
+        if self._stopped.branches != names_of_stopped(self._wiring):
+            self.make_train_function(force=True)
+
     def make_train_function(self, force: bool = False) -> None:
         new = force or self.train_function is None
+        if new or self._stopped.branches != names_of_stopped(self._wiring):
+            self._stopped = Stopped.of(self._wiring)
+            self._stopped.leave_alone(self.optimizer)
+            force = new = True
         super().make_train_function(force)
         # A subclass's own step is given batches, and nothing else.
         if new and type(self).train_step is StepModel.train_step:
             self.train_function = compile_exact_and_cheap_steps(
                 self, self._wiring.balanced, self.train_function
             )
+        if new:
+            self.train_function = self._stopped.at_rest_in(self.train_function)
 
     def train_step(self, *args: Any) -> Any:
         *state, data = args
