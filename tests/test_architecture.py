@@ -17,6 +17,7 @@ PACKAGE = pathlib.Path(lossweigh.__file__).parent
 # saying, except that methods don't know each other.
 ARROWS = {
     "_check": set(),
+    "_files": set(),
     "_state": set(),
     "_types": set(),
     "_version": set(),
@@ -29,11 +30,12 @@ ARROWS = {
     "balancing": {"_check", "_backend", "_state", "_types"},
     "gradients": {"_compat", "_backend", "_structure", "balancing"},
     "inspection": {"_backend", "_structure", "gradients"},
-    "callbacks": {"_check", "weighting"},
+    "callbacks": {"_check", "_files", "weighting"},
     "training": {
         "_check",
         "_compat",
         "_backend",
+        "_files",
         "_structure",
         "_version",
         "balancing",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 
 from lossweigh import _check
-from lossweigh.weighting.fixed_weights import FixedWeights
+from lossweigh.callbacks.weighter_of import fixed_weights_of
 
 Weights = Sequence[float] | Mapping[str, float]
 
@@ -75,14 +75,4 @@ class LossWeightScheduler(keras.callbacks.Callback):
         return int(getattr(self.model, "steps_per_execution", 1))
 
     def _assign(self, number: int) -> None:
-        # Through `self.model`: on JAX it brings the state back to the variables.
-        weighters = [
-            layer for layer in self.model.layers if isinstance(layer, FixedWeights)
-        ]
-        if len(weighters) != 1:
-            raise ValueError(
-                "LossWeightScheduler must be used with a model that has one "
-                f"FixedWeights layer. Received a model with {len(weighters)}. Build it "
-                "with `build_training_model(..., weighter=FixedWeights())`."
-            )
-        weighters[0].assign(self.schedule(number))
+        fixed_weights_of(self).assign(self.schedule(number))

@@ -12,7 +12,6 @@ import numpy as np
 from keras import ops
 
 from lossweigh.branches import BranchLoss
-from lossweigh.callbacks.loss_weight_scheduler import LossWeightScheduler
 from lossweigh.training.names import target_name
 from lossweigh.weighting.fixed_weights import FixedWeights
 
@@ -44,11 +43,12 @@ class Advice(keras.callbacks.Callback):
     Args:
         callbacks: Those that the user gave to `fit`.
         data: What `fit` was given: named arrays, or a data set.
+        moved: Whether one of the callbacks moves fixed weights.
     """
 
-    def __init__(self, callbacks: Iterable[Any], data: Any) -> None:
+    def __init__(self, callbacks: Iterable[Any], data: Any, *, moved: bool) -> None:
         super().__init__()
-        self.given = list(callbacks)
+        self.given, self.moved = list(callbacks), moved
         self.data = data if isinstance(data, Mapping) else {}
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -59,7 +59,7 @@ class Advice(keras.callbacks.Callback):
         for advice in (
             _of_large_loss(model, self.data),
             _of_unheard_branch(model),
-            _of_monitors(model, self.given),
+            _of_monitors(model, self.given, moved=self.moved),
         ):
             if advice is not None:
                 warnings.warn(advice, AdviceWarning, stacklevel=2)
@@ -133,12 +133,9 @@ def _of_unheard_branch(model: Any) -> str | None:
     )
 
 
-def _of_monitors(model: Any, callbacks: Iterable[Any]) -> str | None:
+def _of_monitors(model: Any, callbacks: Iterable[Any], *, moved: bool) -> str | None:
     """Of callbacks that watch the weighted loss while its weights move."""
-    callbacks = list(callbacks)
-    moves = not isinstance(model.weighter, FixedWeights) or any(
-        isinstance(callback, LossWeightScheduler) for callback in callbacks
-    )
+    moves = moved or not isinstance(model.weighter, FixedWeights)
     watching = [
         callback
         for callback in callbacks

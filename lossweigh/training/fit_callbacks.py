@@ -9,9 +9,14 @@ import keras
 
 from lossweigh import _compat
 from lossweigh.callbacks.end_of_epoch import AdvanceWeighters, CollapseMonitor
+from lossweigh.callbacks.from_validation import WeightsFromValidation
 from lossweigh.callbacks.gradient_report import GradientReport
+from lossweigh.callbacks.loss_weight_scheduler import LossWeightScheduler
+from lossweigh.callbacks.stop_branch import StopBranch
 from lossweigh.training.advice import Advice
 from lossweigh.training.relative_loss import RELATIVE_LOSS
+
+_MOVERS = (LossWeightScheduler, WeightsFromValidation)  # of fixed weights
 
 
 class _EpochMeans(keras.callbacks.Callback):
@@ -68,12 +73,13 @@ def with_ours(
     else:
         given = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
         given = [callback for callback in given if callback is not None]
+    moved = any(isinstance(callback, _MOVERS) for callback in given)
     ours: list[Any] = [
         _EpochMeans(),
         AdvanceWeighters(),
         CollapseMonitor(),
         _Suspects(),
-        Advice(given, data),
+        Advice(given, data, moved=moved),
     ]
     if isinstance(callbacks, keras.callbacks.CallbackList):
         # Before those that keep the logs. It may be the list of a `fit` before.
@@ -91,9 +97,12 @@ def with_ours(
         *(f"{b}_loss" for b in model.branches),
     ]
     directions.update(dict.fromkeys(losses, "min"))
-    if model._logs.expect_schedule(given):
+    if moved and model._logs.expect_moving_weights():
         model.train_function = model.test_function = None  # these log too few
     for callback in given:
+        if isinstance(callback, StopBranch):
+            callback.directions = directions
+            continue
         if getattr(callback, "mode", None) == "auto":
             log = str(getattr(callback, "monitor", "")).removeprefix("val_")
             callback.mode = directions.get(log) or "auto"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from keras import ops
 
 from lossweigh import _backend
-from lossweigh.callbacks.loss_weight_scheduler import LossWeightScheduler
 from lossweigh.training import gradient_logs
 from lossweigh.training.log_metrics import Suspects, VectorMean
 from lossweigh.training.log_words import OF_MOVING_WEIGHTS, OF_THE_EPOCH
@@ -85,19 +84,14 @@ class BranchLogs:
         first = self.relative_loss.first
         return {"log": self.given, "advise": self.advises, "first_losses": first}
 
-    def expect_schedule(self, callbacks: Iterable[Any]) -> bool:
-        """Logs the weights from now on if a schedule will move them.
-
-        Args:
-            callbacks: Those of a `fit`.
+    def expect_moving_weights(self) -> bool:
+        """Logs the weights from now on, unless `compile` was told what to log.
 
         Returns:
             Whether what a step gives has changed.
         """
         before = set(self.words)
-        if self.given is None and any(
-            isinstance(callback, LossWeightScheduler) for callback in callbacks
-        ):
+        if self.given is None:
             self.words |= OF_MOVING_WEIGHTS
         return self.words != before
 

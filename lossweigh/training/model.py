@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from lossweigh import _compat
+from lossweigh._files import save_whole
 from lossweigh._structure import may_mask, named_outputs
 from lossweigh.branches.masked_loss import Mean
 from lossweigh.training.batches import Batches
@@ -18,7 +19,7 @@ from lossweigh.training.logs import BranchLogs
 from lossweigh.training.metrics import metrics_by_output, without_target
 from lossweigh.training.objective import call_directly
 from lossweigh.training.replicas import warn_of_replicas
-from lossweigh.training.saving import in_words, save_whole, with_format
+from lossweigh.training.saving import in_words, with_format
 from lossweigh.training.step_model import compiled
 from lossweigh.training.trainer import Trainer
 from lossweigh.training.wiring import read
