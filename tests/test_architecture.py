@@ -29,7 +29,7 @@ ARROWS = {
     "weighting": {"_check", "_backend", "_state", "_types", "constraints"},
     "balancing": {"_check", "_backend", "_state", "_types"},
     "gradients": {"_compat", "_backend", "_structure", "balancing"},
-    "inspection": {"_backend", "_structure", "gradients"},
+    "inspection": {"_backend", "_structure", "gradients", "plots"},
     "callbacks": {"_check", "_files", "weighting"},
     "training": {
         "_check",

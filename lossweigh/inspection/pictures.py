@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from lossweigh.plots.style import COLORS, new_figure
 
 _INK = "#333333"
 
@@ -30,13 +31,11 @@ def inspection_figure(
     """
     number = len(branches)
     size = max(3.2, 0.42 * number + 1.6)
-    figure = _matplotlib("figure").Figure(
-        figsize=(4.2 + size + 0.8, size), layout="constrained"
-    )
+    figure = new_figure(4.2 + size + 0.8, size)
     left, right = figure.subplots(1, 2, width_ratios=[4.2, size + 0.8])
     places = np.arange(number)
     values = [norms[branch] for branch in branches]
-    left.barh(places, values, color="#4477aa", height=0.6)
+    left.barh(places, values, color=COLORS[0], height=0.6)
     left.set_yticks(places, [_short(branch) for branch in branches])
     left.set_ylim(number - 0.4, -0.6)
     positive = [value for value in values if value > 0]
@@ -67,16 +66,6 @@ def inspection_figure(
             )
     figure.colorbar(image, ax=right, shrink=0.8)
     return figure
-
-
-def _matplotlib(module: str) -> Any:
-    try:
-        return importlib.import_module(f"matplotlib.{module}")
-    except ImportError:
-        raise ValueError(
-            "`plot` needs matplotlib, which isn't installed. Install it by "
-            '`pip install "lossweigh[plot]"`.'
-        ) from None
 
 
 def _short(name: str, most: int = 18) -> str:

@@ -13,7 +13,9 @@ from lossweigh.plots.sources import Series
 # The quantities that lossweigh logs, in the order of their panels. Metrics follow.
 COSINE = "cosine"
 QUANTITIES = ("loss", "weight", "balance", "gradient_norm", COSINE, "lowest_cosine")
-_TOTALS = {"weighted", "unweighted"}  # `unweighted_loss` is of no branch
+_TOTALS = {"weighted", "unweighted", "relative"}  # `unweighted_loss` is of no branch
+# What `compile(log=["gradients"])` adds to the names, and `GradientReport` doesn't.
+_LEVELS = ("", "_at_representation", "_at_parameters", "_at_calibrated")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +61,9 @@ def panels_of(logs: Mapping[str, Series]) -> dict[str, list[Line]]:
     """
     branches = branches_of(logs)
     pairs = {
-        f"{first}_{second}_{COSINE}": (first, second)
+        f"{first}_{second}_{COSINE}{level}": ((first, second), f"{COSINE}{level}")
         for first, second in itertools.permutations(branches, 2)
+        for level in _LEVELS
     }
     longest_first = sorted(branches, key=len, reverse=True)
     panels: dict[str, list[Line]] = {quantity: [] for quantity in QUANTITIES}
@@ -70,7 +73,7 @@ def panels_of(logs: Mapping[str, Series]) -> dict[str, list[Line]]:
         branch = next((b for b in longest_first if name.startswith(f"{b}_")), None)
         names: tuple[str, ...]
         if name in pairs:
-            names, quantity = pairs[name], COSINE
+            names, quantity = pairs[name]
         elif branch is not None:
             names, quantity = (branch,), name.removeprefix(f"{branch}_")
         else:

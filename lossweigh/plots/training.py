@@ -111,9 +111,10 @@ def _draw_panel(
         axes.set_xticks([epochs[0]])
     values = np.concatenate([line.values for line in lines])
     least, most = np.nanmin(values), np.nanmax(values)
-    if quantity in _WITH_LOG_SCALE and least > 0 and most > _SPREAD * least:
+    wide = least > 0 and most > _SPREAD * least
+    if wide and quantity.partition("_at_")[0] in _WITH_LOG_SCALE:
         axes.set_yscale("log")
-    if quantity.endswith(COSINE):
+    if COSINE in quantity:
         axes.set_ylim(-1.05, 1.05)
         axes.axhline(0, color="grey", linewidth=0.8, zorder=1)
 

@@ -33,7 +33,7 @@ def drawn_logs(branches, validated=False):
             points = np.arange(1, EPOCHS + 1), logs[prefix + key]
             panels.setdefault(title, {})[label, style] = np.array(points)
 
-    for total in ("loss", "unweighted_loss", "learning_rate"):
+    for total in ("loss", "unweighted_loss", "relative_loss", "learning_rate"):
         logs[total] = random.uniform(0.5, 1.5, EPOCHS).tolist()
     for branch in branches:
         add("loss", branch, f"{branch}_loss", validated)
@@ -47,6 +47,12 @@ def drawn_logs(branches, validated=False):
     else:
         for branch in branches:
             add("lowest cosine", branch, f"{branch}_lowest_cosine")
+    for branch in branches[:2]:
+        key = f"{branch}_gradient_norm_at_parameters"
+        add("gradient norm at parameters", branch, key)
+    if len(branches) > 1:
+        key = "_".join([*branches[:2], "cosine_at_parameters"])
+        add("cosine at parameters", " and ".join(branches[:2]), key)
     for branch in branches[:2]:
         add("accuracy", branch, f"{branch}_accuracy", validated)
     return logs, panels
