@@ -66,7 +66,12 @@ class Advice(keras.callbacks.Callback):
 
 
 def _of_large_loss(model: Any, data: Mapping[str, Any]) -> str | None:
-    """Of a branch whose part of the weighted loss is far larger than another's."""
+    """Of a branch whose part of the weighted loss is far larger than another's.
+
+    With a balancer the gradients count, not the losses.
+    """
+    if model.balancer is not None:
+        return None
     means, weights = (
         model.epoch_means,
         ops.convert_to_numpy(model.weighter.loss_weights),
