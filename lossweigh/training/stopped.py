@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from lossweigh import _compat
-from lossweigh._structure import named_outputs, symbolic_inputs
+from lossweigh._structure import output_positions
 from lossweigh.gradients.sharing import layers_of
 from lossweigh.gradients.tracing import functional
 from lossweigh.training.wiring import Wiring
@@ -80,10 +80,6 @@ def names_of_stopped(wiring: Wiring) -> tuple[str, ...]:
 def _heads(wiring: Wiring, branches: tuple[str, ...]) -> list[keras.layers.Layer]:
     """The layers of the prediction model that only these branches use."""
     model = wiring.prediction_model
-    structure = model.compute_output_spec(symbolic_inputs(model))
-    flat = [id(tensor) for tensor in keras.tree.flatten(structure)]
-    named = named_outputs(model, structure)
-    order = {name: flat.index(id(tensor)) for name, tensor in named.items()}
     try:
         graph = functional(model)
     except ValueError:
@@ -96,6 +92,7 @@ def _heads(wiring: Wiring, branches: tuple[str, ...]) -> list[keras.layers.Layer
             stacklevel=2,
         )
         return []
+    order = output_positions(model)
     outputs = [
         [order[name] for name in layer.source_names if name in order]
         for layer in wiring.losses.values()
