@@ -1,12 +1,13 @@
-"""Looks at every page of the built documentation, on a desktop and on a phone.
+"""Looks at every page of a built site, on a desktop and on a phone.
 
     python .ci/browser.py [SITE --out FOLDER]
 
 Without arguments it only tells whether there is a browser.
 
-SITE is the folder that mkdocs built. Each page is shown by headless Chromium at 1440
-and at 390 pixels; its picture is written to FOLDER. A page fails if it scrolls
-sideways, if a picture in it doesn't load, or if its console has an error.
+SITE is the folder that mkdocs built, with a report of `compare` in it. Each page is
+shown by headless Chromium at 1440 and at 390 pixels; its picture is written to FOLDER.
+A page fails if it scrolls sideways, if a picture in it doesn't load, or if its console
+has an error.
 """
 
 import argparse

@@ -32,6 +32,7 @@ from lossweigh.balancing import (
 from lossweigh.balancing.levels import Calibrated, Parameters, Representation
 from lossweigh.branches import BranchLoss, MaskedLoss, TargetFreeLoss
 from lossweigh.callbacks import CollapseWarning
+from lossweigh.comparison import Comparison, Grid, RandomSearch, compare
 from lossweigh.constraints import Between, Simplex
 from lossweigh.plots import plot_training
 from lossweigh.suggestion import suggest
@@ -72,6 +73,7 @@ __all__ = [
     "Calibrated",
     "CoVWeighting",
     "CollapseWarning",
+    "Comparison",
     "ConFIG",
     "DWA",
     "DualProj",
@@ -82,6 +84,7 @@ __all__ = [
     "GradDrop",
     "GradNorm",
     "GradVac",
+    "Grid",
     "IMTLG",
     "IMTLL",
     "LearningRateAnnealing",
@@ -93,6 +96,7 @@ __all__ = [
     "NormBalancer",
     "PCGrad",
     "Parameters",
+    "RandomSearch",
     "RandomWeights",
     "ReLoBRaLo",
     "Representation",
@@ -109,6 +113,7 @@ __all__ = [
     "Weighter",
     "build_training_model",
     "callbacks",
+    "compare",
     "ignoreLoss",
     "ignore_loss",
     "losses",

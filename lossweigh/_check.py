@@ -63,6 +63,20 @@ def whole(name: str, value: Any, at_least: int) -> int:
     return int(result)
 
 
+def positive_numbers(name: str, values: Any) -> list[float]:
+    """A non-empty list of numbers greater than 0."""
+    if isinstance(values, (Mapping, str)) or not isinstance(values, Iterable):
+        raise TypeError(
+            f"`{name}` must be a list of numbers. Received: {name}={values!r}."
+        )
+    result = [positive(name, value) for value in values]
+    if not result:
+        raise ValueError(
+            f"`{name}` must hold at least one number. Received an empty list."
+        )
+    return result
+
+
 def bounds(low: Any, high: Any) -> tuple[float, float]:
     """A lower and an upper bound, in that order."""
     min_value, max_value = number("min_value", low), number("max_value", high)

@@ -53,6 +53,16 @@ ARROWS = {
         "inspection",
         "training",
     },
+    # Nothing imports it but the command line.
+    "comparison": {
+        "_check",
+        "_compat",
+        "_structure",
+        "balancing",
+        "training",
+        "weighting",
+    },
+    "__main__": {"comparison"},
     "losses": {"_check", "_compat", "_backend", "_types", "branches"},
     "metrics": {"_check", "_compat", "branches", "losses"},
     "plots": set(),
@@ -129,6 +139,13 @@ def test_what_need_not_be_installed_is_imported_by_one_file(name):
         if any(imported.split(".")[0] == name for imported in imports(tree))
     }
     assert importing == {IMPORTED_BY[name]}
+
+
+@pytest.mark.parametrize("name", ["joblib", "scipy"])
+def test_extras_of_the_comparison_are_imported_where_they_are_needed(name):
+    for parts, tree in modules():
+        importing = [each for each in imports(tree) if each.split(".")[0] == name]
+        assert not importing, "/".join(parts)
 
 
 def asks_for_the_backend(node):

@@ -1,0 +1,106 @@
+"""What the table says, in a few plain sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lossweigh.comparison.candidates import EQUAL
+from lossweigh.comparison.intervals import Change, percent
+from lossweigh.comparison.rows import Row
+
+NEGLIGIBLE = 0.001  # a change below a thousandth is none, however sure it is
+
+
+def is_better(change: Change | None) -> bool:
+    """Whether something gained more than the noise of the seeds, and not next to 0."""
+    return change is not None and change.is_real and change.mean >= NEGLIGIBLE
+
+
+def is_worse(change: Change | None) -> bool:
+    """Whether something lost more than the noise of the seeds, and not next to 0."""
+    return change is not None and change.is_real and change.mean <= -NEGLIGIBLE
+
+
+def verdict(rows: Sequence[Row], num_seeds: int) -> str:
+    """Says which candidates beat equal weights, or that none does.
+
+    Args:
+        rows: The table.
+        num_seeds: Over how many seeds the noise was estimated.
+    """
+    sentences = [*_comparison(rows, num_seeds), *_missing(rows)]
+    return " ".join(sentences)
+
+
+def _comparison(rows: Sequence[Row], num_seeds: int) -> list[str]:
+    equal = next(row for row in rows if row.name == EQUAL)
+    if not equal.is_finished:
+        return [
+            f"Nothing can be compared: equal weights {equal.status} ({equal.reason})."
+        ]
+    compared = [row for row in rows if row.change is not None]
+    if not compared:
+        return ["Nothing can be compared with equal weights: no other candidate ended."]
+    best = max(compared, key=_gain)
+    if num_seeds < 2:
+        return [
+            f"One seed tells nothing about noise. In this one the best candidate is "
+            f"{_shown(best)}. Take 5 seeds or more to compare."
+        ]
+    winners = sorted(filter(_wins, compared), key=_gain, reverse=True)
+    sentences = [_winner(row) for row in winners]
+    if not winners:
+        sentences = [
+            f"Nothing beats equal weights by more than the noise of {num_seeds} seeds.",
+            f"The best candidate is {_shown(best)}.",
+        ]
+        losers = [row for row in compared if is_worse(row.change)]
+        if len(losers) == len(compared):
+            sentences[-1] = f"The least bad candidate is {_shown(best)}."
+        sentences.append("Keep equal weights.")
+    worse = [f"`{row.name}`" for row in compared if is_worse(row.change)]
+    if worse:
+        sentences.append(
+            f"Worse than equal weights by more than the noise: {', '.join(worse)}."
+        )
+    return sentences
+
+
+def _gain(row: Row) -> float:
+    return row.change.mean if row.change is not None else 0.0
+
+
+def _wins(row: Row) -> bool:
+    return is_better(row.change)
+
+
+def _winner(row: Row) -> str:
+    sentence = f"{_shown(row)} beats equal weights"
+    if len(row.branches) < 2 or row.worst_branch is None:
+        return f"{sentence}."
+    change = row.branches[row.worst_branch].change
+    if change is None:
+        return f"{sentence}."
+    worst = f"its worst branch, `{row.worst_branch}`, changes by {percent(change.mean)}"
+    if is_worse(change):
+        return f"{sentence} on average, but {worst}, which is more than the noise."
+    return f"{sentence}; {worst}."
+
+
+def _shown(row: Row) -> str:
+    """A candidate with its change."""
+    change = row.change
+    if change is None:
+        return f"`{row.name}`"
+    if change.low is None or change.high is None:
+        return f"`{row.name}` ({percent(change.mean)})"
+    low, high = percent(change.low), percent(change.high)
+    return f"`{row.name}` ({percent(change.mean)}, {low} to {high})"
+
+
+def _missing(rows: Sequence[Row]) -> list[str]:
+    return [
+        f"`{row.name}` {row.status}: {row.reason.rstrip('.')}."
+        for row in rows
+        if not row.is_finished and row.name != EQUAL
+    ]
