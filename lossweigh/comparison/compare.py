@@ -39,10 +39,10 @@ def compare(
 ) -> Comparison:
     """Compares weightings on your model and data with equal weights.
 
-    Each candidate is trained from the same seeds, on batches in the same order, for the
-    same number of epochs. The model after the last epoch counts. For each candidate one
-    *setting*, a learning rate and, in a search over fixed weights, one set of these, is
-    chosen on validation data: the one with the highest
+    Each candidate is trained from the same initial weights, on batches in the same
+    order, for the same number of epochs. The model after the last epoch counts. For
+    each candidate one *setting*, a learning rate and, in a search over fixed weights,
+    one set of these, is chosen on validation data: the one with the highest
 
         score = 1/K sum_k s_k (M_k - R_k) / |R_k|
 
@@ -67,12 +67,14 @@ def compare(
     Runs go through `joblib`: with `n_jobs=4` four processes of this machine, and within
     `joblib.parallel_config(backend="dask")` a cluster. A process of its own needs
     functions that can be pickled, and sees `KERAS_BACKEND` of the environment. The
-    random seeds of this process are changed.
+    random seeds of this process are changed. Dropout draws from the seed too, but not
+    always the same numbers in a process with other threads, as Dask's are.
 
     Args:
         build: Returns a new prediction model and its losses, as
-            `build_training_model` takes them. Each call makes new layers; it is called
-            twice before the first run, and once in each.
+            `build_training_model` takes them. Each call makes new layers. It is called
+            twice before the first run, once for each seed, whose runs all start from
+            the weights that it made, and once in each run.
         data: A dict `{"train": (x, y), "validation": (x, y), "test": (x, y)}`, or a
             function that returns one. Each is what `fit` takes, arrays or dicts or
             lists of arrays, with one row a sample; a third element is `sample_weight`.
@@ -158,12 +160,13 @@ def compare(
         "epochs": protocol.budget,
         "batch_size": protocol.batch_size,
         "learning_rates": rates,
-        "optimizer": _described(protocol.optimizer),
+        "optimizer": _name(protocol.optimizer),
         "samples": {name: part.rows for name, part in parts.items()},
     }
     settings = {
         **how,
         "candidates": {name: one.describe() for name, one in by_name.items()},
+        "optimizer": _described(protocol.optimizer),
         "metric": {one.output: one.describe() for one in metrics},
         "model": outline(training),
         "data": {name: digest(tuple(part)) for name, part in parts.items()},
@@ -212,5 +215,11 @@ def _described(optimizer: Recipe | Callable[[float], Any]) -> str:
     if isinstance(optimizer, Recipe):
         left_out = ("name", "learning_rate")
         config = {k: v for k, v in optimizer.config.items() if k not in left_out}
-        return f"{optimizer.kind.__name__} {json.dumps(config, default=repr)}"
+        return f"{_name(optimizer)} {json.dumps(config, default=repr)}"
+    return _name(optimizer)
+
+
+def _name(optimizer: Recipe | Callable[[float], Any]) -> str:
+    if isinstance(optimizer, Recipe):
+        return str(optimizer.kind.__name__)
     return str(getattr(optimizer, "__qualname__", type(optimizer).__name__))

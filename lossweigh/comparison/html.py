@@ -17,13 +17,15 @@ STYLE = """
 :root { color-scheme: light; }
 body { margin: 0 auto; max-width: 70rem; padding: 1rem 1.25rem 3rem;
        font: 1rem/1.5 system-ui, sans-serif; color: #1f2328; background: #fff; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+h1 { font-size: 1.5rem; }
+h2 { font-size: 1.15rem; margin-top: 2rem; overflow-wrap: anywhere; }
 .verdict { padding: .75rem 1rem; background: #f6f8fa; border-left: 4px solid #57606a;
            overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #d8dee4;
          vertical-align: top; overflow-wrap: anywhere; }
-th { border-bottom-width: 2px; }
+th { border-bottom-width: 2px; white-space: nowrap; }
+td:first-child { min-width: 9rem; } td.short { white-space: nowrap; }
 figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; }
 figcaption { font-size: .9rem; color: #57606a; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; }
@@ -41,11 +43,11 @@ dd { margin: 0; overflow-wrap: anywhere; }
 }
 """
 METHOD = """
-<p>Each candidate was trained from the same seeds, on batches in the same order, for the
-same number of epochs; the model of the last epoch was measured. Its learning rate, and
-the weights of a search over fixed weights, were chosen by the mean over the branches of
-the change of the validation metric, on the mean over the seeds. The test data were used
-once, for the chosen setting.</p>
+<p>Each candidate was trained from the same initial weights, on batches in the same
+order, for the same number of epochs; the model of the last epoch was measured. Its
+learning rate, and the weights of a search over fixed weights, were chosen by the mean
+over the branches of the change of the validation metric, on the mean over the seeds.
+The test data were used once, for the chosen setting.</p>
 <p>A change is how much better than equal weights a candidate is on test data, as a part
 of equal weights' mean. Its interval is a paired t interval over the seeds. Intervals
 and p-values are corrected for the number of candidates after Holm: an interval leaves
@@ -65,7 +67,7 @@ def page(comparison: Comparison) -> str:
         parts += [
             "<h2>Changes</h2>",
             _picture(
-                pictures.plot_comparison(comparison),
+                pictures.plot_comparison(comparison, columns=1),
                 "Change against equal weights, with its interval. Green is better by "
                 "more than the noise of the seeds, red is worse.",
             ),
@@ -115,10 +117,16 @@ def _line(line: Sequence[str], titles: Sequence[str]) -> str:
         cells = f"<td>{html.escape(name)}</td><td {span}>{html.escape(reason)}</td>"
     else:
         cells = "".join(
-            f'<td data-title="{html.escape(title)}">{html.escape(cell)}</td>'
+            f'<td data-title="{html.escape(title)}"{_short(cell)}>'
+            f"{html.escape(cell)}</td>"
             for title, cell in zip(titles, line, strict=True)
         )
     return f"<tr>{cells}</tr>"
+
+
+def _short(cell: str) -> str:
+    """Keeps a cell that is short on one line."""
+    return ' class="short"' if len(cell) <= 20 else ""
 
 
 def _picture(figure: Any, caption: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from lossweigh.comparison.candidates import EQUAL
@@ -17,7 +18,7 @@ BETTER, WORSE, NEITHER = "#1a7f37", "#b3261e", "#57606a"
 MOST_PANELS = 12  # of branches; more would be too small to read
 
 
-def plot_comparison(comparison: Comparison) -> Any:
+def plot_comparison(comparison: Comparison, columns: int = 2) -> Any:
     """The change of each candidate against equal weights, with its interval.
 
     One panel for the mean over the branches and one for each branch (the first 12).
@@ -26,6 +27,7 @@ def plot_comparison(comparison: Comparison) -> Any:
 
     Args:
         comparison: What `compare` returned.
+        columns: How many panels are beside each other.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -37,15 +39,15 @@ def plot_comparison(comparison: Comparison) -> Any:
         panels = {}
     for output in outputs:
         panels[output] = [row.branches[output].change for row in rows]
-    across = min(len(panels), 2)
+    across = min(len(panels), columns)
     down = -(-len(panels) // across)
-    height = 0.9 + 0.28 * max(len(rows), 2)
+    height = 0.9 + 0.34 * max(len(rows), 2)
     figure = _figure(width=3.0 * across + 1.6, height=height * down)
     axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
     for axis, (title, changes) in zip(axes, panels.items(), strict=False):
         _draw_changes(axis, changes)
-        axis.set_title(title, fontsize=10)
-        axis.set_yticks(range(len(rows)), [row.name for row in rows])
+        axis.set_title(textwrap.fill(title, 28), fontsize=10)
+        axis.set_yticks(range(len(rows)), [textwrap.fill(row.name, 20) for row in rows])
         axis.set_ylim(len(rows) - 0.5, -0.5)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
@@ -69,7 +71,7 @@ def plot_pareto(comparison: Comparison) -> Any:
     rows = [row for row in comparison.rows if row.name == EQUAL and row.is_finished]
     rows += _compared(comparison)
     outputs = list(comparison.metrics)
-    figure = _figure(width=5.6, height=4.2)
+    figure = _figure(width=5.4, height=3.8)
     axis = figure.subplots()
     best = {row.name for row in rows if not _is_beaten(row, rows)}
     for row in rows:
@@ -78,15 +80,13 @@ def plot_pareto(comparison: Comparison) -> Any:
         color = WORSE if is_worse(row.change) else color
         face = color if row.name in best else "white"
         axis.plot(x, y, "o", color=color, markerfacecolor=face, markersize=8)
-        axis.annotate(
-            row.name, (x, y), xytext=(7, 5), textcoords="offset points", fontsize=9
-        )
+    _name_beside(axis, {row.name: _coordinates(row, outputs) for row in rows})
     axis.axvline(0, color="#d0d7de", zorder=0)
     axis.axhline(1 if len(outputs) == 1 else 0, color="#d0d7de", zorder=0)
     x_label, y_label = _labels(outputs)
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
-    axis.margins(x=0.25, y=0.15)
+    axis.margins(x=0.1, y=0.1)
     return figure
 
 
@@ -137,6 +137,21 @@ def _coordinates(row: Row, outputs: list[str]) -> tuple[float, float]:
     if len(outputs) == 2:
         return gains[0], gains[1]
     return sum(gains) / len(gains), min(gains)
+
+
+def _name_beside(axis: Any, points: dict[str, tuple[float, float]]) -> None:
+    """Writes the points' names beside the picture, where they can't overlap."""
+    in_order = sorted(points, key=lambda name: points[name][1])
+    for index, name in enumerate(in_order):
+        axis.annotate(
+            textwrap.fill(name, 18),
+            points[name],
+            xytext=(1.04, (index + 0.5) / len(in_order)),
+            textcoords="axes fraction",
+            fontsize=9,
+            verticalalignment="center",
+            arrowprops={"arrowstyle": "-", "color": "#8c959f", "linewidth": 0.7},
+        )
 
 
 def _labels(outputs: list[str]) -> tuple[str, str]:

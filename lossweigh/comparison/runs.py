@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import textwrap
 import time
 import warnings
 from collections.abc import Callable
@@ -12,11 +13,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from lossweigh import _compat
 from lossweigh.comparison.candidates import Candidate, Recipe
 from lossweigh.comparison.metrics import Metric, measure
 from lossweigh.comparison.parts import Part, SeededBatches
 from lossweigh.training import TrainingModel, build_training_model
 
+LONGEST_REASON = 300  # characters
 FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
 
 
@@ -97,8 +100,29 @@ class Clock(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+def initial_weights(protocol: Protocol, seed: int) -> list[Any]:
+    """The arrays of a new prediction model.
+
+    They are made once for all runs of a seed. A run that made them anew would get
+    others where a thread of its process draws from Python's random numbers, as
+    Dask's do.
+
+    Args:
+        protocol: What all runs have in common.
+        seed: The seed of these runs.
+    """
+    keras.utils.set_random_seed(seed)
+    model, _ = protocol.build()
+    weights: list[Any] = model.get_weights()
+    return weights
+
+
 def train(
-    protocol: Protocol, train_part: Part, validation: Part, run: Run
+    protocol: Protocol,
+    train_part: Part,
+    validation: Part,
+    initial: list[Any],
+    run: Run,
 ) -> dict[str, Any]:
     """Trains from the run's seed; measures the last epoch's model on validation data.
 
@@ -106,6 +130,7 @@ def train(
         protocol: What all runs have in common.
         train_part: The data to train on.
         validation: The data to choose by.
+        initial: The prediction model's arrays before training.
         run: What to train.
 
     Returns:
@@ -116,6 +141,7 @@ def train(
 
     def trained() -> dict[str, Any]:
         training = _training_model(protocol, run)
+        training.prediction_model.set_weights(initial)
         training.compile(protocol.optimizer_for(run.setting.learning_rate))
         batches = SeededBatches(train_part, protocol.batch_size, run.seed)
         shuffle = keras.callbacks.LambdaCallback(
@@ -188,8 +214,9 @@ def _caught(function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
             warnings.simplefilter("ignore")  # of collapse, in each of many runs
             return function()
     except Exception as error:
-        text = " ".join(str(error).split())
-        return {"status": FAILED, "reason": f"{type(error).__name__}: {text}"}
+        text = " ".join(str(_compat.unworded(error)).split())
+        reason = f"{type(error).__name__}: {textwrap.shorten(text, LONGEST_REASON)}"
+        return {"status": FAILED, "reason": reason}
     finally:
         gc.collect()  # a model is a cycle, and this process may train many
 

@@ -22,6 +22,7 @@ from lossweigh.comparison.runs import (
     Protocol,
     Run,
     Setting,
+    initial_weights,
     test,
     train,
 )
@@ -107,9 +108,12 @@ class Schedule:
         outcomes = {key: one for key, one in kept.items() if one is not None}
         progress.start(len(outcomes))
         parts = self.parts["train"], self.parts["validation"]
-        calls = [
-            (self.protocol, *parts, run) for run in flat if run.key not in outcomes
-        ]
+        left = [run for run in flat if run.key not in outcomes]
+        initial = {
+            seed: initial_weights(self.protocol, seed)
+            for seed in {run.seed for run in left}
+        }
+        calls = [(self.protocol, *parts, initial[run.seed], run) for run in left]
         for run, outcome in self._each(train, calls):
             results.keep_trained(run, outcome)
             outcomes[run.key] = {k: v for k, v in outcome.items() if k != "weights"}
@@ -210,7 +214,7 @@ def _without_choice(trials: tuple[Trial, ...], outcomes: Sequence[Outcome]) -> C
     statuses = {outcome["status"] for outcome in ended}
     status = DIVERGED if statuses == {DIVERGED} else FAILED
     first = next(outcome for outcome in ended if outcome["status"] == status)
-    reason = f"{first['reason']} (in {len(ended)} of {len(outcomes)} runs)"
+    reason = f"{first['reason'].rstrip('.')} (in {len(ended)} of {len(outcomes)} runs)"
     return Chosen(trials, status, reason)
 
 
