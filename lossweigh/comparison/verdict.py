@@ -10,6 +10,8 @@ from lossweigh.comparison.rows import Row
 
 NEGLIGIBLE = 0.001  # a change below a thousandth is none, however sure it is
 
+MUCH = 0.05  # a change that is worth looking for with more seeds
+
 
 def is_better(change: Change | None) -> bool:
     """Whether something gained more than the noise of the seeds, and not next to 0."""
@@ -57,13 +59,24 @@ def _comparison(rows: Sequence[Row], num_seeds: int) -> list[str]:
         losers = [row for row in compared if is_worse(row.change)]
         if len(losers) == len(compared):
             sentences[-1] = f"The least bad candidate is {_shown(best)}."
-        sentences.append("Keep equal weights.")
+        sentences.append(_advice(best))
     worse = [f"`{row.name}`" for row in compared if is_worse(row.change)]
     if worse:
         sentences.append(
             f"Worse than equal weights by more than the noise: {', '.join(worse)}."
         )
     return sentences
+
+
+def _advice(best: Row) -> str:
+    """To keep equal weights; and whether more seeds could say something else."""
+    high = None if best.change is None else best.change.high
+    if high is None or high < MUCH:
+        return "Keep equal weights."
+    return (
+        "Keep equal weights, or take more seeds: a change up to "
+        f"{percent(high)} isn't ruled out."
+    )
 
 
 def _gain(row: Row) -> float:

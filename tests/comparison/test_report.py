@@ -78,6 +78,17 @@ def test_all_are_worse():
     assert "Worse than equal weights by more than the noise: `x`, `y`." in verdict
 
 
+def test_a_noisy_comparison_asks_for_more_seeds():
+    """The candidate is better in two seeds and worse in one."""
+    metrics = [Metric("box", "accuracy", "max")]
+    noisy = one([{"box": value} for value in (0.7, 0.6, 0.4)])
+    chosen = {"equal": one([{"box": 0.5}] * 3), "noisy": noisy}
+    verdict = Comparison(rows_of(chosen, metrics), metrics, HOW).verdict
+    assert verdict.startswith("Nothing beats equal weights by more than the noise of 3")
+    assert "Keep equal weights, or take more seeds: a change up to +" in verdict
+    assert verdict.endswith("isn't ruled out.")
+
+
 def test_the_printed_table():
     comparison = made()
     lines = str(comparison).splitlines()
