@@ -39,7 +39,8 @@ class Chosen:
         reason: Why it isn't finished.
         index: The chosen setting's, if there is one.
         tests: The metrics on test data by output, one dict a seed.
-        step_seconds: The median over the seeds of the seconds of a step.
+        step_seconds: The median over the seeds of the seconds of a step; `None` if
+            there was one epoch only.
     """
 
     trials: tuple[Trial, ...]
@@ -80,7 +81,8 @@ class Row:
         branches: By output.
         change: The mean over the outputs of how much better it is than equal weights.
         worst_branch: The output with the least change.
-        step_cost: Seconds of a step, as a multiple of equal weights'.
+        step_cost: Seconds of a step, as a multiple of equal weights'; `None` if there
+            was one epoch only.
         trials: All settings on validation data.
     """
 

@@ -135,7 +135,8 @@ def train(
 
     Returns:
         A dict of `status`; of `reason` if it isn't `"finished"`; else of `validation`,
-        the metrics; `step_seconds`, the median over the epochs after the first; and
+        the metrics; `step_seconds`, the median over the epochs after the first, or
+        `None`; and
         `weights`, the prediction model's arrays.
     """
 
@@ -165,7 +166,8 @@ def train(
             if not np.isfinite(value):
                 reason = f"the validation metric of {output!r} is {value}"
                 return {"status": DIVERGED, "reason": reason}
-        seconds = float(np.median(clock.seconds[1:] or clock.seconds)) / len(batches)
+        later = clock.seconds[1:]  # the first epoch compiles
+        seconds = float(np.median(later)) / len(batches) if later else None
         return {
             "status": FINISHED,
             "validation": measured,

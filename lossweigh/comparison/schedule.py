@@ -149,9 +149,8 @@ class Schedule:
             if name == EQUAL:
                 reference = validation[index]
             seconds = [outcome["step_seconds"] for outcome in outcomes[index]]
-            chosen[name] = Chosen(
-                trials, index=index, step_seconds=float(np.median(seconds))
-            )
+            median = None if None in seconds else float(np.median(seconds))
+            chosen[name] = Chosen(trials, index=index, step_seconds=median)
         return chosen
 
     def _test(

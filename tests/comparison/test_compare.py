@@ -126,6 +126,7 @@ def test_what_fails_or_diverges_is_a_row_with_its_reason():
     assert rows["explodes"].status == "diverged"
     assert "the loss was nan in epoch 1" in rows["explodes"].reason
     assert rows["fixed"].status == "finished"
+    assert rows["fixed"].step_cost is None  # one epoch, which warms up
     assert rows["fixed"].change is not None
     assert "`explodes` diverged: the loss was nan" in comparison.verdict
     assert "This weighter is broken" in str(comparison)
