@@ -32,7 +32,14 @@ from lossweigh.balancing import (
 from lossweigh.balancing.levels import Calibrated, Parameters, Representation
 from lossweigh.branches import BranchLoss, MaskedLoss, TargetFreeLoss
 from lossweigh.callbacks import CollapseWarning
-from lossweigh.comparison import Comparison, Grid, RandomSearch, compare
+from lossweigh.comparison import (
+    Comparison,
+    Grid,
+    RandomSearch,
+    compare,
+    plot_comparison,
+    plot_pareto,
+)
 from lossweigh.constraints import Between, Simplex
 from lossweigh.plots import plot_training
 from lossweigh.suggestion import suggest
@@ -119,5 +126,7 @@ __all__ = [
     "losses",
     "metrics",
     "plot_training",
+    "plot_comparison",
+    "plot_pareto",
     "suggest",
 ]

@@ -114,24 +114,15 @@ def _mean_and_std(target: np.ndarray) -> tuple[float, float]:
 
 def _of_unheard_branch(model: Any) -> str | None:
     """Of a branch that gets a very small part of the shared gradient."""
-    balanced = model._wiring.balanced
-    if balanced is None or balanced.rests:
+    names = {f"{branch}_share": branch for branch in model.branches}
+    shares = {names[k]: v for k, v in model.epoch_means.items() if k in names}
+    if not shares:
         return None
-    # What the last step found: the weights belong to these norms.
-    gramian = ops.convert_to_numpy(balanced.state.gramian)
-    norms = np.sqrt(np.diag(gramian)).tolist()
-    sizes = {
-        branch: abs(weight) * norm
-        for (branch, weight), norm in zip(model.balance.items(), norms, strict=True)
-    }
-    total = sum(sizes.values())
-    if not math.isfinite(total) or total <= 0:
-        return None
-    least = min(sizes, key=sizes.__getitem__)
-    if not 0 < sizes[least] < SMALL * total:
+    least = min(shares, key=shares.__getitem__)
+    if not 0 < shares[least] < SMALL:
         return None
     return (
-        f"The branch {least!r} has {sizes[least] / total:.2g} of the gradients at the "
+        f"The branch {least!r} has {shares[least]:.2g} of the gradients at the "
         f"shared layers, which {type(model.balancer).__name__} combines: they will "
         "hardly learn it. Give its loss a larger weight, or choose a balancer that "
         "makes the gradients alike, such as `IMTLG()` or `NormBalancer()`."

@@ -34,6 +34,17 @@ def norms(gramian: Any) -> Any:
     return ops.sqrt(ops.diagonal(gramian))
 
 
+def shares(gramian: Any, weights: Any) -> Any:
+    """`(K,)`: the parts of the combined gradient's summands, which sum to 1.
+
+    Args:
+        gramian: `(K, K)`.
+        weights: `(K,)`, a balancer's of the gradients.
+    """
+    sizes = ops.absolute(weights) * norms(gramian)
+    return ops.divide_no_nan(sizes, ops.sum(sizes))
+
+
 def cosines(gramian: Any) -> Any:
     """`(K (K - 1) / 2,)` of `(K, K)`, for all pairs; 0 where a gradient is 0."""
     number = gramian.shape[0]

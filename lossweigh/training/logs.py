@@ -61,6 +61,8 @@ class BranchLogs:
         if self.balanced is not None:
             self.tracked["balance"] = [f"{b}_balance" for b in self.branches]
             self.level = gradient_logs.level_of(self.balanced)
+            if advises:
+                self.tracked["share"] = [f"{b}_share" for b in self.branches]
             if "gradients" in self.words:
                 names = gradient_logs.norm_names(self.branches, self.level)
                 self.tracked["norm"] = names
@@ -152,9 +154,13 @@ class BranchLogs:
         else:
             known = [rows if count is None else count for count in counts]
             every = [_backend.stack([*known, *[rows] * (number - len(known))])]
-        if self.balanced is not None and "norm" in self.tracked:
+        if self.balanced is not None and self.size > number:
             gramian = ops.convert_to_tensor(self.balanced.state.gramian)
-            parts.append(gradient_logs.norms(gramian))
+            if "share" in self.tracked:
+                weights = self.balanced.loss_weights
+                parts.append(gradient_logs.shares(gramian, weights))
+            if "norm" in self.tracked:
+                parts.append(gradient_logs.norms(gramian))
             if "cosine" in self.tracked:
                 parts.append(gradient_logs.cosines(gramian))
             # Nothing has been seen before the first step.

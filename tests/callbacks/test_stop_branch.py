@@ -47,6 +47,7 @@ A_HEAD = {"a_inner", "a_normed", "a"}
     ],
     ids=["eager", "compiled", "UPGrad", "MGDA"],
 )
+@pytest.mark.filterwarnings("ignore::lossweigh.AdviceWarning")
 def test_the_head_rests_and_all_else_goes_on(balancer, compiled):
     training = training_model(balancer=balancer, **compiled)
     weights, record = Record(weights_of), Record(predictions_of)
