@@ -1,6 +1,6 @@
 """Weightings on four multi-target regressions, by `lossweigh.compare`.
 
-    KERAS_BACKEND=jax python benchmarks/compare_multi_target.py --jobs 2
+    KERAS_BACKEND=torch python benchmarks/compare_multi_target.py --jobs 2
 
 The folder `--data`, by default `../shared/data/multi_target`, holds the files that
 `multi_target.py` needs. Targets are standardised. The metric is
@@ -24,7 +24,7 @@ def build(num_features, names):
 def main():
     options = comparing.arguments(__doc__)
     folder = options.data or data_files.MULTI_TARGET
-    for name, epochs in EPOCHS.items():
+    for name in options.only or EPOCHS:
         parts = multi_target.load(folder, name)
         x, y = parts["train"]
         names = [f"target_{k:02d}" for k in range(y.shape[1])]
@@ -38,7 +38,7 @@ def main():
             functools.partial(build, x.shape[1], names),
             data,
             dict.fromkeys(names, "root_mean_squared_error"),
-            budget=epochs,
+            budget=EPOCHS[name],
         )
 
 

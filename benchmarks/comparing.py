@@ -37,6 +37,7 @@ def arguments(description):
     parser.add_argument("--folder", type=Path, help="keep runs here, to go on later")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--data", type=Path, help="where the data are")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="of the data sets")
     parser.add_argument(
         "--short", action="store_true", help="does it run? (prints, keeps nothing)"
     )

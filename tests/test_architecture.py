@@ -55,6 +55,7 @@ ARROWS = {
     },
     # Nothing imports it but the command line.
     "comparison": {
+        "_backend",
         "_check",
         "_compat",
         "_structure",

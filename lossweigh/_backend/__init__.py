@@ -147,7 +147,8 @@ if TYPE_CHECKING:
     _tensorflow: Backend = tensorflow
     _torch: Backend = torch
 
-_current: Backend = importlib.import_module(f"{__name__}.{keras.backend.backend()}")
+NAME: str = keras.backend.backend()
+_current: Backend = importlib.import_module(f"{__name__}.{NAME}")
 
 TENSORS_TAKE_ATTRIBUTES = _current.TENSORS_TAKE_ATTRIBUTES
 STATELESS = _current.STATELESS

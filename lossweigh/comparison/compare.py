@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from lossweigh import _check
+from lossweigh import _backend, _check
 from lossweigh.comparison.candidates import Recipe, candidates_by_name
 from lossweigh.comparison.comparison import Comparison
 from lossweigh.comparison.extras import need
@@ -165,6 +165,7 @@ def compare(
     }
     settings = {
         **how,
+        "backend": _backend.NAME,
         "candidates": {name: one.describe() for name, one in by_name.items()},
         "optimizer": _described(protocol.optimizer),
         "metric": {one.output: one.describe() for one in metrics},
