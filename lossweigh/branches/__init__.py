@@ -2,7 +2,7 @@
 
 from lossweigh.branches.base import Branch
 from lossweigh.branches.branch_loss import BranchLoss
-from lossweigh.branches.keras_losses import goes_below_zero
+from lossweigh.branches.keras_losses import goes_below_zero, is_of_differences
 from lossweigh.branches.labels import check_class_weight, split_labels
 from lossweigh.branches.masked_loss import MaskedLoss
 from lossweigh.branches.target_free_loss import TargetFreeLoss
@@ -18,5 +18,6 @@ __all__ = [
     "ValidElements",
     "check_class_weight",
     "goes_below_zero",
+    "is_of_differences",
     "split_labels",
 ]

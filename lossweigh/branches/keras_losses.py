@@ -15,12 +15,15 @@ _losses = keras.losses
 
 # A loss is compared by identity, not by name: a user's loss may have the name of one
 # of Keras's.
-_ELEMENTWISE_REGRESSION = {
+_OF_DIFFERENCES = {
     _losses.Huber: _losses.huber,
     _losses.LogCosh: _losses.log_cosh,
     _losses.MeanAbsoluteError: _losses.mean_absolute_error,
-    _losses.MeanAbsolutePercentageError: _losses.mean_absolute_percentage_error,
     _losses.MeanSquaredError: _losses.mean_squared_error,
+}
+_ELEMENTWISE_REGRESSION = {
+    **_OF_DIFFERENCES,
+    _losses.MeanAbsolutePercentageError: _losses.mean_absolute_percentage_error,
     _losses.MeanSquaredLogarithmicError: _losses.mean_squared_logarithmic_error,
     _losses.Poisson: _losses.poisson,
 }
@@ -87,6 +90,14 @@ def _is_one_of(loss: Any, known: Mapping[type, Callable[..., Any]]) -> bool:
 def is_elementwise(loss: Any) -> bool:
     """Whether Keras averages the loss's values over the last axis."""
     return _is_one_of(loss, _ELEMENTWISE) and getattr(loss, "axis", -1) in (-1, None)
+
+
+def is_of_differences(loss: Any) -> bool:
+    """Whether it is a Keras loss of target less prediction alone.
+
+    Its target may then be shifted and scaled: a standardised one means the same.
+    """
+    return _is_one_of(loss, _OF_DIFFERENCES)
 
 
 def is_sparse(loss: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from lossweigh import _check
@@ -38,8 +40,8 @@ class DynamicTaskPriority(WeightsFromValidation):
         focus: g, a number of at least 0.
 
     Raises:
-        ValueError: If an argument is out of its bounds, and as
-            `WeightsFromValidation`.
+        ValueError: If an argument is out of its bounds, of a metric less is better,
+            and as `WeightsFromValidation`.
         TypeError: As `WeightsFromValidation`.
 
     Examples:
@@ -65,6 +67,16 @@ class DynamicTaskPriority(WeightsFromValidation):
         super().__init__(monitor)
         self.discount = _check.between("discount", discount, 0.0, 1.0)
         self.focus = _check.not_negative("focus", focus)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        super().on_train_begin(logs)
+        for branch, log in self.logs_by_branch.items():
+            if self.directions.get(log.removeprefix("val_")) == "min":
+                raise ValueError(
+                    "`monitor` must name metrics of which more is better, such as "
+                    f"accuracies. Received {log!r} for the branch {branch!r}, of which "
+                    "less is better. Give `compile` another metric of that output."
+                )
 
     def is_usable(self, value: float) -> bool:
         return 0 <= value <= 1

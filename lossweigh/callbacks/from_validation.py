@@ -53,6 +53,8 @@ class WeightsFromValidation(keras.callbacks.Callback, abc.ABC):
         self.warned: set[tuple[str, ...]] = set()
         self.epoch = 0
         self.logs_by_branch: dict[str, str] = {}
+        # Whether less or more of a log is better; a training model sets them.
+        self.directions: Mapping[str, str | None] = {}
         self._in_epoch = False  # of training, before its validation
         self._has_validated = False
 

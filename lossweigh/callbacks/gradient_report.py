@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -29,8 +30,10 @@ class GradientReport(keras.callbacks.Callback):
         steps: As for `TrainingModel.inspect`.
 
     Raises:
+        TypeError: If `x` is an iterator.
         ValueError: If `every` isn't a whole number of at least 1; when `fit` begins,
-            if the model isn't a training model.
+            if the model isn't a training model, and as `TrainingModel.inspect`, which
+            is tried on one batch.
 
     Examples:
         >>> import keras, numpy as np
@@ -62,6 +65,11 @@ class GradientReport(keras.callbacks.Callback):
         super().__init__()
         self.every = _check.whole("every", every, at_least=1)
         self.data = {"x": x, "y": y, "sample_weight": sample_weight}
+        if isinstance(x, Iterator):
+            raise TypeError(
+                "`x` must be data that can be read after each epoch, such as arrays or "
+                f"a data set. Received: {type(x).__name__}, which is used up by then."
+            )
         self.batches = {"batch_size": batch_size, "steps": steps}
         self._last: dict[str, float] = {}
 
@@ -72,6 +80,8 @@ class GradientReport(keras.callbacks.Callback):
                 "`build_training_model` made. Received a model of type "
                 f"{type(self.model).__name__}."
             )
+        # What is wrong with the data is said before the training, not after an epoch.
+        self.model.inspect(**self.data, **{**self.batches, "steps": 1})
         self._last = {}
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

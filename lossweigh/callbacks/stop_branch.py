@@ -84,9 +84,6 @@ class StopBranch(WeightsFromValidation):
                 f"`folder` must be a folder, or not exist yet. Received: "
                 f"folder={str(folder)!r}, which is a file."
             )
-        self.directions: Mapping[
-            str, str | None
-        ] = {}  # by log; a training model sets them
         self.signs = np.ones(0)  # by branch: -1 where more is better
 
     def used_branches(self, weighter: FixedWeights) -> list[str]:

@@ -18,8 +18,9 @@ MOST_PAIRED = 5
 class Inspection:
     """Losses and gradients of the branches, measured on some batches.
 
-    Each number is a mean over the batches, in which a batch without any label of a
-    branch doesn't count for it. Print it to see a table.
+    Each number is a mean over the batches. A batch without any label of a branch
+    doesn't count for it; one whose loss or gradient isn't finite makes the mean `nan`.
+    Print it to see a table.
 
     Args:
         branches: The branches' names.
@@ -32,7 +33,7 @@ class Inspection:
         gradient_norms: `(batches, K)` float64, the lengths of the gradients of the
             branches' losses with regard to all shared parameters, not weighted.
         cosines: `(batches, K, K)` float64, from -1, opposed, to 1; `nan` where a
-            gradient is 0.
+            gradient is 0, as that of a batch without labels.
         num_parameters: How many shared parameters there are.
     """
 
@@ -59,11 +60,7 @@ class Inspection:
     @property
     def loss(self) -> dict[str, float]:
         """The mean loss of each branch, as `fit` logs it: over all that counts."""
-        total = np.nansum(self.losses * self._counts, axis=0)
-        counts = self._counts.sum(axis=0)
-        means = np.full_like(total, np.nan)
-        np.divide(total, counts, out=means, where=counts > 0)
-        return self._by_branch(means)
+        return self._by_branch(_mean(self.losses, self._counts))
 
     @property
     def gradient_norm(self) -> dict[str, float]:
@@ -81,7 +78,9 @@ class Inspection:
     @property
     def cosine(self) -> dict[str, dict[str, float]]:
         """The mean cosine of each pair of branches; of a branch with itself 1."""
-        means = _mean(self.cosines)
+        has_gradient = self.gradient_norms != 0
+        both = has_gradient[:, :, None] & has_gradient[:, None, :]
+        means = _mean(self.cosines, both)
         return {
             branch: self._by_branch(row)
             for branch, row in zip(self.branches, means, strict=True)
@@ -178,7 +177,7 @@ class Inspection:
         return dict(zip(self.branches, values.tolist(), strict=True))
 
     def _over_batches(self, values: np.ndarray) -> np.ndarray:
-        return _mean(np.where(self._counts > 0, values, np.nan))
+        return _mean(values, self._counts > 0)
 
 
 def _norms(gramians: np.ndarray) -> np.ndarray:
@@ -194,14 +193,11 @@ def _cosines(gramians: np.ndarray) -> np.ndarray:
     return np.clip(cosines, -1.0, 1.0)
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Over the first axis, without what is nan; nan where all is."""
-    known = ~np.isnan(values)
-    number = known.sum(axis=0)
-    means = np.full(values.shape[1:], np.nan)
-    np.divide(
-        np.where(known, values, 0.0).sum(axis=0), number, out=means, where=number > 0
-    )
+def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Over the first axis; `nan` where all weights are 0."""
+    total = np.where(weights > 0, values * weights, 0.0).sum(axis=0)
+    means = np.full(total.shape, np.nan)
+    np.divide(total, weights.sum(axis=0), out=means, where=weights.sum(axis=0) > 0)
     return means
 
 

@@ -40,9 +40,10 @@ def shared_variables(
             by_layer.setdefault(layer, []).append(variable)
     if not by_layer:
         raise ValueError(
-            f"`inspect` needs trainable layers that the branches {list(outputs)} "
-            f"share. In the model {model.name!r} each branch has layers that only it "
-            "uses, or what they share is frozen: set `trainable = True` of a shared "
-            "layer."
+            f"The branches {list(outputs)} must share trainable layers, where their "
+            f"gradients are compared. In the model {model.name!r} each branch has "
+            "layers that only it uses, or what they share is frozen. Set `trainable = "
+            "True` of a shared layer. (Branches that share nothing don't disturb each "
+            "other.)"
         )
     return by_layer

@@ -47,7 +47,8 @@ def branches_of(keys: Collection[str]) -> list[str]:
         return [key.removesuffix(ending) for key in trained if key.endswith(ending)]
 
     branches = [name for name in names_before("_loss") if name not in _TOTALS]
-    for quantity in ("weight", "balance", "gradient_norm"):
+    norms = [f"gradient_norm{level}" for level in _LEVELS]
+    for quantity in ("weight", "balance", *norms):
         names = names_before(f"_{quantity}")
         branches = [name for name in branches if name in names] or branches or names
     return branches

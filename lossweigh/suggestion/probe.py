@@ -67,8 +67,8 @@ class Probe:
             left = self.steps - before
             part = _drawn(data, batch_size * left, random)
             _compat.read_batches(part, batch_size, left, self._step)
-            if len(self.measurements) == before:
-                break  # a generator that has come to its end
+            if isinstance(data, Iterator) or len(self.measurements) == before:
+                break  # a generator gives its batches once
 
     def _step(self, batch: Any) -> None:
         inputs, _, _ = self.training._batches.step(batch, training=True)

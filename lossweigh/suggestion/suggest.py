@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from keras import ops
 
 from lossweigh import _check
 from lossweigh.suggestion.probe import Probe
@@ -22,16 +25,19 @@ def suggest(
 ) -> Suggestion:
     """Trains a few steps with equal weights and proposes what to do about the losses.
 
-    It measures the scales of the targets, and in the second half of the steps how long
-    the branches' gradients are where they share layers and what angle is between them.
-    Then it proposes, in this order:
+    It measures the scales of the targets. In the second half of the steps it measures
+    how long the branches' gradients are where they share layers, and the angles.
+    Ask before you train: near an optimum gradients cancel, whatever the branches are.
+    It proposes, in this order:
 
-    - to standardise a regression's target whose standard deviation isn't between 0.1
-      and 10, or whose mean is more than 10 times that away from 0;
+    - to look for the cause, if losses or gradients aren't finite;
+    - to standardise the target of a squared or absolute error, Huber or log-cosh loss,
+      if its standard deviation isn't between 0.1 and 10, or its mean is more than 10
+      times that away from 0;
     - fixed weights, if the longest gradient is more than 10 times as long as the
       shortest: these with which all are as long;
-    - a balancer, if the cosine of two branches is below 0 in two thirds of the steps
-      and below -0.1 on average;
+    - a balancer, if the cosine of two branches is below 0 in two thirds of at least 10
+      steps, and below -0.1 on average;
     - equal weights, if nothing of this is so.
 
     The model's weighter and balancer take no part. Afterwards every variable of the
@@ -93,11 +99,22 @@ def suggest(
     probe = Probe(training, data, batch_size, steps)
     if not probe.measurements:
         raise ValueError("`x` must give at least one batch. Received none.")
-    scales = probe.scales.by_branch
-    targets = {branch: probe.scales.target_of(branch) for branch in scales}
+    scales = probe.scales.by_target
+    written = {target: _written(target, y, training) for target in scales}
+    trained = int(ops.convert_to_numpy(training.optimizer.iterations)) > 0
     return Suggestion(
-        proposals_for(probe.inspection, scales, targets),
+        proposals_for(probe.inspection, scales, written, trained=trained),
         probe.inspection,
         scales,
         len(probe.measurements),
     )
+
+
+def _written(target: str, y: Any, training: TrainingModel) -> str:
+    """How a target is written in Python, given what `y` was."""
+    if isinstance(y, (list, tuple)):
+        names = training._wiring.data.outputs
+        if len(y) != len(names):
+            names = training._wiring.data.targets
+        return f"y[{names.index(target)}]" if target in names else f"y[{target!r}]"
+    return "y" if y is not None and not isinstance(y, Mapping) else f"y[{target!r}]"

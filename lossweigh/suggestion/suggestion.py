@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import textwrap
 
+import numpy as np
+
 from lossweigh.inspection.inspection import Inspection
 from lossweigh.suggestion.target_scales import Scale
 
@@ -14,11 +16,13 @@ class Proposal:
     """One thing to do.
 
     Attributes:
-        action: `"standardise"`, `"fixed_weights"`, `"balancer"` or `"equal_weights"`.
+        action: `"standardise"`, `"fixed_weights"`, `"balancer"`, `"equal_weights"` or
+            `"not_finite"`.
         branches: The branches that it is about.
         number: The measured number that it rests on.
         reason: A sentence with that number.
-        code: What to write, lines of Python.
+        code: What to write, lines of Python; they need `import keras`, `import numpy
+            as np` and `import lossweigh as lw`.
     """
 
     action: str
@@ -28,7 +32,8 @@ class Proposal:
     code: str
 
     def __str__(self) -> str:
-        return f"{self.reason}\n\n{textwrap.indent(self.code, '    ')}"
+        code = textwrap.indent(self.code, "    ")
+        return f"{self.reason}\n\n{code}" if code else self.reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +43,8 @@ class Suggestion:
     Attributes:
         proposals: What to do, the first thing first.
         inspection: What was measured in the second half of the probe's steps.
-        target_scales: Mean and standard deviation of each regression's target.
+        target_scales: Means and standard deviations of the targets that may be
+            standardised, by their names in `y`.
         steps: How many steps of training the probe took.
     """
 
@@ -59,9 +65,9 @@ class Suggestion:
             lines += ["", "Targets:"]
             width = max(map(len, self.target_scales))
             lines += [
-                f"{branch.ljust(width)}  mean {scale.mean:.4g}, standard deviation "
-                f"{scale.std:.4g}"
-                for branch, scale in self.target_scales.items()
+                f"{target.ljust(width)}  mean {_range(scale.mean)}, standard deviation "
+                f"{_range(scale.std)}"
+                for target, scale in self.target_scales.items()
             ]
         for number, proposal in enumerate(self.proposals, start=1):
             head = f"{number}. " if len(self.proposals) > 1 else ""
@@ -69,3 +75,8 @@ class Suggestion:
         return "\n".join(lines)
 
     __repr__ = __str__
+
+
+def _range(values: np.ndarray) -> str:
+    least, most = f"{values.min():.4g}", f"{values.max():.4g}"
+    return least if least == most else f"{least} to {most}"

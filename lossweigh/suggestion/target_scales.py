@@ -8,70 +8,104 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from lossweigh.branches import BranchLoss
+from lossweigh.branches import BranchLoss, is_of_differences
 from lossweigh.training.names import target_name
+
+# A column is out of scale if its spread or its mean is so far from 1, or from 0 in
+# spreads: networks start with outputs of about 1.
+OUT_OF_SCALE = 10.0
 
 
 @dataclasses.dataclass
 class Scale:
-    """The mean and spread of the numbers that were added, missing ones left out.
+    """The mean and spread of each column of a target, missing labels left out.
+
+    The columns are those of the last axis.
 
     Attributes:
-        count: How many numbers.
-        mean: Their mean.
-        squares: The sum of their squared distances from the mean.
+        branches: The branches whose losses take the target.
+        missing: The number that marks a missing label, if one does.
+        count: `(columns,)`, how many numbers there are.
+        mean: `(columns,)`, their means.
+        squares: `(columns,)`, the sums of their squared distances from the mean.
     """
 
-    count: int = 0
-    mean: float = 0.0
-    squares: float = 0.0
+    branches: tuple[str, ...]
+    missing: float | None
+    count: np.ndarray
+    mean: np.ndarray
+    squares: np.ndarray
 
     @property
-    def std(self) -> float:
-        """Their standard deviation; 0 of none."""
-        return float(np.sqrt(self.squares / self.count)) if self.count else 0.0
+    def std(self) -> np.ndarray:
+        """`(columns,)`, the standard deviations; 0 of none."""
+        return np.sqrt(self.squares / np.maximum(self.count, 1))
+
+    @property
+    def is_out(self) -> np.ndarray:
+        """`(columns,)` bool. A constant has no scale to bring to 1."""
+        spread = np.maximum(
+            self.std / OUT_OF_SCALE, 1 / (OUT_OF_SCALE * self.std + 1e-30)
+        )
+        far = np.abs(self.mean) > OUT_OF_SCALE * np.maximum(self.std, 1.0)
+        return np.asarray((self.std > 0) & ((spread > 1) | far))
 
     def add(self, values: np.ndarray) -> None:
-        """Adds numbers, and keeps all digits where the mean is large."""
-        if not values.size:
-            return
-        values = values.astype("float64")
-        mean, count = float(values.mean()), self.count + values.size
-        apart = mean - self.mean
-        self.squares += float(((values - mean) ** 2).sum())
-        self.squares += apart**2 * self.count * values.size / count
-        self.mean += apart * values.size / count
-        self.count = count
+        """Adds rows, and keeps all digits where the mean is large.
+
+        Args:
+            values: `(rows, columns)`; missing labels are `nan`.
+        """
+        known = ~np.isnan(values)
+        number = known.sum(axis=0)
+        total = self.count + number
+        zeroed = np.where(known, values, 0.0)
+        mean = zeroed.sum(axis=0) / np.maximum(number, 1)
+        apart = np.where(number > 0, mean - self.mean, 0.0)
+        self.squares += np.where(known, (values - mean) ** 2, 0.0).sum(axis=0)
+        self.squares += apart**2 * self.count * number / np.maximum(total, 1)
+        self.mean += apart * number / np.maximum(total, 1)
+        self.count = total
 
 
 class TargetScales:
-    """The scale of each regression's target, gathered batch by batch.
+    """The scales of targets that may be standardised, gathered batch by batch.
+
+    These are the targets of Keras's losses of target less prediction: the mean squared
+    and the mean absolute error, Huber's and the log-cosh loss. For others a
+    standardised target means something else.
 
     Args:
         training: The training model.
 
     Attributes:
-        by_branch: The scales by branch. Branches without a target, and those of
-            classes, have none.
+        by_target: The scales by the target's name in `y`.
     """
 
     def __init__(self, training: Any) -> None:
+        self.by_target: dict[str, Scale] = {}
+        self._losses: dict[str, list[BranchLoss]] = {}
+        for layer in training.branch_losses.values():
+            if isinstance(layer, BranchLoss):
+                self._losses.setdefault(layer.target, []).append(layer)
         self._losses = {
-            branch: layer
-            for branch, layer in training.branch_losses.items()
-            if isinstance(layer, BranchLoss) and layer.task_type == "regression"
+            target: layers
+            for target, layers in self._losses.items()
+            if all(is_of_differences(layer.loss) for layer in layers)
         }
-        self.by_branch = {branch: Scale() for branch in self._losses}
-
-    def target_of(self, branch: str) -> str:
-        """The name that a branch's target has in `y`."""
-        return str(self._losses[branch].target)
 
     def add(self, inputs: Any) -> None:
         """Adds the targets among the training model's inputs."""
-        for branch, layer in self._losses.items():
-            target = ops.convert_to_numpy(inputs[target_name(layer.target)])
-            known = np.isfinite(target.astype("float64"))
-            if isinstance(layer.missing, float):
-                known &= target != layer.missing
-            self.by_branch[branch].add(target[known])
+        for target, layers in self._losses.items():
+            values = ops.convert_to_numpy(inputs[target_name(target)])
+            values = values.reshape(-1, values.shape[-1]).astype("float64")
+            missing = (
+                layers[0].missing if isinstance(layers[0].missing, float) else None
+            )
+            if missing is not None:
+                values = np.where(values == missing, np.nan, values)
+            if target not in self.by_target:
+                nothing = [np.zeros(values.shape[1]) for _ in range(3)]
+                branches = tuple(str(layer.branch) for layer in layers)
+                self.by_target[target] = Scale(branches, missing, *nothing)
+            self.by_target[target].add(np.where(np.isfinite(values), values, np.nan))

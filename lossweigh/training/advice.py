@@ -11,10 +11,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from lossweigh.branches import BranchLoss
+from lossweigh.branches import BranchLoss, is_of_differences
 from lossweigh.training.names import target_name
+from lossweigh.training.relative_loss import RELATIVE_LOSS
 from lossweigh.weighting.fixed_weights import FixedWeights
 
+KINDS = ("gradient", "loss", "monitor")  # of advice
 LARGE = 1000.0  # times another branch's part of the weighted loss
 SMALL = 0.01  # of the branches' gradients at the shared layers
 # A target is standardised, or near it, if its spread and mean are within these.
@@ -38,7 +40,7 @@ class AdviceWarning(UserWarning):
 
 
 class Advice(keras.callbacks.Callback):
-    """Gives each piece of advice once for each `compile`.
+    """Gives each kind of advice once for each `compile`, after a `fit`'s first epoch.
 
     Args:
         callbacks: Those that the user gave to `fit`.
@@ -48,20 +50,21 @@ class Advice(keras.callbacks.Callback):
 
     def __init__(self, callbacks: Iterable[Any], data: Any, *, moved: bool) -> None:
         super().__init__()
-        self.given, self.moved = list(callbacks), moved
+        self.given, self.moved, self.is_first = list(callbacks), moved, True
         self.data = data if isinstance(data, Mapping) else {}
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         model: Any = self.model
-        if not model._logs.advises:
-            return
-        model._logs.advises = False
-        for advice in (
-            _of_large_loss(model, self.data),
-            _of_unheard_branch(model),
-            _of_monitors(model, self.given, moved=self.moved),
-        ):
+        wanted = model._logs.advice if self.is_first else set()
+        self.is_first = False
+        for kind in sorted(wanted):
+            advice = {
+                "loss": lambda: _of_large_loss(model, self.data),
+                "gradient": lambda: _of_unheard_branch(model),
+                "monitor": lambda: _of_monitors(model, self.given, moved=self.moved),
+            }[kind]()
             if advice is not None:
+                wanted.remove(kind)
                 warnings.warn(advice, AdviceWarning, stacklevel=2)
 
 
@@ -87,13 +90,13 @@ def _of_large_loss(model: Any, data: Mapping[str, Any]) -> str | None:
     large, small = max(parts, key=parts.__getitem__), min(parts, key=parts.__getitem__)
     ratio = parts[large] / parts[small]
     layer = model.branch_losses[large]
-    if ratio < LARGE or layer.task_type != "regression":
+    if ratio < LARGE or not is_of_differences(layer.loss):
         return None
     spread = ""
     if isinstance(layer, BranchLoss):
         target = data.get(target_name(layer.target))
         if isinstance(target, np.ndarray):
-            mean, std = _mean_and_std(target)
+            mean, std = _mean_and_std(target, layer.missing)
             if SPREADS[0] <= std <= SPREADS[1] and abs(mean) <= FARTHEST_MEAN:
                 return None
             spread = f" Its target has the mean {mean:.4g} and the spread {std:.4g}."
@@ -105,10 +108,10 @@ def _of_large_loss(model: Any, data: Mapping[str, Any]) -> str | None:
     )
 
 
-def _mean_and_std(target: np.ndarray) -> tuple[float, float]:
+def _mean_and_std(target: np.ndarray, missing: Any) -> tuple[float, float]:
     step = max(len(target) // _ROWS, 1)
     numbers = target[::step].astype("float64")
-    numbers = numbers[np.isfinite(numbers)]
+    numbers = numbers[np.isfinite(numbers) & (numbers != missing)]
     return (float(numbers.mean()), float(numbers.std())) if numbers.size else (0.0, 1.0)
 
 
@@ -142,10 +145,12 @@ def _of_monitors(model: Any, callbacks: Iterable[Any], *, moved: bool) -> str | 
         return None
     names = sorted({type(callback).__name__ for callback in watching})
     monitor = watching[0].monitor
-    better = monitor.replace("loss", "relative_loss")
+    prefix = monitor.removesuffix("loss")
+    one = f"{prefix}{model.branches[0]}_loss"
+    better = f"a metric, or the loss of one branch, such as {one!r}"
+    if RELATIVE_LOSS in model._logs.words:
+        better = f"'{prefix}{RELATIVE_LOSS}', {better}"
     return (
         f"{', '.join(names)} watches {monitor!r}, the weighted loss, whose weights "
-        f"move: it can fall while every branch gets worse. Monitor {better!r}, a "
-        f"metric, or the loss of one branch, such as "
-        f"'{monitor.removesuffix('loss')}{model.branches[0]}_loss'."
+        f"move: it can fall while every branch gets worse. Monitor {better}."
     )

@@ -12,7 +12,6 @@ from lossweigh.callbacks.end_of_epoch import AdvanceWeighters, CollapseMonitor
 from lossweigh.callbacks.from_validation import WeightsFromValidation
 from lossweigh.callbacks.gradient_report import GradientReport
 from lossweigh.callbacks.loss_weight_scheduler import LossWeightScheduler
-from lossweigh.callbacks.stop_branch import StopBranch
 from lossweigh.training.advice import Advice
 from lossweigh.training.relative_loss import RELATIVE_LOSS
 
@@ -100,9 +99,9 @@ def with_ours(
     if moved and model._logs.expect_moving_weights():
         model.train_function = model.test_function = None  # these log too few
     for callback in given:
-        if isinstance(callback, StopBranch):
+        if isinstance(callback, WeightsFromValidation):
             callback.directions = directions
-            continue
+            continue  # `mode` isn't Keras's there
         if getattr(callback, "mode", None) == "auto":
             log = str(getattr(callback, "monitor", "")).removeprefix("val_")
             callback.mode = directions.get(log) or "auto"

@@ -11,6 +11,7 @@ from keras import ops
 
 from lossweigh import _backend
 from lossweigh.training import gradient_logs
+from lossweigh.training.advice import KINDS
 from lossweigh.training.log_metrics import Suspects, VectorMean
 from lossweigh.training.log_words import OF_MOVING_WEIGHTS, OF_THE_EPOCH
 from lossweigh.training.relative_loss import RELATIVE_LOSS, RelativeLoss
@@ -28,10 +29,11 @@ class BranchLogs:
         wiring: The training model's.
         given: Words from `checked_words`; `None` for the default: the losses,
             the balance, and `OF_MOVING_WEIGHTS` where the weights move.
-        advises: Whether the model gives advice after its next epoch.
+        advises: Whether the model gives advice.
 
     Attributes:
         words: The words of what the model logs.
+        advice: The kinds of advice that it hasn't given yet.
         tracked: The names of the means that are tracked, in their order, by what they
             are means of.
         names: All names that the logs of losses and weights may have.
@@ -47,6 +49,7 @@ class BranchLogs:
         self.branches = list(wiring.losses)
         self.weighter, self.balanced = wiring.weighter, wiring.balanced
         self.given, self.advises = given, advises
+        self.advice = set(KINDS if advises else ())
         self.words = {"losses", "balance"} if given is None else set(given)
         if given is None and not isinstance(self.weighter, FixedWeights):
             self.words |= OF_MOVING_WEIGHTS
@@ -84,7 +87,7 @@ class BranchLogs:
     def get_config(self) -> dict[str, Any]:
         """What is saved of the logs, for `compile` and for a training that goes on."""
         first = self.relative_loss.first
-        return {"log": self.given, "advise": self.advises, "first_losses": first}
+        return {"log": self.given, "advise": bool(self.advice), "first_losses": first}
 
     def expect_moving_weights(self) -> bool:
         """Logs the weights from now on, unless `compile` was told what to log.

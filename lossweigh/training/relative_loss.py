@@ -12,8 +12,8 @@ class RelativeLoss:
     """The mean over the branches of each loss in parts of its first.
 
     It is 1 after the first epoch, and half of it when all losses have halved. For a
-    first loss below 0 its size counts: less is better there too. A loss that is 0 is no
-    first one, and one that isn't finite is left out.
+    first loss below 0 its size counts: less is better there too. A loss that is 0, or
+    isn't finite, is no first one. Where a loss isn't finite, this one is `nan`.
 
     Args:
         branches: The branches' names.
@@ -27,23 +27,22 @@ class RelativeLoss:
         self.first: dict[str, float] = {}
 
     def of(self, losses: Mapping[str, float], prefix: str = "") -> dict[str, float]:
-        """The log of one epoch, empty where no loss is known.
+        """The log of one epoch.
 
         Args:
-            losses: Means by `<branch>_loss`.
+            losses: The mean of each branch by `<branch>_loss`; empty if there is none.
             prefix: `"val_"` for those of validation.
         """
         parts = []
-        for branch in self.branches:
+        for branch in self.branches if losses else ():
             log = f"{prefix}{branch}_loss"
-            loss = losses.get(f"{branch}_loss", math.nan)
-            if not math.isfinite(loss):
-                continue
-            if loss != 0:
+            loss = losses[f"{branch}_loss"]
+            if math.isfinite(loss) and loss != 0:
                 self.first.setdefault(log, loss)
             if log in self.first:
                 first = self.first[log]
                 parts.append(1 + (loss - first) / abs(first))
-        if not parts:
-            return {}
-        return {f"{prefix}{RELATIVE_LOSS}": sum(parts) / len(parts)}
+            else:
+                parts.append(loss)  # 0, or not finite
+        mean = sum(parts) / len(parts) if parts else 0.0
+        return {f"{prefix}{RELATIVE_LOSS}": mean} if losses else {}

@@ -73,7 +73,11 @@ class FixedWeights(Weighter):
 
     @property
     def loss_weights(self) -> Tensor:
-        return self.variable * 1.0
+        weights = self.variable * 1.0
+        stopped = self._is_stopped()
+        if stopped.any():  # whatever weights were loaded since
+            weights = weights * ops.convert_to_tensor(~stopped, weights.dtype)
+        return weights
 
     def assign(self, weights: Sequence[float] | Mapping[str, float]) -> None:
         """Sets the weights, from the next step on.

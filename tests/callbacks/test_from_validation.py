@@ -120,10 +120,16 @@ def test_a_number_that_is_not_finite_changes_nothing_and_warns_once():
 
 
 def test_a_metric_out_of_bounds_changes_nothing_and_warns():
-    training = training_model(metrics={"a": ["mse"], "b": ["mse"]})
+    training = training_model(metrics={"a": ["r2_score"], "b": ["r2_score"]})
     with pytest.warns(UserWarning, match="needs a metric from 0 to 1 of each branch"):
-        fit(training, DynamicTaskPriority("val_{branch}_mse"), epochs=1)
+        fit(training, DynamicTaskPriority("val_{branch}_r2_score"), epochs=1)
     np.testing.assert_array_equal(weights_of(training), [1, 1])
+
+
+def test_a_metric_of_which_less_is_better_is_refused():
+    training = training_model(metrics={"a": ["mse"], "b": ["mse"]})
+    with pytest.raises(ValueError, match=r"of which more is better.*'val_a_mse'"):
+        fit(training, DynamicTaskPriority("val_{branch}_mse"), epochs=1)
 
 
 def test_without_validation_it_warns_once_and_trains():

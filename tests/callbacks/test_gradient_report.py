@@ -61,7 +61,8 @@ def test_nothing_is_measured_between_reports(monkeypatch):
     )
     report = lw.callbacks.GradientReport(x, y, every=3)
     history = training.fit(x, y, epochs=5, verbose=0, callbacks=[report]).history
-    assert len(epochs) == 2  # after the first epoch and the fourth
+    # Once to see that it works, after the first epoch, and after the fourth.
+    assert len(epochs) == 3
     norms = history["a_gradient_norm"]
     assert norms[0] == norms[1] == norms[2] != norms[3] == norms[4]
 
@@ -70,6 +71,14 @@ def test_bad_input():
     training, x, y = training_of("ab")
     with pytest.raises(ValueError, match="`every` must be a whole number"):
         lw.callbacks.GradientReport(x, y, every=0)
+    with pytest.raises(TypeError, match="is used up by then"):
+        lw.callbacks.GradientReport(pair for pair in [(x, y)])
+    before = training.get_weights()
+    report = lw.callbacks.GradientReport(x, {"a": y["a"]})
+    with pytest.raises(ValueError, match="`y` must have"):
+        training.fit(x, y, verbose=0, callbacks=[report])
+    for one, other in zip(before, training.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
     model = training.prediction_model
     model.compile("sgd", loss="mse")
     report = lw.callbacks.GradientReport(x, y)

@@ -262,3 +262,13 @@ def test_bad_arguments(tmp_path):
     rule = StopBranch(1, mode={"a": "min"}, folder=None)
     with pytest.raises(ValueError, match="`mode` must have the names"):
         fit(training_model(), rule, validation_data=VALIDATION)
+
+
+def test_a_stopped_branch_stays_at_0_whatever_is_loaded():
+    """As `EarlyStopping(restore_best_weights=True)` does it."""
+    training = training_model()
+    before = training.get_weights()
+    training.weighter.stop("a")
+    training.set_weights(before)
+    assert training.loss_weights["a"] == 0
+    assert training.loss_weights["b"] > 0

@@ -251,6 +251,14 @@ def test_means_over_batches():
     assert training.inspect(x, y, batch_size=4, steps=2).losses.shape == (2, 2)
 
 
+def test_a_loss_that_is_not_finite_is_not_hidden():
+    x, y = draw("ab")
+    x[0, 0] = np.nan
+    result = train(net(), y).inspect(x, y, batch_size=6)
+    for values in (result.loss, result.gradient_norm, result.cosine["a"]):
+        assert np.isnan([*values.values()]).all()
+
+
 def test_sample_weights_and_masks():
     """A branch's gradient is that of its loss as it is trained."""
     x = keras.Input((4, 3), name="x")
@@ -370,7 +378,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match="each of the targets"):
         training.inspect(x)
     model.get_layer("first").trainable = model.get_layer("last").trainable = False
-    with pytest.raises(ValueError, match="set `trainable = True` of a shared layer"):
+    with pytest.raises(ValueError, match="Set `trainable = True` of a shared layer"):
         training.inspect(x, y)
 
 

@@ -47,7 +47,7 @@ def drawn_logs(branches, validated=False):
     else:
         for branch in branches:
             add("lowest cosine", branch, f"{branch}_lowest_cosine")
-    for branch in branches[:2]:
+    for branch in branches:
         key = f"{branch}_gradient_norm_at_parameters"
         add("gradient norm at parameters", branch, key)
     if len(branches) > 1:

@@ -16,7 +16,7 @@ def training_of(names="ab", losses="mse", **compiling):
     hidden = layers.Dropout(0.1)(layers.BatchNormalization()(hidden))
     model = keras.Model(x, {n: layers.Dense(1, name=n)(hidden) for n in names})
     losses = losses if isinstance(losses, dict) else dict.fromkeys(names, losses)
-    training = lw.build_training_model(model, losses)
+    training = lw.build_training_model(model, losses, lw.FixedWeights())
     training.compile(keras.optimizers.Adam(0.01), **compiling)
     return training
 
@@ -54,7 +54,7 @@ def test_a_target_out_of_scale_is_to_be_standardised():
     assert proposal.number == pytest.approx(std, rel=1e-3)
     assert f"{std:.4g}" in str(suggestion)
     # The code does it, and after it there is nothing more to do.
-    names = {"keras": keras, "y": y}
+    names = {"keras": keras, "np": np, "y": y}
     exec(proposal.code, names)
     np.testing.assert_allclose([y["b"].mean(), y["b"].std()], [0, 1], atol=0.01)
     back = ops.convert_to_numpy(names["unscale"](y["b"]))
@@ -104,8 +104,10 @@ def test_opposed_branches_are_to_be_balanced():
     )
     training.compile("sgd")
     y = {"a": np.tile(y["a"], 4), "b": -np.tile(y["a"], 4)}
-    suggestion = lw.suggest(training, x, y, steps=10)
+    suggestion = lw.suggest(training, x, y, steps=20)
     assert suggestion.actions == ["balancer"]
+    # Ten measured steps are the fewest that prove it.
+    assert lw.suggest(training, x, y, steps=18).actions == ["equal_weights"]
     (proposal,) = suggestion.proposals
     assert proposal.branches == ("a", "b")
     cosines = suggestion.inspection.cosines[:, 0, 1]
@@ -113,6 +115,8 @@ def test_opposed_branches_are_to_be_balanced():
     names = {"lw": lw}
     exec(proposal.code, names)
     assert isinstance(names["balancer"], lw.Balancer)
+    training.fit(x, y, verbose=0)
+    assert "near an optimum" in str(lw.suggest(training, x, y, steps=20))
 
 
 @pytest.mark.parametrize("balancer", [None, "representation", "parameters"])
@@ -197,6 +201,83 @@ def test_classes_have_no_scale():
     training.compile("adam")
     y = {"label": np.arange(ROWS) % 30, "b": x[:, 0]}
     assert list(lw.suggest(training, x, y, steps=2).target_scales) == ["b"]
+
+
+@pytest.mark.parametrize("loss", ["poisson", "mean_squared_logarithmic_error"])
+def test_losses_that_a_shifted_target_breaks_have_no_scale(loss):
+    x, y = draw()
+    y["a"] = 400 * np.abs(y["a"])
+    suggestion = lw.suggest(training_of(losses={"a": loss, "b": "mse"}), x, y, steps=2)
+    assert list(suggestion.target_scales) == ["b"]
+    assert "standardise" not in suggestion.actions
+
+
+def test_each_column_has_its_scale():
+    x, _ = draw()
+    inputs = keras.Input((6,))
+    hidden = layers.Dense(8, activation="relu")(inputs)
+    outputs = {n: layers.Dense(2, name=n)(hidden) for n in "ab"}
+    training = lw.build_training_model(
+        keras.Model(inputs, outputs), dict.fromkeys("ab", "mse")
+    )
+    training.compile("adam")
+    y = {"a": x[:, :2] * [1.0, 5000.0], "b": x[:, 2:4]}
+    (proposal,) = lw.suggest(training, x, y, steps=8).proposals
+    assert proposal.branches == ("a",)
+    assert "in its column 1" in proposal.reason
+    exec(proposal.code, {"keras": keras, "np": np, "y": y})
+    np.testing.assert_allclose(y["a"].std(axis=0), [1, 1], atol=0.1)
+
+
+def test_marks_of_missing_labels_stay():
+    x, y = draw()
+    y["a"] = 50 * y["a"]
+    y["a"][::3] = -1.0
+    loss = lw.BranchLoss("mse", missing=-1.0)
+    training = training_of(losses={"a": loss, "b": "mse"})
+    (proposal,) = lw.suggest(training, x, y, steps=8).proposals
+    exec(proposal.code, {"keras": keras, "np": np, "y": y})
+    assert ((y["a"] == -1.0)[:, 0] == (np.arange(ROWS) % 3 == 0)).all()
+    np.testing.assert_allclose(y["a"][y["a"] != -1.0].std(), 1, atol=0.1)
+
+
+def test_two_losses_of_one_target_are_one_proposal():
+    x, y = draw()
+    y["a"] = 50 * y["a"]
+    losses = {"a": "mse", "b": "mse", "again": lw.BranchLoss("mae", of="a")}
+    (proposal,) = lw.suggest(training_of(losses=losses), x, y, steps=2).proposals
+    assert proposal.branches == ("a", "again")
+
+
+def test_the_code_is_written_as_y_was():
+    x, y = draw()
+    y = [y["a"].tolist(), (50 * y["b"]).tolist()]
+    (proposal,) = lw.suggest(training_of(), x, y, steps=4).proposals
+    exec(proposal.code, {"keras": keras, "np": np, "y": y})
+    assert abs(y[1].std() - 1) < 0.2
+
+
+def test_what_is_not_finite_comes_first():
+    x, y = draw()
+    x[3, 0] = np.nan
+    suggestion = lw.suggest(training_of(), x, y, steps=4, batch_size=ROWS)
+    assert suggestion.actions == ["not_finite"]
+    assert suggestion.proposals[0].branches == ("a", "b")
+    assert np.isnan([*suggestion.inspection.loss.values()]).all()
+
+
+def test_a_generator_that_ends_early():
+    x, y = draw()
+    batches = (
+        (x[i : i + 32], {n: v[i : i + 32] for n, v in y.items()}) for i in (0, 32)
+    )
+    assert lw.suggest(training_of(), batches, steps=9).steps == 2
+
+
+def test_a_single_branch_has_nothing_to_weigh():
+    x, y = draw()
+    suggestion = lw.suggest(training_of("a"), x, {"a": y["a"]}, steps=2)
+    assert "nothing to weigh: 'a' is the only branch" in str(suggestion)
 
 
 def test_bad_input():

@@ -56,6 +56,38 @@ def test_a_balancer_may_make_up_for_it():
     assert advice_of(build(balancer=lw.IMTLG()), x, y, batch_size=8) == []
 
 
+def test_advice_comes_in_the_fit_that_gives_the_reason():
+    """To try one epoch first, without callbacks, takes nothing away."""
+    x, y = draw()
+    training = build(lw.LossWeighter())
+    assert advice_of(training, x, y, validation_data=(x, y)) == []
+    stop = keras.callbacks.EarlyStopping()
+    arguments = {"validation_data": (x, y), "callbacks": [stop], "epochs": 2}
+    assert len(advice_of(training, x, y, **arguments)) == 1
+    assert advice_of(training, x, y, **arguments) == []
+
+
+def test_only_what_is_logged_is_recommended():
+    x, y = draw()
+    training = build(lw.LossWeighter(), log=["losses"])
+    stop = keras.callbacks.EarlyStopping()
+    (advice,) = advice_of(training, x, y, validation_data=(x, y), callbacks=[stop])
+    assert "relative_loss" not in advice
+    assert "'val_a_loss'" in advice
+
+
+def test_marks_of_missing_labels_have_no_scale():
+    x, y = draw()
+    y["b"][::3] = -999.0
+    model = build().prediction_model
+    losses = {"a": "mse", "b": lw.BranchLoss("mse", missing=-999.0)}
+    training = lw.build_training_model(
+        model, losses, lw.FixedWeights({"a": 1e-5, "b": 1.0})
+    )
+    training.compile("sgd")
+    assert advice_of(training, x, y) == []
+
+
 def test_a_data_set_has_no_spread_to_tell():
     x, y = draw(scale=173.0)
 

@@ -68,7 +68,11 @@ def fit(balancer, start, in_force):
         x, y, sample_weight=w, class_weight={{"alpha": {{1: 2.0}}}},
         validation_data=(x, y), batch_size=8, epochs=2, shuffle=False, verbose=0,
     )
-    return start, [history.history, flat(training.get_weights())]
+    # Gradients at the representation are as long as there are rows: of half a batch, or
+    # of a whole one.
+    trained = [variable for variable in training.weights if variable.name != "gramian"]
+    values = flat(keras.ops.convert_to_numpy(variable) for variable in trained)
+    return start, [history.history, values]
 
 found = {{}}
 for name, make in {balancers}.items():

@@ -319,13 +319,15 @@ def test_relative_loss_means_the_same_for_all_branches():
 
 
 def test_relative_loss_of_unusual_losses():
-    """Less is better below 0 too; a first loss of 0, and nan, are left out."""
+    """Less is better below 0 too; a first loss of 0 is none; nan isn't better."""
     relative = RelativeLoss(["a", "b"])
-    assert relative.of({"a_loss": -2.0, "b_loss": 0.0}) == {"relative_loss": 1.0}
+    assert relative.of({"a_loss": -2.0, "b_loss": 0.0}) == {"relative_loss": 0.5}
     assert relative.of({"a_loss": -3.0, "b_loss": 4.0}) == {"relative_loss": 0.75}
-    assert relative.of({"a_loss": np.nan, "b_loss": 0.0}) == {"relative_loss": 0.0}
+    assert relative.of({"a_loss": -3.0, "b_loss": 2.0}) == {"relative_loss": 0.5}
+    assert np.isnan(relative.of({"a_loss": np.nan, "b_loss": 1.0})["relative_loss"])
     assert relative.of({}) == {}
-    assert relative.of({"a_loss": 5.0}, "val_") == {"val_relative_loss": 1.0}
+    val = {"a_loss": 5.0, "b_loss": 1.0}
+    assert relative.of(val, "val_") == {"val_relative_loss": 1.0}
 
 
 @pytest.mark.parametrize("level", ["representation", "parameters", "calibrated"])
