@@ -49,18 +49,14 @@ class Measurement(NamedTuple):
         counts: `(K,)`, of how many elements each is the mean.
         gramians: For each layer `(K, K)`, the inner products of the branches'
             gradients with regard to its shared variables.
-        step: What a step of training would do; `None` where nobody asks.
+        step: What a step of training would do; `None` where nobody asks, or where a
+            gradient isn't finite.
     """
 
     losses: np.ndarray
     counts: np.ndarray
     gramians: dict[str, np.ndarray]
     step: Step | None
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether all gradients at the shared variables are finite."""
-        return all(np.isfinite(gramian).all() for gramian in self.gramians.values())
 
 
 class GradientMeter:
@@ -119,14 +115,15 @@ class GradientMeter:
                 parameters, others, inputs, ops.convert_to_tensor(scale, "float32")
             )
             arrays = ops.convert_to_numpy(gramians).astype("float64") / scale**2
-            if np.isfinite(arrays).all() or scale <= 1.0:
+            finite = np.isfinite(arrays).all() and all(map(_is_finite, sums))
+            if finite or scale <= 1.0:
                 break
             scale = max(scale / _LESS, 1.0)
         return Measurement(
             ops.convert_to_numpy(losses.means).astype("float64"),
             ops.convert_to_numpy(losses.counts).astype("float64"),
             dict(zip(self.layers, arrays, strict=True)),
-            self._step(sums, moved, scale),
+            self._step(sums, moved, scale) if finite else None,
         )
 
     def _step(self, sums: list[Any], moved: list[Any], scale: float) -> Step | None:
@@ -167,3 +164,7 @@ class GradientMeter:
         ]
         sums = [sum(gradients) for gradients in by_variable] if self.descent else []
         return losses, ops.stack(by_layer), sums, moved if self.descent else []
+
+
+def _is_finite(gradient: Any) -> bool:
+    return bool(ops.convert_to_numpy(ops.all(ops.isfinite(gradient))))

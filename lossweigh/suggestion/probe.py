@@ -74,9 +74,9 @@ class Probe:
         inputs, _, _ = self.training._batches.step(batch, training=True)
         self.scales.add(inputs)
         measurement = self._meter.measure(inputs, _scale_of(self.training))
-        step, finite = measurement.step, measurement.is_finite
+        step = measurement.step
         self.measurements.append(measurement._replace(step=None))
-        if step is None or not finite:
+        if step is None:
             return
         self._optimizer.apply(step.gradients, self._meter.descent)
         predictor = {id(v) for v in self.training.prediction_model.variables}

@@ -1,5 +1,6 @@
 """`suggest` proposes what is right where that is known, and leaves no trace."""
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -264,6 +265,35 @@ def test_what_is_not_finite_comes_first():
     assert suggestion.actions == ["not_finite"]
     assert suggestion.proposals[0].branches == ("a", "b")
     assert np.isnan([*suggestion.inspection.loss.values()]).all()
+
+
+def test_tensors_and_files(tmp_path):
+    """They are read in the same drawn order as arrays."""
+    x, y = draw()
+    tensors = {name: ops.convert_to_tensor(values) for name, values in y.items()}
+    keras.utils.set_random_seed(0)
+    got = lw.suggest(training_of(), ops.convert_to_tensor(x), tensors, steps=4)
+    with h5py.File(tmp_path / "rows.h5", "w") as file:
+        file["x"] = x
+        keras.utils.set_random_seed(0)
+        model = training_of()
+        from_file = lw.suggest(model, file["x"], y, steps=4).inspection.losses
+    keras.utils.set_random_seed(0)
+    arrays = lw.suggest(training_of(), x, y, steps=4).inspection.losses
+    np.testing.assert_allclose(from_file, arrays, rtol=1e-5)
+    np.testing.assert_allclose(got.inspection.losses, arrays, rtol=1e-5)
+
+
+def test_float16_takes_steps_with_small_gradients():
+    x, y = draw()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        training = training_of()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert isinstance(training.optimizer, keras.optimizers.LossScaleOptimizer)
+    losses = lw.suggest(training, x, y, steps=40).inspection.losses
+    assert losses[-5:].mean() < losses[:5].mean()
 
 
 def test_a_generator_that_ends_early():

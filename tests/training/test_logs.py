@@ -378,3 +378,25 @@ def test_the_weights_in_force_by_name():
     expected = [{**FIXED, "alpha": 1.0}, {**FIXED, "alpha": 2.0}]
     assert seen == [pytest.approx(weights) for weights in expected]
     assert training.loss_weights == pytest.approx(expected[1])
+
+
+def test_many_branches_have_one_cosine_each():
+    x = keras.Input((3,))
+    hidden = keras.layers.Dense(4, activation="tanh")(x)
+    names = "abcdef"
+    model = keras.Model(x, {n: keras.layers.Dense(1, name=n)(hidden) for n in names})
+    training = lw.build_training_model(
+        model, dict.fromkeys(names, "mse"), balancer=lw.MGDA()
+    )
+    training.compile(keras.optimizers.SGD(0.0), log=["gradients"])
+    rng = np.random.default_rng(0)
+    rows, y = rng.normal(size=(8, 3)), {n: rng.normal(size=8) for n in names}
+    history = training.fit(rows, y, epochs=2, verbose=0).history
+    gramian = ops.convert_to_numpy(balanced_layer(training).state.gramian)
+    norms = np.sqrt(np.diag(gramian))
+    cosines = gramian / np.outer(norms, norms)
+    for index, name in enumerate(names):
+        lowest = history[f"{name}_lowest_cosine_at_representation"][-1]
+        expected = np.delete(cosines[index], index).min()
+        np.testing.assert_allclose(lowest, expected, rtol=1e-4)
+    assert "a_b_cosine_at_representation" not in history
