@@ -11,6 +11,7 @@ from lossweigh.balancing.base import Balancer
 from lossweigh.balancing.cagrad import CAGrad
 from lossweigh.balancing.levels import Parameters
 from lossweigh.balancing.up_grad import UPGrad
+from lossweigh.comparison.sameness import class_code, described, hashed
 from lossweigh.comparison.searches import Grid, RandomSearch, Search
 from lossweigh.weighting.base import Weighter
 from lossweigh.weighting.fixed_weights import FixedWeights
@@ -35,7 +36,9 @@ class Recipe:
         return self.kind.from_config(dict(self.config))
 
     def describe(self) -> dict[str, Any]:
-        return {"class": self.kind.__name__, "config": self.config}
+        about = {"class": self.kind.__name__, "config": described(self.config)}
+        code = class_code(self.kind)
+        return about if code is None else {**about, "code": hashed(code)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import keras
@@ -18,6 +19,7 @@ from lossweigh.comparison.progress import Progress
 from lossweigh.comparison.results import opened
 from lossweigh.comparison.rows import rows_of
 from lossweigh.comparison.runs import Protocol
+from lossweigh.comparison.sameness import described, hashed
 from lossweigh.comparison.schedule import Schedule
 from lossweigh.comparison.twice import build_twice, outline
 
@@ -165,9 +167,11 @@ def compare(
     }
     settings = {
         **how,
+        "lossweigh": version("lossweigh"),
         "backend": _backend.NAME,
+        "dtype": [keras.config.dtype_policy().name, keras.config.floatx()],
         "candidates": {name: one.describe() for name, one in by_name.items()},
-        "optimizer": _described(protocol.optimizer),
+        "optimizer": _described(protocol, rates[0]),
         "metric": {one.output: one.describe() for one in metrics},
         "model": outline(training),
         "data": {name: digest(tuple(part)) for name, part in parts.items()},
@@ -212,12 +216,15 @@ def _as_optimizer(optimizer: Any) -> Recipe | Callable[[float], Any]:
     )
 
 
-def _described(optimizer: Recipe | Callable[[float], Any]) -> str:
+def _described(protocol: Protocol, rate: float) -> str:
+    """What tells the optimizer from another; a function by what it returns, too."""
+    optimizer = protocol.optimizer
     if isinstance(optimizer, Recipe):
         left_out = ("name", "learning_rate")
         config = {k: v for k, v in optimizer.config.items() if k not in left_out}
         return f"{_name(optimizer)} {json.dumps(config, default=repr)}"
-    return _name(optimizer)
+    code = hashed([described(protocol.optimizer_for(rate)), described(optimizer)])
+    return f"{_name(optimizer)} {code}"
 
 
 def _name(optimizer: Recipe | Callable[[float], Any]) -> str:

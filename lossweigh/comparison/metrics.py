@@ -13,6 +13,7 @@ from lossweigh import _check, _compat
 from lossweigh._structure import named_outputs, symbolic_inputs
 from lossweigh.comparison.candidates import Recipe
 from lossweigh.comparison.parts import Part
+from lossweigh.comparison.sameness import described, hashed
 from lossweigh.training import TrainingModel
 
 # Keras finds out by the shapes which of its metrics these are.
@@ -61,7 +62,9 @@ class Metric:
         """What tells this metric from another one."""
         if isinstance(self.metric, Recipe):
             return [self.metric.describe(), self.direction]
-        return [self.label, self.direction]
+        if isinstance(self.metric, str):
+            return [self.metric, self.direction]
+        return [self.label, self.direction, hashed(described(self.metric))]
 
 
 def metrics_by_output(given: Any, outputs: Sequence[str]) -> list[Metric]:

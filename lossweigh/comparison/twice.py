@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from lossweigh.comparison.sameness import described, described_model, hashed
 from lossweigh.training import TrainingModel, build_training_model
 from lossweigh.weighting.fixed_weights import FixedWeights
 
@@ -53,10 +54,12 @@ def outline(training: TrainingModel) -> dict[str, Any]:
         training: The model's training model.
     """
     model = training.prediction_model
+    losses = training.branch_losses.values()
     return {
         "weights": [list(weight.shape) for weight in model.weights],
         "layers": [type(layer).__name__ for layer in model.layers],
         "losses": {b: _loss(one) for b, one in training.branch_losses.items()},
+        "details": hashed([described_model(model), *map(_details, losses)]),
     }
 
 
@@ -80,6 +83,10 @@ def _layers(losses: Any) -> Iterator[Any]:
     for loss in keras.tree.flatten(losses):
         if isinstance(loss, keras.layers.Layer):
             yield loss
+
+
+def _details(layer: Any) -> Any:
+    return described([layer, layer.loss])
 
 
 def _loss(layer: Any) -> str:
