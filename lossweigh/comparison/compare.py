@@ -16,6 +16,7 @@ from lossweigh.comparison.extras import need
 from lossweigh.comparison.metrics import metrics_by_output, output_names
 from lossweigh.comparison.parts import digest, parts_of
 from lossweigh.comparison.progress import Progress
+from lossweigh.comparison.rehearsal import rehearse
 from lossweigh.comparison.results import opened
 from lossweigh.comparison.rows import rows_of
 from lossweigh.comparison.runs import Protocol
@@ -89,7 +90,8 @@ def compare(
             the parameters every 10 steps.
         metric: A dict from an output's name to the metric of its predictions: the name
             of a Keras metric, a `keras.metrics.Metric`, or a function
-            `(y_true, y_pred) -> float` of all targets and predictions. A pair with
+            `(y_true, y_pred) -> float` of all targets and predictions; before the
+            first run it is tried with those of an untrained model. A pair with
             `"max"` or `"min"` says whether more is better; a function needs it. Outputs
             that only help others to train are left out. Changes are parts of a
             metric's value, so take one that doesn't come close to 0, such as an error
@@ -156,6 +158,7 @@ def compare(
     )
     rates = _check.positive_numbers("learning_rates", learning_rates)
     parts = parts_of(data)
+    rehearse(training, metrics, parts, protocol.batch_size)
     schedule = Schedule(protocol, parts, by_name, rates, _as_seeds(seeds), n_jobs)
     how = {
         "seeds": schedule.seeds,

@@ -180,19 +180,38 @@ def measure(
     if len(of_keras) < len(metrics):
         predictions = model.predict(part.x, batch_size=batch_size, verbose=0)
         predicted = named_outputs(model, predictions)
-        true = _targets_by_output(part.y, outputs)
         for metric in metrics:
             if not metric.is_of_keras:
-                result = metric.metric(true[metric.output], predicted[metric.output])
+                true = true_of(training, part, metric.output)
+                result = metric.metric(true, predicted[metric.output])
                 measured[metric.output] = _as_number(metric, result)
     return {metric.output: measured[metric.output] for metric in metrics}
 
 
-def _targets_by_output(y: Any, outputs: Sequence[str]) -> dict[str, Any]:
-    if isinstance(y, Mapping):
-        return _check.by_name(y)
-    in_order = list(y) if isinstance(y, (list, tuple)) else [y]
-    return dict(zip(outputs, in_order, strict=True))
+def true_of(training: TrainingModel, part: Part, output: str) -> Any:
+    """The targets of an output, which a function is called with.
+
+    Args:
+        training: The training model, whose branch may have a target of another name.
+        part: The data.
+        output: The output's name.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if isinstance(part.y, Mapping):
+        targets = _check.by_name(part.y)
+    else:
+        in_order = list(part.y) if isinstance(part.y, (list, tuple)) else [part.y]
+        targets = dict(zip(output_names(training.prediction_model), in_order))
+    branch = training.branch_losses.get(output)
+    for name in (output, getattr(branch, "target", output)):
+        if name in targets:
+            return targets[name]
+    raise ValueError(
+        f"The function that measures the output {output!r} needs a target of this "
+        f"name. The targets are {list(targets)}."
+    )
 
 
 def _as_number(metric: Metric, result: Any) -> float:

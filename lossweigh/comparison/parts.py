@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -23,6 +23,14 @@ class Part(NamedTuple):
     @property
     def rows(self) -> int:
         return len(keras.tree.flatten(self.x)[0])
+
+    def some(self, rows: Any) -> Part:
+        """A part with some of the rows.
+
+        Args:
+            rows: A slice, or an array of indices.
+        """
+        return Part(*(keras.tree.map_structure(_rows_of(rows), v) for v in self))
 
 
 def parts_of(data: Any) -> dict[str, Part]:
@@ -85,6 +93,10 @@ def _as_part(name: str, given: Any) -> Part:
     return part
 
 
+def _rows_of(rows: Any) -> Callable[[Any], Any]:
+    return lambda array: None if array is None else array[rows]
+
+
 def _as_array(value: Any) -> Any:
     return None if value is None else np.asarray(value)
 
@@ -128,8 +140,5 @@ class SeededBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        given = self.part[: 2 if self.part.sample_weight is None else 3]
-        return tuple(
-            keras.tree.map_structure(lambda array: array[rows], value)
-            for value in given
-        )
+        some = self.part.some(rows)
+        return tuple(some[: 2 if some.sample_weight is None else 3])

@@ -17,6 +17,13 @@ def compared(build=shared, parts=data, candidates=FIXED, **given):
     return lw.compare(build, parts, candidates, **{**QUICK, "budget": 1, **given})
 
 
+class Broken(keras.optimizers.SGD):
+    def apply_gradients(self, *args, **kwargs):
+        raise ValueError("It is broken.")
+
+    apply = apply_gradients
+
+
 def shape_of_both(y_true, y_pred):
     return np.zeros(2)
 
@@ -96,11 +103,11 @@ def test_a_loss_layer_that_is_not_built_anew():
 
 
 def test_if_all_runs_fail_the_first_says_why():
-    parts = {
-        name: (x, {"a": y["a"], "wrong": y["b"]}) for name, (x, y) in data().items()
-    }
-    with pytest.raises(ValueError, match=r"Each of the 4 runs failed.*\['wrong'\]"):
-        compared(parts=parts)
+    def optimizer(rate):
+        return Broken(rate)
+
+    with pytest.raises(ValueError, match=r"Each of the 4 runs failed.*It is broken"):
+        compared(optimizer=optimizer)
 
 
 @pytest.mark.parametrize(
