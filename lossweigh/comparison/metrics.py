@@ -203,7 +203,8 @@ def true_of(training: TrainingModel, part: Part, output: str) -> Any:
         targets = _check.by_name(part.y)
     else:
         in_order = list(part.y) if isinstance(part.y, (list, tuple)) else [part.y]
-        targets = dict(zip(output_names(training.prediction_model), in_order))
+        outputs = output_names(training.prediction_model)
+        targets = dict(zip(outputs, in_order, strict=True))
     branch = training.branch_losses.get(output)
     for name in (output, getattr(branch, "target", output)):
         if name in targets:

@@ -60,7 +60,8 @@ def parts_of(data: Any) -> dict[str, Part]:
         )
     parts = {name: _as_part(name, data[name]) for name in PARTS}
     digests = {name: digest(part.x) for name, part in parts.items()}
-    for name, other in (("test", "train"), ("test", "validation")):
+    pairs = (("validation", "train"), ("test", "train"), ("test", "validation"))
+    for name, other in pairs:
         if digests[name] == digests[other]:
             raise ValueError(
                 f"`data` must have other inputs in {name!r} than in {other!r}. "

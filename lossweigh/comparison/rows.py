@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,7 +107,7 @@ def rows_of(chosen: Mapping[str, Chosen], metrics: Sequence[Metric]) -> list[Row
 
     Changes are paired by seed, and a part of equal weights' mean over the seeds. The
     tests of all candidates on one output, or on the mean over the outputs, are
-    corrected together.
+    corrected together. The interval of an error ends at 1, where none of it is left.
 
     Args:
         chosen: By candidate.
@@ -129,6 +129,11 @@ def rows_of(chosen: Mapping[str, Chosen], metrics: Sequence[Metric]) -> list[Row
         }
     )
     by_output = {output: changes(values) for output, values in better.items()}
+    errors = [m.output for m in metrics if _is_error(m, tested.values())]
+    for output in errors:
+        by_output[output] = _up_to_all(by_output[output])
+    if len(errors) == len(metrics):
+        overall = _up_to_all(overall)
     rows = []
     for name, one in chosen.items():
         row = Row(name, one.status, one.reason, trials=one.trials)
@@ -146,6 +151,22 @@ def rows_of(chosen: Mapping[str, Chosen], metrics: Sequence[Metric]) -> list[Row
             )
         rows.append(row)
     return rows
+
+
+def _is_error(metric: Metric, tested: Iterable[Chosen]) -> bool:
+    """Whether 0 is the best that the metric can be."""
+    return metric.direction == "min" and all(
+        values[metric.output] >= 0.0 for one in tested for values in one.tests
+    )
+
+
+def _up_to_all(by_name: Mapping[str, Change]) -> dict[str, Change]:
+    return {
+        name: dataclasses.replace(one, high=min(one.high, 1.0))
+        if one.high is not None
+        else one
+        for name, one in by_name.items()
+    }
 
 
 def _differences(metric: Metric, one: Chosen, equal: Chosen) -> list[float]:

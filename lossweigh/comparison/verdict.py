@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from lossweigh.comparison.candidates import EQUAL
 from lossweigh.comparison.intervals import Change, percent
 from lossweigh.comparison.rows import Row
 
 NEGLIGIBLE = 0.001  # a change below a thousandth is none, however sure it is
+
+CLOSE_TO_0 = 0.01  # of what is usual; then changes are parts of next to nothing
 
 MUCH = 0.05  # a change that is worth looking for with more seeds
 
@@ -43,6 +47,13 @@ def _comparison(rows: Sequence[Row], num_seeds: int) -> list[str]:
     compared = [row for row in rows if row.change is not None]
     if not compared:
         return ["Nothing can be compared with equal weights: no other candidate ended."]
+    for output in equal.branches:
+        if _is_close_to_0(output, equal, compared):
+            return [
+                f"Nothing can be said of the mean change: the metric of `{output}` is "
+                f"close to 0 for equal weights ({equal.branches[output].mean:.2g}), so "
+                "changes as parts of it mean nothing. Take another metric for it."
+            ]
     best = max(compared, key=_gain)
     if num_seeds < 2:
         return [
@@ -66,6 +77,17 @@ def _comparison(rows: Sequence[Row], num_seeds: int) -> list[str]:
             f"Worse than equal weights by more than the noise: {', '.join(worse)}."
         )
     return sentences
+
+
+def _is_close_to_0(output: str, equal: Row, compared: Sequence[Row]) -> bool:
+    """Whether a metric of equal weights is too small to be divided by.
+
+    It is if it is next to nothing beside that of all candidates, or has either sign.
+    """
+    values = equal.branches[output].values
+    sizes = [np.abs(row.branches[output].values).mean() for row in [equal, *compared]]
+    is_small = abs(equal.branches[output].mean) < CLOSE_TO_0 * float(np.median(sizes))
+    return is_small or min(values) < 0.0 < max(values)
 
 
 def _advice(best: Row) -> str:

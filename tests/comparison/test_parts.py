@@ -73,6 +73,11 @@ def test_a_function_returns_the_data():
             "other inputs in 'test' than in 'train'",
         ),
         (
+            lambda d: {**d, "validation": d["train"]},
+            ValueError,
+            "other inputs in 'validation' than in 'train'",
+        ),
+        (
             lambda d: {**d, "validation": d["test"]},
             ValueError,
             "other inputs in 'test' than in 'validation'",

@@ -71,6 +71,42 @@ def test_a_tiny_change_is_none_however_sure_it_is():
     assert comparison.verdict.startswith("Nothing beats equal weights")
 
 
+def errors(equal, other, direction="min"):
+    metrics = [Metric("box", "mae", direction), Metric("label", "mae", direction)]
+    chosen = {
+        name: one([{"box": box, "label": 1.0 + 0.01 * box} for box in values])
+        for name, values in (("equal", equal), ("x", other))
+    }
+    how = {"seeds": list(range(len(equal)))}
+    return Comparison(rows_of(chosen, metrics), metrics, how)
+
+
+@pytest.mark.parametrize(
+    ("equal", "other"),
+    [([1e-9, 2e-9], [0.1, 0.5]), ([0.0, 0.0], [0.2, 0.1]), ([-0.1, 0.2], [0.1, 0.3])],
+)
+def test_a_part_of_next_to_nothing_means_nothing(equal, other):
+    verdict = errors(equal, other, "max").verdict
+    assert verdict.startswith("Nothing can be said of the mean change: the metric of ")
+    assert "`box` is close to 0 for equal weights" in verdict
+    assert "Take another metric" in verdict
+    assert "%" not in verdict
+
+
+def test_an_error_of_which_both_are_0_is_one_that_does_not_change():
+    comparison = errors([0.0, 0.0], [0.0, 0.0])
+    assert comparison.verdict.startswith("Nothing beats equal weights")
+
+
+def test_an_error_loses_no_more_than_all_of_it():
+    (_, row) = errors([1.0, 1.0], [0.9, 0.3]).rows
+    assert row.branches["box"].change.high == 1.0
+    assert row.change.high == 1.0
+    assert row.branches["box"].change.low < -1.0
+    (_, row) = errors([1.0, 1.0], [1.1, 1.7], "max").rows
+    assert row.branches["box"].change.high > 1.0
+
+
 def test_all_are_worse():
     verdict = made(gains={"x": -0.2, "y": -0.1}).verdict
     assert verdict.startswith("Nothing beats equal weights by more than the noise of 3")
