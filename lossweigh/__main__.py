@@ -6,15 +6,20 @@ import argparse
 import importlib
 import inspect
 import sys
+import sysconfig
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lossweigh.comparison import compare
+from lossweigh.comparison.extras import need
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status, 2 if it was given something wrong.
+
+    An error in the code of the user is raised, so that it shows where it is.
 
     Args:
         arguments: What follows `python -m lossweigh`. Default: those of the process.
@@ -30,14 +35,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         given.update({name: v for name, v in chosen.items() if v is not None})
         _check_arguments(options.function, given)
+        if options.html:
+            _check_report(options.html)
         comparison = compare(**given)
         print(comparison)
         if options.html:
             comparison.to_html(options.html)
     except (TypeError, ValueError) as error:
+        if not _is_worded(error):
+            raise
         print(f"lossweigh compare: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _is_worded(error: BaseException) -> bool:
+    """Whether lossweigh raised an error, and no code of the user was part of it."""
+    files = [
+        Path(frame.f_code.co_filename)
+        for one in (error, error.__cause__)
+        if one is not None
+        for frame, _ in traceback.walk_tb(one.__traceback__)
+    ]
+    ours = Path(__file__).parent
+    paths = sysconfig.get_paths()
+    libraries = [ours, *(Path(paths[key]) for key in ("purelib", "platlib", "stdlib"))]
+    return all(
+        "<" in file.name or any(file.is_relative_to(folder) for folder in libraries)
+        for file in files
+    )
+
+
+def _check_report(path: Path) -> None:
+    """Refuses a report that couldn't be written when all has been run."""
+    if not path.absolute().parent.is_dir():
+        raise ValueError(
+            f"`--html` must be a file in a folder that exists. There is no folder "
+            f"{path.parent}."
+        )
+    need("matplotlib.figure", "plot")
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,24 @@ def incomplete():
 
 def wrong():
     return {**compared(), "metric": {"c": "mae"}}
+
+
+def broken():
+    return {**compared(), "seeds": int("five")}
+
+
+def broken_build():
+    def build():
+        raise TypeError("The width is missing.")
+
+    return {**compared(), "build": build}
+
+
+def broken_metric():
+    def error(y_true, y_pred):
+        return float(y_true["size"])
+
+    return {**compared(), "metric": {"a": (error, "min")}}
 """
 
 
@@ -88,6 +107,37 @@ def test_what_is_wrong_is_said_in_words(folder, monkeypatch, capsys, name, words
     assert said.startswith("lossweigh compare: ")
     assert words in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("broken", "invalid literal for int"),
+        ("broken_build", "The width is missing"),
+        ("broken_metric", "IndexError"),
+    ],
+)
+def test_an_error_of_the_user_shows_where_it_was_raised(
+    folder, monkeypatch, name, words
+):
+    monkeypatch.syspath_prepend(folder)
+    with pytest.raises((TypeError, ValueError), match=words) as raised:
+        main(["compare", f"experiment:{name}"])
+    error = raised.value.__cause__ or raised.value
+    assert "experiment.py" in str(traceback.extract_tb(error.__traceback__))
+
+
+def test_a_report_that_cannot_be_written(folder, monkeypatch, capsys):
+    """It is said before the first run, which would take time."""
+    monkeypatch.syspath_prepend(folder)
+    command = ["compare", "experiment:compared", "--folder", str(folder / "unused")]
+    assert main([*command, "--html", str(folder / "none" / "report.html")]) == 2
+    assert "There is no folder" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main([*command, "--html", str(folder / "report.html")]) == 2
+    assert "needs matplotlib" in capsys.readouterr().err
+    assert not (folder / "unused").exists()
 
 
 def test_a_command_that_does_not_exist(capsys):
