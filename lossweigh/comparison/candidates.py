@@ -147,6 +147,9 @@ def recipe(thing: Weighter | Balancer) -> Recipe:
 
 
 def _as_candidate(name: str, value: Any, branches: Sequence[str]) -> Candidate:
+    for one in value if isinstance(value, tuple) else (value,):
+        if isinstance(one, (Weighter, Balancer)):
+            _check_per_branch(name, one, branches)
     if isinstance(value, Weighter):
         return Candidate(name, weighter=recipe(value))
     if isinstance(value, Balancer):
@@ -168,6 +171,25 @@ def _as_candidate(name: str, value: Any, branches: Sequence[str]) -> Candidate:
         "(weighter, balancer), `Grid()`, `RandomSearch()`, or a list of fixed "
         f"weights, each a dict by branch. Received: {value!r}.{hint}"
     )
+
+
+def _check_per_branch(
+    candidate: str, thing: Weighter | Balancer, branches: Sequence[str]
+) -> None:
+    """Refuses arguments with an entry a branch that are for other branches."""
+    for name in thing.per_branch:
+        values = getattr(thing, name)
+        argument = name.removesuffix("_given")
+        if isinstance(values, Mapping):
+            may_lack_some = name == "task_types"  # the losses say the others
+            check = _check.known_names if may_lack_some else _check.names
+            check(f"{argument} of the candidate {candidate!r}", values, branches)
+        elif values is not None and len(values) != len(branches):
+            raise ValueError(
+                f"`{argument}` of the candidate {candidate!r} must have one entry for "
+                f"each of the {len(branches)} branches {list(branches)}. Received "
+                f"{len(values)}: {values}."
+            )
 
 
 def _listed(

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
 import keras
 
-from lossweigh import _backend, _check
-from lossweigh.comparison.candidates import Recipe, candidates_by_name
+from lossweigh import _backend
+from lossweigh.comparison.arguments import (
+    as_learning_rates,
+    as_n_jobs,
+    as_optimizer,
+    as_seeds,
+    described_optimizer,
+    optimizer_name,
+    whole,
+)
+from lossweigh.comparison.candidates import candidates_by_name
 from lossweigh.comparison.comparison import Comparison
 from lossweigh.comparison.extras import need
 from lossweigh.comparison.metrics import metrics_by_output, output_names
@@ -20,7 +28,6 @@ from lossweigh.comparison.rehearsal import rehearse
 from lossweigh.comparison.results import opened
 from lossweigh.comparison.rows import rows_of
 from lossweigh.comparison.runs import Protocol
-from lossweigh.comparison.sameness import described, hashed
 from lossweigh.comparison.schedule import Schedule
 from lossweigh.comparison.twice import build_twice, outline
 
@@ -152,20 +159,21 @@ def compare(
     protocol = Protocol(
         build,
         metrics,
-        _as_optimizer(optimizer),
-        _check.whole("budget", budget, at_least=1),
-        _check.whole("batch_size", batch_size, at_least=1),
+        as_optimizer(optimizer),
+        whole("budget", budget),
+        whole("batch_size", batch_size),
     )
-    rates = _check.positive_numbers("learning_rates", learning_rates)
+    rates = as_learning_rates(learning_rates)
+    seeds, n_jobs = as_seeds(seeds), as_n_jobs(n_jobs)
     parts = parts_of(data)
     rehearse(training, metrics, parts, protocol.batch_size)
-    schedule = Schedule(protocol, parts, by_name, rates, _as_seeds(seeds), n_jobs)
+    schedule = Schedule(protocol, parts, by_name, rates, seeds, n_jobs)
     how = {
         "seeds": schedule.seeds,
         "epochs": protocol.budget,
         "batch_size": protocol.batch_size,
         "learning_rates": rates,
-        "optimizer": _name(protocol.optimizer),
+        "optimizer": optimizer_name(protocol),
         "samples": {name: part.rows for name, part in parts.items()},
     }
     settings = {
@@ -174,7 +182,7 @@ def compare(
         "backend": _backend.NAME,
         "dtype": [keras.config.dtype_policy().name, keras.config.floatx()],
         "candidates": {name: one.describe() for name, one in by_name.items()},
-        "optimizer": _described(protocol, rates[0]),
+        "optimizer": described_optimizer(protocol, rates[0]),
         "metric": {one.output: one.describe() for one in metrics},
         "model": outline(training),
         "data": {name: digest(tuple(part)) for name, part in parts.items()},
@@ -185,52 +193,3 @@ def compare(
     with opened(folder, settings) as results:
         chosen = schedule.execute(results, Progress(num_runs, progress))
     return Comparison(rows_of(chosen, metrics), metrics, how)
-
-
-def _as_seeds(seeds: Any) -> list[int]:
-    if not isinstance(seeds, (list, tuple, range)):
-        return list(range(_check.whole("seeds", seeds, at_least=1)))
-    result = [_check.whole("seeds", seed, at_least=0) for seed in seeds]
-    if not result or len(set(result)) < len(result):
-        raise ValueError(
-            "`seeds` must be a number of seeds, or a list of different ones. "
-            f"Received: seeds={seeds!r}."
-        )
-    return result
-
-
-def _as_optimizer(optimizer: Any) -> Recipe | Callable[[float], Any]:
-    if isinstance(optimizer, str):
-        optimizer = keras.optimizers.get(optimizer)
-    if isinstance(optimizer, keras.optimizers.Optimizer):
-        config = optimizer.get_config()
-        if isinstance(config["learning_rate"], Mapping):
-            raise ValueError(
-                "`optimizer` with a schedule of learning rates must be a function from "
-                "a learning rate to a new optimizer, such as `lambda rate: "
-                "Adam(CosineDecay(rate, steps))`. Received: an optimizer that has one."
-            )
-        return Recipe(type(optimizer), config)
-    if callable(optimizer):
-        return optimizer
-    raise TypeError(
-        "`optimizer` must be a name, a Keras optimizer, or a function from a learning "
-        f"rate to one. Received: optimizer={optimizer!r}."
-    )
-
-
-def _described(protocol: Protocol, rate: float) -> str:
-    """What tells the optimizer from another; a function by what it returns, too."""
-    optimizer = protocol.optimizer
-    if isinstance(optimizer, Recipe):
-        left_out = ("name", "learning_rate")
-        config = {k: v for k, v in optimizer.config.items() if k not in left_out}
-        return f"{_name(optimizer)} {json.dumps(config, default=repr)}"
-    code = hashed([described(protocol.optimizer_for(rate)), described(optimizer)])
-    return f"{_name(optimizer)} {code}"
-
-
-def _name(optimizer: Recipe | Callable[[float], Any]) -> str:
-    if isinstance(optimizer, Recipe):
-        return str(optimizer.kind.__name__)
-    return str(getattr(optimizer, "__qualname__", type(optimizer).__name__))

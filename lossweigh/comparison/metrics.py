@@ -99,7 +99,11 @@ def _as_metric(output: str, value: Any) -> Metric:
     direction = None
     if isinstance(value, tuple) and len(value) == 2:
         value, direction = value
-        _check.one_of(f"the direction of metric[{output!r}]", direction, ["max", "min"])
+        if direction not in ("max", "min"):
+            raise ValueError(
+                f"`metric` of {output!r} must be a metric, or a pair of a metric and "
+                f"'max' or 'min'. Received: {(value, direction)!r}."
+            )
     if isinstance(value, keras.metrics.Metric):
         known = _compat.direction(value)
         value = Recipe(type(value), value.get_config())
@@ -108,10 +112,11 @@ def _as_metric(output: str, value: Any) -> Metric:
     elif callable(value) and not isinstance(value, type):
         known = None
     else:
+        hint = f" Write `{value.__name__}()`." if isinstance(value, type) else ""
         raise TypeError(
             f"`metric` of {output!r} must be the name of a Keras metric, a "
             "`keras.metrics.Metric`, a function (y_true, y_pred) -> float, or a pair "
-            f"of one of these and 'max' or 'min'. Received: {value!r}."
+            f"of one of these and 'max' or 'min'. Received: {value!r}.{hint}"
         )
     if direction is None and known is None:
         raise ValueError(

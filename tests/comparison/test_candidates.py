@@ -102,6 +102,18 @@ def test_the_default_has_a_search_and_methods_of_both_kinds():
         ({"x": (lw.UPGrad(), lw.DWA())}, TypeError, "a pair"),
         ({"x": [[1.0, 2.0]]}, TypeError, "a list of dicts with a weight for each"),
         ({"x": [{"a": 1.0}]}, ValueError, r"missing: \['b'\]"),
+        ({"x": lw.FixedWeights({"a": 1, "c": 2})}, ValueError, r"unknown: \['c'\]"),
+        ({"x": lw.FixedWeights([1, 2, 3])}, ValueError, r"2 branches .* Received 3"),
+        (
+            {"x": lw.UPGrad(preferences=[1, 2, 3])},
+            ValueError,
+            r"`preferences` of the candidate 'x' must .* Received 3",
+        ),
+        (
+            {"x": (lw.DWA(), lw.UPGrad(preferences={"a": 1.0}))},
+            ValueError,
+            r"missing: \['b'\]",
+        ),
         ({"x": [{"a": 1.0, "b": -1.0}]}, ValueError, "finite numbers of at least 0"),
     ],
 )
