@@ -94,6 +94,7 @@ def tables(
     """The verdict, a table over all branches and one for each branch."""
     parts = [f'<p class="verdict">{html.escape(verdict)}</p>']
     parts.append(_table(text.summary(rows)))
+    parts += [f"<p>{html.escape(line)}</p>" for line in text.warnings(rows)]
     for output, about in metrics.items():
         words = f"{about['metric']}, {text.WORDS[about['direction']]}"
         parts.append(f"<h2>{html.escape(output)} ({html.escape(words)})</h2>")

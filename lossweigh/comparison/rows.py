@@ -41,6 +41,8 @@ class Chosen:
         tests: The metrics on test data by output, one dict a seed.
         step_seconds: The median over the seeds of the seconds of a step; `None` if
             there was one epoch only.
+        warnings: What lossweigh warned of in the chosen setting's runs, in all if
+            there is none.
     """
 
     trials: tuple[Trial, ...]
@@ -49,6 +51,7 @@ class Chosen:
     index: int | None = None
     tests: tuple[dict[str, float], ...] = ()
     step_seconds: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +87,8 @@ class Row:
         step_cost: Seconds of a step, as a multiple of equal weights'; `None` if there
             was one epoch only.
         trials: All settings on validation data.
+        warnings: What lossweigh warned of while the chosen setting was trained, with
+            the number of runs.
     """
 
     name: str
@@ -96,6 +101,7 @@ class Row:
     worst_branch: str | None = None
     step_cost: float | None = None
     trials: tuple[Trial, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_finished(self) -> bool:
@@ -136,7 +142,9 @@ def rows_of(chosen: Mapping[str, Chosen], metrics: Sequence[Metric]) -> list[Row
         overall = _up_to_all(overall)
     rows = []
     for name, one in chosen.items():
-        row = Row(name, one.status, one.reason, trials=one.trials)
+        row = Row(
+            name, one.status, one.reason, trials=one.trials, warnings=one.warnings
+        )
         if name in tested and one.index is not None:
             setting = one.trials[one.index].setting
             own_changes = {o: by_output[o].get(name) for o in by_output}

@@ -17,6 +17,7 @@ from lossweigh import _compat
 from lossweigh.comparison.candidates import Candidate, Recipe
 from lossweigh.comparison.metrics import Metric, measure
 from lossweigh.comparison.parts import Part, SeededBatches
+from lossweigh.comparison.told import sentences
 from lossweigh.training import TrainingModel, build_training_model
 
 LONGEST_REASON = 300  # characters
@@ -136,8 +137,8 @@ def train(
     Returns:
         A dict of `status`; of `reason` if it isn't `"finished"`; else of `validation`,
         the metrics; `step_seconds`, the median over the epochs after the first, or
-        `None`; and
-        `weights`, the prediction model's arrays.
+        `None`; and `weights`, the prediction model's arrays. Also of `warnings`, if
+        lossweigh gave some.
     """
 
     def trained() -> dict[str, Any]:
@@ -212,9 +213,11 @@ def _training_model(protocol: Protocol, run: Run) -> TrainingModel:
 def _caught(function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What the function returns; an error is a result too, and ends nothing."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of collapse, in each of many runs
-            return function()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            outcome = function()
+        told = sentences(caught)
+        return {**outcome, "warnings": told} if told else outcome
     except Exception as error:
         text = " ".join(str(_compat.unworded(error)).split())
         reason = f"{type(error).__name__}: {textwrap.shorten(text, LONGEST_REASON)}"

@@ -26,6 +26,7 @@ from lossweigh.comparison.runs import (
     test,
     train,
 )
+from lossweigh.comparison.told import counted
 
 Key = tuple[int, int, int]
 Outcome = dict[str, Any]  # what `train` and `test` return
@@ -150,7 +151,10 @@ class Schedule:
                 reference = validation[index]
             seconds = [outcome["step_seconds"] for outcome in outcomes[index]]
             median = None if None in seconds else float(np.median(seconds))
-            chosen[name] = Chosen(trials, index=index, step_seconds=median)
+            told = counted(outcomes[index])
+            chosen[name] = Chosen(
+                trials, index=index, step_seconds=median, warnings=told
+            )
         return chosen
 
     def _test(
@@ -214,7 +218,7 @@ def _without_choice(trials: tuple[Trial, ...], outcomes: Sequence[Outcome]) -> C
     status = DIVERGED if statuses == {DIVERGED} else FAILED
     first = next(outcome for outcome in ended if outcome["status"] == status)
     reason = f"{first['reason'].rstrip('.')} (in {len(ended)} of {len(outcomes)} runs)"
-    return Chosen(trials, status, reason)
+    return Chosen(trials, status, reason, warnings=counted(outcomes))
 
 
 def _with_tests(one: Chosen, outcomes: Sequence[Outcome]) -> Chosen:

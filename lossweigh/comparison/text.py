@@ -19,6 +19,8 @@ def as_text(
 ) -> str:
     """The verdict, a table over all branches and one for each branch."""
     parts = [textwrap.fill(verdict, WIDTH), _columns(summary(rows))]
+    if told := warnings(rows):
+        parts.append("\n".join(textwrap.fill(line, WIDTH) for line in told))
     for output, about in metrics.items():
         title = f"{output}: {about['metric']} ({WORDS[about['direction']]})"
         parts.append(f"{title}\n{_columns(of_branch(rows, output))}")
@@ -41,6 +43,11 @@ def summary(rows: Sequence[Row]) -> list[list[str]]:
         cells = [gain(row.change), interval(row.change), p_value(row.change)]
         lines.append([row.name, *cells, worst, cost, chosen(row)])
     return lines
+
+
+def warnings(rows: Sequence[Row]) -> list[str]:
+    """What lossweigh warned of, a line for each candidate and warning."""
+    return [f"`{row.name}`, {line}" for row in rows for line in row.warnings]
 
 
 def of_branch(rows: Sequence[Row], output: str) -> list[list[str]]:
