@@ -13,6 +13,8 @@ from lossweigh.comparison.candidates import Recipe
 from lossweigh.comparison.runs import Protocol
 from lossweigh.comparison.sameness import described, hashed
 
+ANY_RATE = 1e-3  # at which two functions that return optimizers are told apart
+
 
 def whole(name: str, value: Any, at_least: int = 1) -> int:
     """A whole number, and no text of one.
@@ -96,19 +98,18 @@ def as_optimizer(optimizer: Any) -> Recipe | Callable[[float], Any]:
     )
 
 
-def described_optimizer(protocol: Protocol, rate: float) -> str:
+def described_optimizer(protocol: Protocol) -> str:
     """What tells the optimizer from another; a function by what it returns, too.
 
     Args:
         protocol: Has the optimizer.
-        rate: The learning rate that a function is called with.
     """
     optimizer, name = protocol.optimizer, optimizer_name(protocol)
     if isinstance(optimizer, Recipe):
         left_out = ("name", "learning_rate")
         config = {k: v for k, v in optimizer.config.items() if k not in left_out}
         return f"{name} {json.dumps(config, default=repr)}"
-    code = hashed([described(protocol.optimizer_for(rate)), described(optimizer)])
+    code = hashed([described(protocol.optimizer_for(ANY_RATE)), described(optimizer)])
     return f"{name} {code}"
 
 

@@ -111,9 +111,10 @@ def compare(
             function from a learning rate to a new optimizer.
         batch_size: Int of at least 1.
         folder: Where runs are kept, a file each. A comparison that was interrupted goes
-            on from there, and a run that failed is tried again. The trained weights are
-            kept there too, until the test data have been measured. Default: a folder
-            that is removed in the end.
+            on from there, and a run that failed is tried again. One with more seeds,
+            candidates or learning rates takes over the runs that it has in common. The
+            trained weights are kept there too, until the test data have been measured.
+            Default: a folder that is removed in the end.
         n_jobs: How many runs at a time, as in joblib. Default: joblib's, which is one,
             in this process.
         progress: Whether to show a progress bar on the standard error stream.
@@ -177,13 +178,14 @@ def compare(
         "samples": {name: part.rows for name, part in parts.items()},
     }
     settings = {
-        **how,
+        "epochs": protocol.budget,
+        "batch_size": protocol.batch_size,
         "lossweigh": version("lossweigh"),
         "backend": _backend.NAME,
         "dtype": [keras.config.dtype_policy().name, keras.config.floatx()],
-        "candidates": {name: one.describe() for name, one in by_name.items()},
-        "optimizer": described_optimizer(protocol, rates[0]),
+        "optimizer": described_optimizer(protocol),
         "metric": {one.output: one.describe() for one in metrics},
+        "samples": how["samples"],
         "model": outline(training),
         "data": {name: digest(tuple(part)) for name, part in parts.items()},
     }

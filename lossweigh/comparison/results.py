@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lossweigh.comparison.runs import FAILED, Run
+from lossweigh.comparison.sameness import hashed
 
 FORMAT = 1
 SETTINGS = "comparison.json"
@@ -28,8 +29,8 @@ class Results:
 
     Args:
         folder: An empty folder or one that doesn't exist yet; or one of the same
-            comparison.
-        settings: All that the results depend on, for `json`.
+            comparison, perhaps with other candidates, learning rates or seeds.
+        settings: All that the results of each run depend on, for `json`.
 
     Raises:
         ValueError: If the folder holds something else. Nothing in it was changed.
@@ -74,20 +75,13 @@ class Results:
         _write(self._path("tests", run), _as_bytes({**_about(run), **outcome}))
 
     def weights(self, run: Run) -> list[Any]:
-        """The trained weights of a run.
-
-        Raises:
-            ValueError: If they are gone.
-        """
-        path = self._path("runs", run, ".npz")
-        if not path.exists():
-            raise ValueError(
-                f"`folder` lacks the trained weights {path.name}, which somebody must "
-                f"have removed. Remove {path.with_suffix('.json').name} too, to have "
-                "the run repeated."
-            )
-        with np.load(path) as arrays:
+        """The trained weights of a run that has some."""
+        with np.load(self._path("runs", run, ".npz")) as arrays:
             return [arrays[f"arr_{index}"] for index in range(len(arrays.files))]
+
+    def has_weights(self, run: Run) -> bool:
+        """Whether the trained weights of a run are still there."""
+        return self._path("runs", run, ".npz").exists()
 
     def forget_weights(self) -> None:
         """Removes the trained weights, which take the most space."""
@@ -101,7 +95,10 @@ class Results:
 
     def _path(self, kind: str, run: Run, suffix: str = ".json") -> Path:
         plain = re.sub(r"[^A-Za-z0-9]+", "-", run.candidate.name).strip("-").lower()
-        name = f"{run.number:02d}-{plain[:40]}-setting{run.index}-seed{run.seed}"
+        about = _about(run)
+        if run.setting.weights is None:
+            about["class"] = run.candidate.describe()
+        name = f"{plain[:40]}-{hashed(about)}"
         return self.folder / kind / f"{name}{suffix}"
 
 

@@ -108,15 +108,8 @@ class Schedule:
         kept = {run.key: results.trained(run) for run in flat}
         outcomes = {key: one for key, one in kept.items() if one is not None}
         progress.start(len(outcomes))
-        parts = self.parts["train"], self.parts["validation"]
         left = [run for run in flat if run.key not in outcomes]
-        initial = {
-            seed: initial_weights(self.protocol, seed)
-            for seed in {run.seed for run in left}
-        }
-        calls = [(self.protocol, *parts, initial[run.seed], run) for run in left]
-        for run, outcome in self._each(train, calls):
-            results.keep_trained(run, outcome)
+        for run, outcome in self._trained(left, results):
             outcomes[run.key] = {k: v for k, v in outcome.items() if k != "weights"}
             progress.advance()
         progress.close()
@@ -126,6 +119,20 @@ class Schedule:
                 f"{outcomes[flat[0].key]['reason']}"
             )
         return outcomes
+
+    def _trained(
+        self, runs: Sequence[Run], results: Results
+    ) -> Iterator[tuple[Run, Outcome]]:
+        """Trains, and keeps what comes of it."""
+        parts = self.parts["train"], self.parts["validation"]
+        initial = {
+            seed: initial_weights(self.protocol, seed)
+            for seed in {run.seed for run in runs}
+        }
+        calls = [(self.protocol, *parts, initial[run.seed], run) for run in runs]
+        for run, outcome in self._each(train, calls):
+            results.keep_trained(run, outcome)
+            yield run, outcome
 
     def _choose(
         self,
@@ -172,10 +179,16 @@ class Schedule:
         flat = [run for seeds in wanted.values() for run in seeds]
         kept = {run.key: results.tested(run) for run in flat}
         outcomes = {key: one for key, one in kept.items() if one is not None}
+        left = [run for run in flat if run.key not in outcomes]
+        # Those of an earlier comparison, which chose otherwise, have been removed.
+        again = [run for run in left if not results.has_weights(run)]
+        for run, outcome in self._trained(again, results):
+            if outcome["status"] != FINISHED:
+                outcomes[run.key] = outcome
         calls = (
             (self.protocol, self.parts["test"], run, results.weights(run))
-            for run in flat
-            if kept[run.key] is None
+            for run in left
+            if run.key not in outcomes
         )
         for run, outcome in self._each(test, calls):
             results.keep_tested(run, outcome)

@@ -113,10 +113,8 @@ def test_what_failed_is_tried_again(tmp_path):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"seeds": 2}, "with another seeds"),
         ({"budget": 2}, "with another epochs"),
-        ({"learning_rates": [0.02]}, "another learning_rates"),
-        ({"candidates": {"fixed": lw.UPGrad()}}, "another candidates"),
+        ({"batch_size": 16}, "with another batch_size"),
         ({"metric": {"a": "mse"}}, "another metric"),
         ({"optimizer": "sgd"}, "another optimizer"),
         ({"build": lambda: shared(width=9)}, "another model"),
@@ -164,10 +162,47 @@ def test_files_that_somebody_changed(tmp_path):
     run.write_text(whole)
     (test, *_) = sorted((tmp_path / "tests").iterdir())
     test.unlink()
-    with pytest.raises(ValueError, match=f"{run.stem}.npz, which somebody.*{run.name}"):
-        compared(tmp_path, seeds=1)
+    compared(tmp_path, build=(counted := Counted()), seeds=1)
+    assert counted.calls == 2 + 1 + 1 + 1  # its weights are gone, so it trains again
+    assert test.exists()
     run.unlink()
     assert all(row.is_finished for row in compared(tmp_path, seeds=1).rows)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"seeds": 2},
+        {"seeds": [1, 0]},
+        {"candidates": {"fixed": [{"a": 1.0, "b": 3.0}], "DWA": lw.DWA()}},
+        {"candidates": {"fixed": [{"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 3.0}]}},
+        {"learning_rates": [1e-5, 0.01, 0.03]},
+    ],
+)
+def test_a_comparison_is_extended(tmp_path, more):
+    """What was run isn't run again, and the result is that of one comparison."""
+    compared(tmp_path, seeds=1)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*.json")}
+    given = {"seeds": 1, **more}
+    extended = compared(tmp_path, **given)
+    assert len(list(tmp_path.glob("runs/*.json"))) > len(before) == 2
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+    whole = compared(None, **given)
+    for one, other in zip(extended.rows, whole.rows, strict=True):
+        assert one.branches == other.branches
+        assert one.trials == other.trials
+
+
+def test_weights_that_are_gone_are_trained_again(tmp_path):
+    """A second seed may choose a setting of which the first was not tested."""
+    given = {"learning_rates": [1e-5, 0.03], "seeds": 1}
+    first = compared(tmp_path, **given)
+    assert {row.learning_rate for row in first.rows} == {0.03}
+    again = compared(tmp_path, **{**given, "learning_rates": [1e-5]})
+    whole = compared(None, **{**given, "learning_rates": [1e-5]})
+    for one, other in zip(again.rows, whole.rows, strict=True):
+        assert one.learning_rate == 1e-5
+        assert one.branches == other.branches
 
 
 @pytest.mark.long
