@@ -57,6 +57,7 @@ ARROWS = {
     "comparison": {
         "_backend",
         "_check",
+        "_version",
         "_compat",
         "_structure",
         "balancing",

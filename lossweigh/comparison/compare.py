@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import keras
 
 from lossweigh import _backend
+from lossweigh._version import __version__
 from lossweigh.comparison.arguments import (
     as_learning_rates,
     as_n_jobs,
@@ -180,7 +180,7 @@ def compare(
     settings = {
         "epochs": protocol.budget,
         "batch_size": protocol.batch_size,
-        "lossweigh": version("lossweigh"),
+        "lossweigh": __version__,
         "backend": _backend.NAME,
         "dtype": [keras.config.dtype_policy().name, keras.config.floatx()],
         "optimizer": described_optimizer(protocol),
