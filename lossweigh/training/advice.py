@@ -19,9 +19,8 @@ from lossweigh.weighting.fixed_weights import FixedWeights
 KINDS = ("gradient", "loss", "monitor")  # of advice
 LARGE = 1000.0  # times another branch's part of the weighted loss
 SMALL = 0.01  # of the branches' gradients at the shared layers
-# A target is standardised, or near it, if its spread and mean are within these.
-SPREADS = (0.1, 10.0)
-FARTHEST_MEAN = 10.0
+# A target whose spread and mean are at most this makes no loss large by itself.
+LARGE_TARGET = 10.0
 _ROWS = 10_000  # of a target that are looked at
 
 
@@ -97,7 +96,7 @@ def _of_large_loss(model: Any, data: Mapping[str, Any]) -> str | None:
         target = data.get(target_name(layer.target))
         if isinstance(target, np.ndarray):
             mean, std = _mean_and_std(target, layer.missing)
-            if SPREADS[0] <= std <= SPREADS[1] and abs(mean) <= FARTHEST_MEAN:
+            if max(std, abs(mean)) <= LARGE_TARGET:
                 return None
             spread = f" Its target has the mean {mean:.4g} and the spread {std:.4g}."
     return (

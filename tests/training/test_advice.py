@@ -109,8 +109,9 @@ def test_a_data_set_has_no_spread_to_tell():
         (lw.FixedWeights, 1.0, 0.0),
         (lambda: lw.FixedWeights({"a": 1.0, "b": 1e-4}), 173.0, 0.0),
         (lambda: lw.FixedWeights({"a": 1e-5, "b": 1.0}), 1.0, 0.0),
+        (lambda: lw.FixedWeights({"a": 1e-9, "b": 1.0}), 0.01, 0.0),
     ],
-    ids=["of one size", "weighed already", "the user's weights"],
+    ids=["of one size", "weighed already", "the user's weights", "a small target"],
 )
 def test_no_advice_without_reason(weighter, scale, mean):
     x, y = draw(scale, mean)
