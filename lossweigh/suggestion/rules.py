@@ -117,10 +117,8 @@ def _fixed_weights(inspection: Inspection) -> list[Proposal]:
     norms = {b: n for b, n in inspection.gradient_norm.items() if n > 0}
     if len(norms) < 2:
         return []
-    shortest, longest = (
-        min(norms, key=norms.__getitem__),
-        max(norms, key=norms.__getitem__),
-    )
+    shortest = min(norms, key=norms.__getitem__)
+    longest = max(norms, key=norms.__getitem__)
     ratio = norms[longest] / norms[shortest]
     if ratio < UNEVEN:
         return []

@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from lossweigh.branches import BranchLoss, is_of_differences
 from lossweigh.training.names import target_name
@@ -74,14 +73,11 @@ def _of_large_loss(model: Any, data: Mapping[str, Any]) -> str | None:
     """
     if model.balancer is not None:
         return None
-    means, weights = (
-        model.epoch_means,
-        ops.convert_to_numpy(model.weighter.loss_weights),
-    )
+    means = model.epoch_means
     parts = {
         branch: abs(means[f"{branch}_loss"])
-        * abs(means.get(f"{branch}_weight", float(weight)))
-        for branch, weight in zip(model.branches, weights, strict=True)
+        * abs(means.get(f"{branch}_weight", weight))
+        for branch, weight in model.loss_weights.items()
     }
     parts = {b: part for b, part in parts.items() if math.isfinite(part) and part > 0}
     if len(parts) < 2:
