@@ -13,7 +13,7 @@ import comparing
 import data_files
 import multi_target
 
-EPOCHS = {"enb": 60, "jura": 60, "wq": 30, "atp1d": 60}
+EPOCHS = {"enb": 40, "jura": 40, "wq": 20, "atp1d": 40}
 
 
 def build(num_features, names):
@@ -21,8 +21,7 @@ def build(num_features, names):
     return model, dict.fromkeys(names, "mse")
 
 
-def main():
-    options = comparing.arguments(__doc__)
+def experiments(options):
     folder = options.data or data_files.MULTI_TARGET
     for name in options.only or EPOCHS:
         parts = multi_target.load(folder, name)
@@ -32,15 +31,14 @@ def main():
             part: (x, {n: y[:, k : k + 1] for k, n in enumerate(names)})
             for part, (x, y) in parts.items()
         }
-        comparing.run(
+        yield comparing.Experiment(
             name,
-            options,
             functools.partial(build, x.shape[1], names),
             data,
             dict.fromkeys(names, "root_mean_squared_error"),
-            budget=EPOCHS[name],
+            EPOCHS[name],
         )
 
 
 if __name__ == "__main__":
-    main()
+    comparing.main(experiments, comparing.arguments(__doc__))

@@ -5,10 +5,12 @@ which was written before they were run.
 """
 
 import argparse
-import json
+import dataclasses
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -16,6 +18,27 @@ import lossweigh as lw
 
 RESULTS = Path(__file__).parent / "results"
 SEEDS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A model and data to compare weightings on.
+
+    Attributes:
+        name: Of the data set, and of the files in `results/`.
+        build: As for `lossweigh.compare`.
+        data: As for `lossweigh.compare`.
+        metric: As for `lossweigh.compare`.
+        budget: The epochs of a run.
+        batch_size: As for `lossweigh.compare`.
+    """
+
+    name: str
+    build: Callable[[], Any]
+    data: Any
+    metric: Any
+    budget: int
+    batch_size: int = 32
 
 
 def candidates():
@@ -31,6 +54,7 @@ def candidates():
 
 
 def arguments(description):
+    """The options of a script."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -44,43 +68,31 @@ def arguments(description):
     return parser.parse_args()
 
 
-def run(name, options, build, data, metric, *, budget, batch_size=32):
-    """Compares on one data set, prints the table, and keeps it in `results/`.
-
-    Args:
-        name: Of the data set.
-        options: Those of `arguments`.
-        build: As for `lossweigh.compare`.
-        data: As for `lossweigh.compare`.
-        metric: As for `lossweigh.compare`.
-        budget: The epochs of a run.
-        batch_size: As for `lossweigh.compare`.
-    """
+def run(experiment, candidates, options):
+    """What `lossweigh.compare` finds in an experiment, and in how many minutes."""
     start = time.perf_counter()
     comparison = lw.compare(
-        build,
-        data,
-        candidates(),
-        metric=metric,
+        experiment.build,
+        experiment.data,
+        candidates,
+        metric=experiment.metric,
         seeds=2 if options.short else SEEDS,
-        budget=1 if options.short else budget,
+        budget=1 if options.short else experiment.budget,
         learning_rates=[1e-3] if options.short else [1e-3, 3e-3, 1e-2],
-        batch_size=batch_size,
-        folder=None if options.folder is None else options.folder / name,
+        batch_size=experiment.batch_size,
+        folder=None if options.folder is None else options.folder / experiment.name,
         n_jobs=options.jobs,
     )
-    minutes = (time.perf_counter() - start) / 60
-    print(f"\n{name} ({minutes:.1f} min)\n\n{comparison}\n", flush=True)
-    if not options.short:
-        RESULTS.mkdir(exist_ok=True)
-        comparison.to_json(RESULTS / f"{name}.json")
-        comparison.to_csv(RESULTS / f"{name}.csv")
-    return comparison
+    return comparison, (time.perf_counter() - start) / 60
 
 
-def kept():
-    """The results that are kept, as dicts by data set."""
-    return {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(RESULTS.glob("*.json"))
-    }
+def main(experiments, options):
+    """Compares in each experiment, prints the table, and keeps it in `results/`."""
+    for experiment in experiments(options):
+        comparison, minutes = run(experiment, candidates(), options)
+        print(f"\n{experiment.name} ({minutes:.1f} min)\n\n{comparison}\n", flush=True)
+        if not options.short:
+            RESULTS.mkdir(exist_ok=True)
+            comparison.to_json(RESULTS / f"{experiment.name}.json")
+            comparison.to_csv(RESULTS / f"{experiment.name}.csv")
+

