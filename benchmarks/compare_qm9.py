@@ -111,7 +111,9 @@ def experiments(options):
     parts = list(load(folder, 500 if options.short else MOLECULES))
     known = parts[0][2]
     mean, spread = known.mean(0), known.std(0)
-    for name in options.only or ["qm9", "qm9_raw"]:
+    for name in ("qm9", "qm9_raw"):
+        if options.only and name not in options.only:
+            continue
         scale = (mean, spread) if name == "qm9" else (0.0, 1.0)
         yield comparing.Experiment(
             name,

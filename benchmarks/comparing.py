@@ -95,4 +95,3 @@ def main(experiments, options):
             RESULTS.mkdir(exist_ok=True)
             comparison.to_json(RESULTS / f"{experiment.name}.json")
             comparison.to_csv(RESULTS / f"{experiment.name}.csv")
-

@@ -45,7 +45,9 @@ def summary(results, name):
     out = [data for data, row in rows.items() if is_out(row)]
     finished = [row for row in rows.values() if row["change"] is not None]
     branches = [
-        branch["change"]["mean"] for row in finished for branch in row["branches"].values()
+        branch["change"]["mean"]
+        for row in finished
+        for branch in row["branches"].values()
     ]
     means = [row["change"]["mean"] for row in finished]
     return {"out": out, "worst": min(branches), "mean": sum(means) / len(means)}
@@ -135,7 +137,9 @@ def read(names):
     missing = [path.name for path in found.values() if not path.is_file()]
     if missing:
         raise SystemExit(f"These results aren't there: {', '.join(missing)}")
-    return {n: json.loads(path.read_text(encoding="utf-8")) for n, path in found.items()}
+    return {
+        n: json.loads(path.read_text(encoding="utf-8")) for n, path in found.items()
+    }
 
 
 def main():
