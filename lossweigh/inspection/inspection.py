@@ -115,10 +115,11 @@ class Inspection:
 
         Returns:
             `<branch>_gradient_norm`, and for at most 5 branches `<a>_<b>_cosine` for
-            each pair, for more `<branch>_lowest_cosine`.
+            each pair, for more `<branch>_lowest_cosine`. The latter also where two
+            pairs would have one name, as `a`, `b_c` and `a_b`, `c` would.
         """
         logs = {f"{b}_gradient_norm": norm for b, norm in self.gradient_norm.items()}
-        if len(self.branches) <= MOST_PAIRED:
+        if logs_pairs(self.branches):
             cosine = self.cosine
             for one, other in itertools.combinations(self.branches, 2):
                 logs[f"{one}_{other}_cosine"] = cosine[one][other]
@@ -178,6 +179,15 @@ class Inspection:
 
     def _over_batches(self, values: np.ndarray) -> np.ndarray:
         return _mean(values, self._counts > 0)
+
+
+def logs_pairs(branches: Sequence[str]) -> bool:
+    """Whether logs have each pair's cosine, and not each branch's lowest.
+
+    They have while there are few branches, and if no two pairs have the same name.
+    """
+    names = ["_".join(pair) for pair in itertools.combinations(branches, 2)]
+    return len(branches) <= MOST_PAIRED and len(set(names)) == len(names)
 
 
 def _norms(gramians: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from keras import ops
 
 from lossweigh import _backend
 from lossweigh.gradients.balanced import BalancedModel
-from lossweigh.inspection.inspection import MOST_PAIRED
+from lossweigh.inspection.inspection import logs_pairs
 
 
 def norm_names(branches: Sequence[str], level: str) -> list[str]:
@@ -19,9 +19,10 @@ def norm_names(branches: Sequence[str], level: str) -> list[str]:
 
 
 def cosine_names(branches: Sequence[str], level: str) -> list[str]:
-    """The logs of the cosines of all pairs."""
+    """The names of the cosines of all pairs; logs, if `logs_pairs`."""
+    between = "_" if logs_pairs(branches) else "/"
     pairs = itertools.combinations(branches, 2)
-    return [f"{one}_{other}_cosine_at_{level}" for one, other in pairs]
+    return [f"{one}{between}{other}_cosine_at_{level}" for one, other in pairs]
 
 
 def level_of(balanced: BalancedModel) -> str:
@@ -58,7 +59,7 @@ def cosines(gramian: Any) -> Any:
 def few_cosines(
     means: Mapping[str, float], branches: Sequence[str], level: str
 ) -> dict[str, float]:
-    """The cosines to log: of all pairs, or with many branches the lowest of each.
+    """The cosines to log: of all pairs, or the lowest of each branch.
 
     Args:
         means: The mean cosines by their names of `cosine_names`.
@@ -66,7 +67,7 @@ def few_cosines(
         level: As for `cosine_names`.
     """
     names = cosine_names(branches, level)
-    if len(branches) <= MOST_PAIRED:
+    if logs_pairs(branches):
         return {name: means[name] for name in names}
     lowest: dict[str, float] = {}
     for pair, name in zip(itertools.combinations(branches, 2), names, strict=True):

@@ -50,6 +50,14 @@ class WiredModel(keras.Model):
         """The weighter's weights now in force, by branch."""
         return self._by_branch(self.weighter.loss_weights)
 
+    @loss_weights.setter
+    def loss_weights(self, value: Any) -> None:
+        raise TypeError(
+            "`loss_weights` can be read only. Set the weights of a `FixedWeights` by "
+            "`training.weighter.assign([...])`, or of a `LossWeighter` likewise. "
+            f"Received: {value!r}."
+        )
+
     @property
     def balance(self) -> dict[str, float]:
         """The balancer's weights in the last step of training, by branch.

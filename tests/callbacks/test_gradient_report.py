@@ -42,8 +42,11 @@ def test_logs_are_those_of_inspect(tmp_path):
     assert float(rows[-1]["a_b_cosine"]) == last.cosine["a"]["b"]
 
 
-def test_many_branches_have_one_cosine_each():
-    training, x, y = training_of("abcdef")
+@pytest.mark.parametrize(
+    "names", ["abcdef", ["a_b", "c", "a", "b_c"]], ids=["many", "pairs of one name"]
+)
+def test_branches_have_one_cosine_each(names):
+    training, x, y = training_of(names)
     report = lw.callbacks.GradientReport(x, y)
     history = training.fit(x, y, verbose=0, callbacks=[report]).history
     cosine = training.inspect(x, y).cosine
