@@ -25,8 +25,7 @@ targets (rows, columns, targets):
   wq.arff    1060,  30, 14
   atp1d.arff  337, 417,  6"""
 
-ABOUT_PICTURES = FOLDER / "pictures"
-TOX21 = """\
+ABOUT_TOX21 = """\
 It is tox21.csv.gz of the repository deepchem/deepchem (MIT): 8,014 molecules, a column
 for each of 12 assays (0, 1 or empty), and the columns mol_id and smiles."""
 

@@ -4,8 +4,9 @@ A small network looks at a cluttered picture and answers twice: the box around t
 handwritten digit, and its class. The two losses differ in scale, and whoever sets their
 weights decides which answer is learned well. Here one network is trained under fixed
 weights, under the literal trainable weight, which collapses, under the same with a
-barrier, which doesn't, and under lossweigh's default. All else is equal: the initial
-parameters, the order of the data, the optimizer.
+barrier, which doesn't, and under `RevisedUncertainty`. All else is equal: the initial
+parameters, the order of the data, the optimizer. It prints a table and draws a picture:
+the same images under three of the weightings, and their weights over time.
 
     python examples/localise_and_classify.py
     python examples/localise_and_classify.py --data photographs.npz --out photographs
@@ -31,14 +32,19 @@ import lossweigh as lw
 
 SIZE = 64  # of a scene, in pixels
 LOSSES = {"box": "mae", "label": "sparse_categorical_crossentropy"}
+EQUAL, LITERAL, LEARNED = "fixed 1 : 1", "learned, literal", "RevisedUncertainty"
 WEIGHTERS = {
-    "fixed 1 : 1": lambda: lw.FixedWeights({"box": 1.0, "label": 1.0}),
+    EQUAL: lambda: lw.FixedWeights({"box": 1.0, "label": 1.0}),
     "fixed 100 : 1": lambda: lw.FixedWeights({"box": 100.0, "label": 1.0}),
-    "learned, literal": lambda: lw.LossWeighter(barrier=0),
+    LITERAL: lambda: lw.LossWeighter(barrier=0),
     "learned, barrier": lambda: lw.LossWeighter(),
-    "learned, default": lambda: None,  # what build_training_model chooses
+    LEARNED: lambda: lw.RevisedUncertainty(),
 }
-BLUE, PURPLE, GREY = "#2f6fb0", "#9c3fa8", "#5f6368"
+COLUMNS = {  # of the picture: a title, and a color
+    EQUAL: ("Equal weights", "#5f6368"),
+    LITERAL: ("A trainable weight", "#c9302c"),
+    LEARNED: (LEARNED, "#2f6fb0"),
+}
 GREEN, ORANGE, RED = "#3ccf6e", "#ff9326", "#c9302c"
 
 
@@ -158,40 +164,73 @@ def scores(prediction, y):
     return (shared / (areas[0] + areas[1] - shared)).mean(), hits.mean()
 
 
-def draw(path, weights, images, y, prediction, names):
-    """Left: what is learned, over time. Right: what the predictor says of images."""
+def in_words(results, weights):
+    """What the table shows, in a few sentences."""
+    equal, literal, learned = (results[r] for r in (EQUAL, LITERAL, LEARNED))
+    words = []
+    for index, task in enumerate(("finds the box", "names the class")):
+        gain = learned[index] - equal[index]
+        how = "as well as" if abs(gain) < 0.01 else "better than" if gain > 0 else ""
+        words.append(
+            f"{task} {how or 'worse than'} equal weights ({learned[index]:.2f} against "
+            f"{equal[index]:.2f})"
+        )
+    sentence = f"{LEARNED} {words[0]} and {words[1]}."
+    box = weights[LITERAL][-1][0]
+    if not 0.01 < box < 0.99:
+        left_out = "class" if box > 0.5 else "box"
+        sentence += (
+            f" The literal trainable weight gave up the {left_out}: IoU "
+            f"{literal[0]:.2f}, accuracy {literal[1]:.2f}."
+        )
+    return sentence
+
+
+def draw(path, images, y, predictions, names, results, weights):
+    """Above the same images under three weightings, below the weights over time."""
     height, width = images.shape[1:3]
-    figure = Figure((12, max(5.0, 5.4 * height / width + 1.1)), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[4.6, 7.4])
-    axes = left.subplots()
-    rules = {"literal": RED, "barrier": PURPLE, "default": BLUE}
-    for rule, color in rules.items():
-        values = weights[f"learned, {rule}"]
-        share = values[:, 0] / values.sum(1)
-        note = f"{rule}: {share[-1]:.2f} at the end"
-        axes.plot(10 * np.arange(len(share)), share, color=color, lw=2.5, label=note)
-    axes.legend(loc="lower right", frameon=False)
-    axes.set(xlabel="training step", ylim=(-0.03, 1.03), xmargin=0)
+    tall = 0.8 + 3.6 * height / width
+    figure = Figure((9.5, tall + 2.6), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[tall, 2.6])
+    columns = above.subfigures(1, 3, wspace=0.03)
+    scale = np.array([width, height, width, height])
+    for column, (rule, (title, color)) in zip(columns, COLUMNS.items(), strict=True):
+        iou, accuracy = results[rule]
+        column.suptitle(
+            f"{title}\nIoU {iou:.2f}, accuracy {accuracy:.2f}", color=color, fontsize=13
+        )
+        prediction = predictions[rule]
+        for index, axes in enumerate(column.subplots(2, 2).flat):
+            axes.imshow(images[index].squeeze(), cmap="gray", vmin=0, vmax=1)
+            frames = []
+            for box, edge in ((y["box"], GREEN), (prediction["box"], ORANGE)):
+                x1, y1, x2, y2 = box[index] * scale - 0.5
+                frame = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=edge, lw=2)
+                frames.append(axes.add_patch(frame))
+            true, said = y["label"][index], prediction["label"][index].argmax()
+            right = said == true
+            title = names[said] if right else f"{names[said]}, not {names[true]}"
+            size = 8 if len(title) > 18 else 10
+            axes.set_title(title, fontsize=size, color="black" if right else RED)
+            axes.axis("off")
+    axes = below.subplots()
+    for rule, (title, color) in COLUMNS.items():
+        share = weights[rule][:, 0] / weights[rule].sum(1)
+        steps = 10 * np.arange(len(share))
+        axes.plot(steps, share, color=color, lw=2.5, label=title)
+    axes.set(xlabel="training step", ylabel="the box's share of the weights")
+    axes.set(ylim=(-0.03, 1.03), xmargin=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#eeeeee")
-    left.suptitle("The box's share of the learned weights", color=GREY)
-    right.suptitle("Held-out images, and the default's predictor", color=GREY)
-    scale = np.array([width, height, width, height])
-    for index, axes in enumerate(right.subplots(3, 4).flat[: len(images)]):
-        axes.imshow(images[index].squeeze(), cmap="gray", vmin=0, vmax=1)
-        frames = []
-        for box, color in ((y["box"], GREEN), (prediction["box"], ORANGE)):
-            x1, y1, x2, y2 = box[index] * scale - 0.5
-            frame = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=color, lw=2)
-            frames.append(axes.add_patch(frame))
-        true, said = y["label"][index], prediction["label"][index].argmax()
-        title = names[said] if said == true else f"{names[said]}, not {names[true]}"
-        size, color = (8 if len(title) > 18 else 10), ("black" if said == true else RED)
-        axes.set_title(title, fontsize=size, color=color)
-        axes.axis("off")
-    legend = {"loc": "outside lower center", "ncols": 2, "frameon": False}
-    right.legend(frames, ["true box", "predicted box"], **legend)
-    figure.savefig(path, dpi=120)
+    lines, titles = axes.get_legend_handles_labels()
+    below.legend(
+        [*lines, *frames],
+        [*titles, "true box", "predicted box"],
+        loc="outside lower center",
+        ncols=5,
+        frameon=False,
+    )
+    figure.savefig(path, dpi=110)
 
 
 def main():
@@ -210,25 +249,29 @@ def main():
     epochs = options.epochs or (1 if options.short else 30 if options.data else 5)
     print(f"{len(data[0])} images to train on, {len(x)} held out, {epochs} epochs")
 
-    weights, rows = {}, []
+    weights, results, predictions, rows, shown = {}, {}, {}, [], x[:4]
     for rule, make_weighter in WEIGHTERS.items():
         print(f"\nWeights of box and label: {rule}")
         keras.utils.set_random_seed(options.seed)
         predictor = build_predictor(x.shape[1:], len(names))
         weights[rule], history = train(predictor, make_weighter(), data, epochs)
-        iou, accuracy = scores(predictor.predict(x, verbose=0), y)
+        prediction = predictor.predict(x, verbose=0)
+        results[rule] = iou, accuracy = scores(prediction, y)
+        predictions[rule] = {name: array[:4] for name, array in prediction.items()}
         final = "  ".join(f"{weight:>7.3f}" for weight in weights[rule][-1])
         rows.append(f"{rule:<20}{iou:>8.3f}  {accuracy:>8.3f}  {final}")
     print(f"\n{'box : label':<20}mean IoU  accuracy  final weights", *rows, sep="\n")
 
+    print(f"\n{in_words(results, weights)}")
+
     options.out.mkdir(parents=True, exist_ok=True)
     saved, picture = options.out / "predictor.keras", options.out / "result.png"
-    predictor.save(saved)  # the default's, alone: no loss, no weighter, no target
+    predictor.save(saved)  # the last one, alone: no loss, no weighter, no target
     predictor = keras.saving.load_model(saved)
-    shown = x[:12]
-    draw(picture, weights, shown, y, predictor.predict(shown, verbose=0), names)
-    lw.plot_training(history, path=options.out / "training.png")  # the default's
-    print(f"\nWritten: {saved} (loaded again for the images), {picture}, training.png")
+    predictions[rule] = predictor.predict(shown, verbose=0)
+    draw(picture, shown, y, predictions, names, results, weights)
+    lw.plot_training(history, path=options.out / "training.png")  # the last one's
+    print(f"Written: {saved} (loaded again for the images), {picture}, training.png")
 
 
 if __name__ == "__main__":
