@@ -48,7 +48,7 @@ METHODS = [
     for name in lw.__all__
     if isinstance(getattr(lw, name), type)
     and issubclass(getattr(lw, name), lw.Balancer)
-    and getattr(lw, name) is not lw.Balancer
+    and getattr(lw, name) not in (lw.Balancer, lw.DualCone)  # this for K = 2 only
 ]
 LEVELS = {
     "parameters": {"level": "parameters"},

@@ -8,6 +8,7 @@ from lossweigh.balancing.aligned_mtl import AlignedMTL
 from lossweigh.balancing.base import Balancer
 from lossweigh.balancing.cagrad import CAGrad
 from lossweigh.balancing.conflict_free import ConFIG
+from lossweigh.balancing.dual_cone import DualCone
 from lossweigh.balancing.dual_proj import DualProj
 from lossweigh.balancing.fair_grad import FairGrad
 from lossweigh.balancing.grad_drop import GradDrop
@@ -26,6 +27,7 @@ __all__ = [
     "AlignedMTL",
     "CAGrad",
     "ConFIG",
+    "DualCone",
     "DualProj",
     "FairGrad",
     "GradDrop",

@@ -32,6 +32,11 @@ class ConFIG(Balancer):
     updated in this step. Eigenvalues of the cosines that float32 can't tell from 0 (3
     millionths of the largest) count as 0. For K = 1 the weight is 1.
 
+    The paper's momentum form, M-ConFIG, isn't here. It differentiates one branch a
+    step and keeps a running mean of each branch's whole gradient. In a training model
+    each step has all branches in one backward pass, which gives all gradients, and a
+    balancer keeps some numbers a branch, not a gradient.
+
     Args:
         level: As for `Balancer`.
         seed: As for `Balancer`.

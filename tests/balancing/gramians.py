@@ -19,6 +19,7 @@ METHODS = {
     "AlignedMTL": {},
     "CAGrad": {},
     "ConFIG": {},
+    "DualCone": {},
     "DualProj": {},
     "FairGrad": {"alpha": 2.0},
     "GradNorm": {},
@@ -31,6 +32,13 @@ METHODS = {
     "PCGrad": {},
     "UPGrad": {},
 }
+
+TWO_BRANCHES = {"DualCone"}  # which balance no other number
+
+
+def sizes_of(name, sizes):
+    """Those of these numbers of branches that the method balances."""
+    return tuple(num for num in sizes if num == 2 or name not in TWO_BRANCHES)
 
 
 def array(tensor):

@@ -8,7 +8,8 @@ from keras import layers, ops
 
 import lossweigh as lw
 
-METHODS = [name for name in lw.balancing.__all__ if name != "Balancer"]
+NEITHER = {"Balancer", "DualCone"}  # the base, and what balances two branches only
+METHODS = [name for name in lw.balancing.__all__ if name not in NEITHER]
 # One of each kind at the other levels: all angles, norms, absolute values.
 ELSEWHERE = [("UPGrad", level) for level in LEVELS if level != "representation"] + [
     ("NormBalancer", "calibrated"),
