@@ -9,7 +9,7 @@ layers that trains the first. How the losses are balanced is a layer you choose:
     prediction.predict(x)
 """
 
-from lossweigh import callbacks, losses, metrics
+from lossweigh import callbacks, layers, losses, metrics
 from lossweigh._version import __version__ as __version__
 from lossweigh.balancing import (
     IMTLG,
@@ -125,6 +125,7 @@ __all__ = [
     "compare",
     "ignoreLoss",
     "ignore_loss",
+    "layers",
     "losses",
     "metrics",
     "plot_training",

@@ -28,6 +28,7 @@ ARROWS = {
     "branches": {"_check", "_compat", "_types"},
     "weighting": {"_check", "_backend", "_state", "_types", "constraints"},
     "balancing": {"_check", "_backend", "_state", "_types"},
+    "layers": {"_check", "_compat", "_backend", "_structure", "_types"},
     "gradients": {"_compat", "_backend", "_structure", "balancing"},
     "inspection": {"_backend", "_structure", "gradients", "plots"},
     "callbacks": {"_check", "_files", "weighting"},
@@ -253,6 +254,11 @@ def test_public_names_are_documented_and_registered():
             registered = keras.saving.get_registered_name(thing)
             abstract = ("Balancer", "Weighter")
             assert registered in (f"lossweigh>{name}", *abstract), name
+    for name in lossweigh.layers.__all__:
+        thing = getattr(lossweigh.layers, name)
+        assert thing.__doc__, name
+        if issubclass(thing, keras.layers.Layer):
+            assert keras.saving.get_registered_name(thing) == f"lossweigh>{name}", name
     for name in lossweigh.losses.__all__:
         thing = getattr(lossweigh.losses, name)
         assert thing.__doc__, name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
@@ -46,6 +46,31 @@ class Backend(Protocol):
         differentiated. `pull_back` takes a list whose items hold one gradient for each
         output. It returns a list whose items hold one gradient for each tensor. It
         may be called more than once.
+        """
+
+    def derivatives(
+        self,
+        function: Callable[..., Any],
+        tensors: Sequence[Any],
+        firsts: Mapping[int, Sequence[int]],
+        seconds: Mapping[tuple[int, int], Sequence[int]],
+    ) -> tuple[dict[tuple[int, ...], Any], Any]:
+        """The outputs of a function of columns, and their derivatives, row by row.
+
+        They can be differentiated again.
+
+        Args:
+            function: `function(*tensors)` returns a list of outputs, `(batch, 1)` as
+                the tensors, and extras, which aren't differentiated. JAX may call it
+                more than once.
+            tensors: The columns to differentiate by.
+            firsts: For an output, by their indices, the tensors of its first
+                derivatives.
+            seconds: For such a first derivative the tensors of its derivatives.
+
+        Returns:
+            The outputs by `(output,)`, and the derivatives by `(output, tensor)` and
+            `(output, tensor, tensor)`, these among others; and the extras.
         """
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -155,6 +180,7 @@ STATELESS = _current.STATELESS
 FUSES_ELEMENTWISE = _current.FUSES_ELEMENTWISE
 custom_gradient = _current.custom_gradient
 vector_jacobian = _current.vector_jacobian
+derivatives = _current.derivatives
 compiled = _current.compiled
 keeps_random_state = _current.keeps_random_state
 not_compiled = _current.not_compiled

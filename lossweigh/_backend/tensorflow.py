@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -38,6 +38,44 @@ def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
         return [tf.convert_to_tensor(gradient) for gradient in pulled]
 
     return outputs, extras, lambda several: [pull_one(one) for one in several]
+
+
+def derivatives(
+    function: Callable[..., Any],
+    tensors: Sequence[Any],
+    firsts: Mapping[int, Sequence[int]],
+    seconds: Mapping[tuple[int, int], Sequence[int]],
+) -> Any:
+    # Backward, a pass for each output and each first derivative that is taken further.
+    # Forward, by a `ForwardAccumulator`, a step took 1.3 to 1.6 times as long.
+    tensors = [tf.identity(tensor) for tensor in tensors]
+
+    def derive(tape: Any, of: Any, indices: Sequence[int]) -> list[Any]:
+        return tape.gradient(
+            of,
+            [tensors[index] for index in indices],
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+
+    def tape_for(number: int) -> Any:
+        return tf.GradientTape(persistent=number > 1, watch_accessed_variables=False)
+
+    results: dict[tuple[int, ...], Any] = {}
+    with tape_for(len(seconds)) as outer:
+        outer.watch(tensors if seconds else [])
+        with tape_for(len(firsts)) as inner:
+            inner.watch(tensors)
+            outputs, extras = function(*tensors)
+        results.update({(o,): output for o, output in enumerate(outputs)})
+        for output, several in firsts.items():
+            gradients = derive(inner, outputs[output], several)
+            for index, gradient in zip(several, gradients, strict=True):
+                results[output, index] = gradient
+    for first, several in seconds.items():
+        gradients = derive(outer, results[first], several)
+        for index, gradient in zip(several, gradients, strict=True):
+            results[*first, index] = gradient
+    return results, extras
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

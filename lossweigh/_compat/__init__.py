@@ -26,7 +26,7 @@ from lossweigh._compat.optimizers import (
     leave_out,
     overwrite_in_each_step,
 )
-from lossweigh._compat.saving import serialize_loss
+from lossweigh._compat.saving import serialize_loss, serialize_shared
 from lossweigh._compat.variables import Assignments, keeps_variables
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "put_first",
     "read_batches",
     "serialize_loss",
+    "serialize_shared",
     "build_metrics_from_spec",
     "symbolic_build",
     "takes_mask_argument",

@@ -1,4 +1,4 @@
-"""What Keras leaves out of a saved loss."""
+"""What Keras leaves out of a saved loss, and of a layer that two others hold."""
 
 from __future__ import annotations
 
@@ -23,3 +23,17 @@ def serialize_loss(loss: Any) -> dict[str, Any]:
             if key in accepted:
                 config.setdefault(key, keras.saving.serialize_keras_object(value))
     return serialized
+
+
+def serialize_shared(layer: keras.layers.Layer) -> dict[str, Any]:
+    """A layer's serialized form, for the config of another layer that holds it.
+
+    While a model is saved, Keras marks what it meets a second time by its `id`, both
+    times, so that it is one object again when it is loaded. By then it has copied the
+    config of a layer that holds the object, and the first mark is lost. So the mark
+    is set here, whether the object will be met again or not.
+    """
+    return {
+        **keras.saving.serialize_keras_object(layer),
+        "shared_object_id": id(layer),
+    }
