@@ -9,7 +9,7 @@ layers that trains the first. How the losses are balanced is a layer you choose:
     prediction.predict(x)
 """
 
-from lossweigh import callbacks, layers, losses, metrics
+from lossweigh import callbacks, layers, losses, metrics, points
 from lossweigh._version import __version__ as __version__
 from lossweigh.balancing import (
     IMTLG,
@@ -131,5 +131,6 @@ __all__ = [
     "plot_training",
     "plot_comparison",
     "plot_pareto",
+    "points",
     "suggest",
 ]

@@ -25,7 +25,8 @@ ARROWS = {
     "_backend": set(),
     "_structure": {"_compat"},
     "constraints": {"_check"},
-    "branches": {"_check", "_compat", "_types"},
+    "points": {"_check", "_state", "_types"},
+    "branches": {"_check", "_compat", "_types", "points"},
     "weighting": {"_check", "_backend", "_state", "_types", "constraints"},
     "balancing": {"_check", "_backend", "_state", "_types"},
     "layers": {"_check", "_compat", "_backend", "_structure", "_types"},
@@ -44,6 +45,7 @@ ARROWS = {
         "callbacks",
         "gradients",
         "inspection",
+        "points",
         "weighting",
     },
     "suggestion": {
@@ -72,6 +74,7 @@ ARROWS = {
 }
 BASES = {
     "weighting": {"base", "adaptive", "learned", "_combining", "_shown"},
+    "points": {"base"},
     "balancing": {"base", "_cosines", "_solvers", "levels", "site"},
     "losses": {"_series", "_shapes", "_steps", "distances", "miners"},
 }

@@ -79,6 +79,9 @@ class Backend(Protocol):
         torch runs it as it is.
         """
 
+    def has_numbers(self, tensor: Any) -> bool:
+        """Whether a tensor isn't one of a step that is being traced."""
+
     def keeps_random_state(self) -> contextlib.AbstractContextManager[Any]:
         """Puts the backend's global random state back.
 
@@ -182,6 +185,7 @@ custom_gradient = _current.custom_gradient
 vector_jacobian = _current.vector_jacobian
 derivatives = _current.derivatives
 compiled = _current.compiled
+has_numbers = _current.has_numbers
 keeps_random_state = _current.keeps_random_state
 not_compiled = _current.not_compiled
 ensure_shape = _current.ensure_shape

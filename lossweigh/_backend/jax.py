@@ -91,6 +91,10 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return program
 
 
+def has_numbers(tensor: Any) -> bool:
+    return not isinstance(tensor, jax.core.Tracer)
+
+
 def keeps_random_state() -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 

@@ -83,6 +83,10 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return program
 
 
+def has_numbers(tensor: Any) -> bool:
+    return bool(tf.executing_eagerly())
+
+
 def keeps_random_state() -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 

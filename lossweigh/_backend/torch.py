@@ -64,6 +64,10 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def has_numbers(tensor: Any) -> bool:
+    return not torch.compiler.is_compiling() and not tensor.is_meta
+
+
 def keeps_random_state() -> contextlib.AbstractContextManager[Any]:
     forked: contextlib.AbstractContextManager[Any] = torch.random.fork_rng()
     return forked

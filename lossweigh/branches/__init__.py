@@ -1,5 +1,6 @@
 """A branch's loss as a layer: any loss, mask and weight, to `(batch,)` float32."""
 
+from lossweigh.branches.arguments import given_points
 from lossweigh.branches.base import Branch
 from lossweigh.branches.branch_loss import BranchLoss
 from lossweigh.branches.keras_losses import goes_below_zero, is_of_differences
@@ -17,6 +18,7 @@ __all__ = [
     "TargetFreeLoss",
     "ValidElements",
     "check_class_weight",
+    "given_points",
     "goes_below_zero",
     "is_of_differences",
     "split_labels",

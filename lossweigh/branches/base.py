@@ -13,7 +13,7 @@ from keras import ops
 from lossweigh import _check, _compat
 from lossweigh._types import BranchName, Mask, Shape, Tensor
 from lossweigh.branches import results
-from lossweigh.branches.arguments import check_mask, names_of
+from lossweigh.branches.arguments import check_mask, given_points, names_of
 from lossweigh.branches.keras_losses import infer_task_type
 from lossweigh.branches.loss_resolution import (
     as_loss,
@@ -25,6 +25,7 @@ from lossweigh.branches.masked_loss import MaskedLoss
 from lossweigh.branches.masking import match_rank, sequence_mask
 from lossweigh.branches.target_spec import TargetSpec
 from lossweigh.branches.trial import try_out
+from lossweigh.points.base import PointWeights
 
 
 class Branch(keras.layers.Layer, abc.ABC):
@@ -40,6 +41,7 @@ class Branch(keras.layers.Layer, abc.ABC):
             carries; the name of an input or output of the prediction model; or
             `False`, every step is.
         normalize: `"valid"` or `"keras2"`.
+        point_weights: What weighs the points; the training model applies it.
         branch: The branch's name, set by `build_training_model`.
         **kwargs: Passed to `keras.layers.Layer`.
 
@@ -58,6 +60,7 @@ class Branch(keras.layers.Layer, abc.ABC):
         of: str | int | Sequence[str | int] | None,
         mask: str | bool | None,
         normalize: str,
+        point_weights: PointWeights | None,
         branch: BranchName | None,
         **kwargs: Any,
     ) -> None:
@@ -68,6 +71,7 @@ class Branch(keras.layers.Layer, abc.ABC):
         self.of = names_of(of)
         self.mask_name = check_mask(mask)
         self.normalize = _check.one_of("normalize", normalize, ("valid", "keras2"))
+        self.points = given_points(point_weights)
         self.branch = branch
         self.supports_masking = True
         self.lost_mask = False
@@ -134,29 +138,12 @@ class Branch(keras.layers.Layer, abc.ABC):
         if self.mask_name is False:
             return None
         if mask is None and self.lost_mask and self.rows is None:
-            raise ValueError(
-                f"The mask{self._of_branch()} was lost: the prediction model starts "
-                "one and a layer on the way doesn't pass it on, so the loss "
-                f"{loss_name(self.loss)!r} can't tell real steps from padded ones. "
-                "Name an input or output of the model that holds the mask (batch, "
-                "time) or the lengths (batch,), as in `BranchLoss(loss, "
-                'mask="lengths")`, or say `mask=False` if every step is real.'
-            )
+            raise ValueError(results.lost_mask(self._of_branch(), self.loss))
         has_steps = len(prediction.shape) > 2
         if mask is None and self.mask_started and has_steps and self.rows is None:
-            self._warn_of_lost_mask()
+            self.mask_started = False  # once
+            warnings.warn(results.no_mask(self._of_branch(), self.loss), stacklevel=2)
         return mask
-
-    def _warn_of_lost_mask(self) -> None:
-        self.mask_started = False  # once
-        warnings.warn(
-            f"No mask arrives at the loss {loss_name(self.loss)!r}{self._of_branch()}, "
-            "though the prediction model starts one: if its second axis is time, "
-            "padded steps count. Name an input or output of the model that holds the "
-            "mask (batch, time) or the lengths (batch,), as in `BranchLoss(loss, "
-            'mask="lengths")`, or say `mask=False` if every step is real.',
-            stacklevel=2,
-        )
 
     def has_elements(self, prediction: Tensor, target: Tensor) -> bool:
         """Whether each element of the last axis has a label and a loss of its own.
@@ -195,14 +182,16 @@ class Branch(keras.layers.Layer, abc.ABC):
             "of": self.of,
             "mask": self.mask_name,
             "normalize": self.normalize,
+            "point_weights": self.points.get_config(),
             "branch": self.branch,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
         config = dict(config)
-        if isinstance(config["loss"], dict):
-            config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
+        for key in ("loss", "point_weights"):
+            if isinstance(config.get(key), dict):
+                config[key] = keras.saving.deserialize_keras_object(config[key])
         return cls(**config)
 
     def check_values(self, values: Tensor) -> Tensor:

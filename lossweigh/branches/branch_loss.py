@@ -30,6 +30,7 @@ from lossweigh.branches.masking import (
 from lossweigh.branches.signatures import build_loss, check_tensors
 from lossweigh.branches.target_branch import TargetBranch
 from lossweigh.branches.target_spec import TargetSpec
+from lossweigh.points.base import PointWeights
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -84,6 +85,8 @@ class BranchLoss(TargetBranch):
             own whose target isn't shaped like the prediction. Default for a loss
             of several outputs: `()`, a number; `(1,)` where one is `(batch, 1)`.
         target_dtype: Optional dtype of the target, likewise.
+        point_weights: Weights for single points, the rows of a training set, such as
+            `lossweigh.points.ResidualAttention(...)`. The training model applies them.
         branch: The name of the branch; `build_training_model` sets it.
         **kwargs: Passed to `keras.layers.Layer`. The layer computes in float32
             whatever the global policy.
@@ -128,11 +131,18 @@ class BranchLoss(TargetBranch):
         normalize: str = "valid",
         target_shape: Shape | None = None,
         target_dtype: str | None = None,
+        point_weights: PointWeights | None = None,
         branch: BranchName | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            loss, of=of, mask=mask, normalize=normalize, branch=branch, **kwargs
+            loss,
+            of=of,
+            mask=mask,
+            normalize=normalize,
+            point_weights=point_weights,
+            branch=branch,
+            **kwargs,
         )
         self.set_target(target, class_weight, missing, target_shape, target_dtype)
 

@@ -11,6 +11,12 @@ from lossweigh._types import Shape
 from lossweigh.branches.keras_losses import is_of_batches
 from lossweigh.branches.loss_resolution import loss_name
 
+_NAME_THE_MASK = (
+    "Name an input or output of the model that holds the mask (batch, time) or the "
+    'lengths (batch,), as in `BranchLoss(loss, mask="lengths")`, or say `mask=False` '
+    "if every step is real."
+)
+
 
 def check_result(what: str, loss: Any, shape: Shape, rows: int | None) -> None:
     """Refuses a result that isn't `(batch,)` or `(batch, ...)`.
@@ -103,4 +109,22 @@ def no_class(what: str, error: Exception) -> str:
     return (
         f"{what} must have class indices as targets, whole numbers from 0 to one less "
         f"than the number of classes. Received a batch with another one: {error}"
+    )
+
+
+def lost_mask(of_branch: str, loss: Any) -> str:
+    """What to say where a loss over time steps needs a mask that was lost."""
+    return (
+        f"The mask{of_branch} was lost: the prediction model starts one and a layer on "
+        f"the way doesn't pass it on, so the loss {loss_name(loss)!r} can't tell real "
+        f"steps from padded ones. {_NAME_THE_MASK}"
+    )
+
+
+def no_mask(of_branch: str, loss: Any) -> str:
+    """What to say where another loss gets no mask, and should perhaps."""
+    return (
+        f"No mask arrives at the loss {loss_name(loss)!r}{of_branch}, though the "
+        "prediction model starts one: if its second axis is time, padded steps count. "
+        f"{_NAME_THE_MASK}"
     )

@@ -17,6 +17,7 @@ from lossweigh.branches.masking import (
     replace_invalid,
 )
 from lossweigh.branches.signatures import build_loss, check_tensors
+from lossweigh.points.base import PointWeights
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -36,6 +37,7 @@ class TargetFreeLoss(Branch):
             looks at. Default: the output with the branch's name.
         mask: As for `BranchLoss`; Keras's own mask comes from the first tensor.
         normalize: As for `BranchLoss`.
+        point_weights: As for `BranchLoss`.
         branch: The name of the branch; `build_training_model` sets it.
         **kwargs: Passed to `keras.layers.Layer`. The layer computes in float32.
 
@@ -66,11 +68,18 @@ class TargetFreeLoss(Branch):
         of: str | int | Sequence[str | int] | None = None,
         mask: str | bool | None = None,
         normalize: str = "valid",
+        point_weights: PointWeights | None = None,
         branch: BranchName | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            loss, of=of, mask=mask, normalize=normalize, branch=branch, **kwargs
+            loss,
+            of=of,
+            mask=mask,
+            normalize=normalize,
+            point_weights=point_weights,
+            branch=branch,
+            **kwargs,
         )
 
     @property

@@ -20,6 +20,7 @@ from lossweigh.training.data_values import (
 )
 from lossweigh.training.log_metrics import SUSPECTS
 from lossweigh.training.names import sample_weight_name, target_name
+from lossweigh.training.point_index import check_batch_of, fill
 from lossweigh.training.wiring import Wiring
 
 
@@ -52,7 +53,14 @@ class Batches:
         self.looks = True
 
     def named(
-        self, x: Any, y: Any = None, sample_weight: Any = None, tensors: bool = True
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        tensors: bool = True,
+        *,
+        training: bool = False,
+        validation_split: float = 0.0,
     ) -> Any:
         """Arrays as named inputs, checked; a data set unchanged.
 
@@ -61,6 +69,8 @@ class Batches:
             y: As for `fit`.
             sample_weight: As for `fit`.
             tensors: Whether to check tensors too, which copies them.
+            training: Whether points are weighed, so that the rows need an index.
+            validation_split: As for `fit`.
         """
         if is_stream(x):
             if y is not None or sample_weight is not None:
@@ -70,6 +80,8 @@ class Batches:
                 )
             return x
         merged = as_arrays(self.wiring.data.merge(x, y, sample_weight))
+        if not training:
+            merged = self._without_indices(merged)
         check_arrays(
             merged,
             self.wiring.losses.values(),
@@ -77,18 +89,34 @@ class Batches:
             {name: tensor.dtype for name, tensor in self.inputs.items()},
             tensors=tensors,
         )
+        if training:
+            fill(merged, self.wiring.points, validation_split, tensors=tensors)
         return merged
 
-    def one(self, x: Any, y: Any, sample_weight: Any) -> Any:
+    def one(self, x: Any, y: Any, sample_weight: Any, *, training: bool) -> Any:
         """As `named`, for a single batch: of tensors it checks only the first."""
-        merged = self.named(x, y, sample_weight, tensors=self.looks)
+        merged = self.named(x, y, sample_weight, tensors=self.looks, training=training)
         self.looks = False
         return merged
 
-    def step(self, data: Any, training: bool) -> Any:
-        """A batch from any source as named inputs, and the data for the logs."""
+    def _without_indices(self, merged: Mapping[str, Any]) -> dict[str, Any]:
+        names = self.wiring.data.index_names.values()
+        return {name: value for name, value in merged.items() if name not in names}
+
+    def step(self, data: Any, training: bool, *, weighs_points: bool = False) -> Any:
+        """A batch from any source as named inputs, and the data for the logs.
+
+        Args:
+            data: The batch.
+            training: Whether class weights are in force.
+            weighs_points: Whether weights of points are in force.
+        """
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         merged = self.wiring.data.merge(x, y, sample_weight)
+        points = self.wiring.points if weighs_points else {}
+        if not weighs_points:
+            merged = self._without_indices(merged)
+        check_batch_of(merged, points, looks=y is not None)
         if y is not None:  # a batch of a data set: arrays were checked before
             check_batch(merged, {n: t.dtype for n, t in self.inputs.items()})
         for name, value in merged.items():  # not traced, a batch may be NumPy's
@@ -97,7 +125,7 @@ class Batches:
         also: dict[str, Any] = {}
         if y is not None:
             layers = self.wiring.losses.values()
-            also[SUSPECTS] = suspects(merged, layers, self.num_classes)
+            also[SUSPECTS] = suspects(merged, layers, self.num_classes, points)
         for branch in self.wiring.losses:
             name = sample_weight_name(branch)
             weight = merged.get(name)
@@ -109,6 +137,11 @@ class Batches:
             if weight is None and name not in self.wiring.optional:
                 weight = ops.ones([1] * len(self.inputs[name].shape))
             merged[name] = weight
+        for name in self.wiring.data.index_names.values():
+            if name not in merged:
+                # Outside of training nobody looks at it.
+                is_optional = name in self.wiring.optional
+                merged[name] = None if is_optional else ops.zeros((1,), "int32")
         for name in map(target_name, self.wiring.data.metric_targets):
             also[name] = merged.pop(name)
         return merged, also or None, None

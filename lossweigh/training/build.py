@@ -19,6 +19,7 @@ from lossweigh.training.given_losses import (
     check_identities,
     check_names,
     check_rows,
+    checked_points,
     losses_by_name,
     unused,
 )
@@ -31,7 +32,7 @@ from lossweigh.training.methods import (
     weighter_for,
 )
 from lossweigh.training.model import TrainingModel
-from lossweigh.training.names import sample_weight_name
+from lossweigh.training.names import index_name, sample_weight_name
 from lossweigh.training.objective import Objective, call_layer, tensors_by_branch
 from lossweigh.training.targets import target_inputs
 from lossweigh.weighting.base import Weighter
@@ -139,19 +140,24 @@ def build_training_model(
     layers = {name: as_branch(name, loss, taken) for name, loss in chosen.items()}
     check_identities(layers)
     check_names(layers, list(outputs), of_inputs)
+    points = checked_points(layers)
     weighter = weighter_for(layers, weighter, balancer, unused("weighter", taken))
     given = [(layer, layer.branch) for layer in layers.values()]
     bound = weighter.branches, weighter.inferred_task_types
+    unbound = [branch for branch, weights in points.items() if weights.branch is None]
     balanced = None if balancer is None else balancer.branches
     try:
         for branch, layer in layers.items():
             layer.branch = branch
+        for branch, weights in points.items():
+            weights.branch = branch
         check_clashes(pred_model.name, of_inputs, list(outputs), layers)
         weighter.bind(branches, [layer.task_type for layer in layers.values()])
         tap, copies = None, None
         if balancer is not None:
             balancer.set_branches(branches)
             taken |= {weighter.name, *(layer.name for layer in layers.values())}
+            taken |= {weights.name for weights in points.values()}
             layer = BalancedModel(
                 pred_model,
                 balancer,
@@ -167,6 +173,8 @@ def build_training_model(
     except Exception as error:  # leave what the user passed as it was
         for layer, before in given:
             layer.branch = before
+        for branch in unbound:
+            points[branch].branch = None
         weighter.branches, weighter.inferred_task_types = bound
         if balancer is not None:
             balancer.branches = balanced
@@ -190,7 +198,7 @@ def _wire(
     targets = target_inputs(layers, seen)
     all_inputs.update({tensor.name: tensor for tensor in targets.values()})
     rows = keras.tree.flatten(inputs)[0].shape[0]
-    valid = {}
+    valid, points = {}, {}
     for branch, layer in layers.items():
         check_rows(branch, layer.source_names, seen[branch], rows)
         first = seen[branch][0]
@@ -201,6 +209,12 @@ def _wire(
             name=name,
             optional=True,
         )
+        if layer.points.layer is not None:
+            points[branch] = layer.points.layer
+            name = index_name(branch)
+            all_inputs[name] = keras.Input(
+                batch_shape=first.shape[:1], dtype="int32", name=name, optional=True
+            )
         missing = ignored = None
         if isinstance(layer, BranchLoss):
             missing, ignored = layer.missing, layer.ignored_class
@@ -216,6 +230,6 @@ def _wire(
                 name=unused(f"{branch}_valid", taken),
             )
     loss_tap = None if tap is None else LossTap(name=unused("loss_tap", taken))
-    objective = Objective(layers, valid, weighter, loss_tap)
+    objective = Objective(layers, valid, points, weighter, loss_tap)
     result = objective.evaluate(all_inputs, outputs, copies, tap, call_layer)
     return all_inputs, result.as_outputs()

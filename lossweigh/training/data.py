@@ -10,9 +10,11 @@ from lossweigh.training.array_likes import as_array, library
 from lossweigh.training.input_names import InputNames, describe
 from lossweigh.training.names import (
     data_names,
+    index_name,
     sample_weight_name,
     target_name,
 )
+from lossweigh.training.point_index import taken_out
 
 
 class TrainingInputs:
@@ -26,6 +28,7 @@ class TrainingInputs:
         ordered: Whether the outputs' order is known. It isn't for a subclassed model
             that returns a dict: JAX sorts its keys.
         optional: The names of inputs that may be left out, or be `None`.
+        with_points: The branches that have weights of points.
 
     Attributes:
         metric_targets: The outputs that have metrics, and no loss with a target.
@@ -40,6 +43,7 @@ class TrainingInputs:
         *,
         ordered: bool = True,
         optional: Iterable[str] = (),
+        with_points: Iterable[str] = (),
     ) -> None:
         self.optional = frozenset(optional)
         self.structure = structure
@@ -55,7 +59,9 @@ class TrainingInputs:
         self.specs = {name: (tuple(t.shape), t.dtype) for name, t in inputs.items()}
         self.weight_names = [sample_weight_name(branch) for branch in targets]
         self.target_names = [target_name(name) for name in self.targets]
-        self.x_names = data_names(inputs, [*self.targets, *targets])
+        self.index_names = {branch: index_name(branch) for branch in with_points}
+        names = [*self.targets, *targets]
+        self.x_names = data_names(inputs, names, self.index_names)
         self.input_names = InputNames(
             structure,
             self.optional,
@@ -79,7 +85,8 @@ class TrainingInputs:
         """Named inputs from whatever `fit` or a data source gives.
 
         Args:
-            x: What the prediction model takes, or that followed by the targets.
+            x: What the prediction model takes, or that followed by the targets. A
+                dict may say beside it which points a branch's rows are.
             y: Targets: by name, in the order of the outputs, or the target itself if
                 there is one. A dummy where `x` holds the targets, or there are none.
             sample_weight: Weights by the name of a branch, or of a target for all
@@ -88,8 +95,9 @@ class TrainingInputs:
 
         Returns:
             A dict with the prediction model's inputs, the targets, and the sample
-            weights that were given.
+            weights and points that were given.
         """
+        x, indices = taken_out(x, self.index_names)
         named = isinstance(y, (Mapping, list, tuple)) and not isinstance(x, Mapping)
         if self.holds_targets(x) and not named:
             merged = self._complete(x)
@@ -103,7 +111,7 @@ class TrainingInputs:
         for name in (*self.target_names, *self.weight_names):
             if name in merged:
                 merged[name] = self._fitted(name, merged[name])
-        return merged
+        return merged | indices
 
     def _complete(self, x: Any) -> dict[str, Any]:
         if not isinstance(x, Mapping):

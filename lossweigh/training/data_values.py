@@ -10,8 +10,10 @@ from keras import ops
 
 from lossweigh import _backend
 from lossweigh.branches import Branch, BranchLoss, TargetSpec, split_labels
+from lossweigh.points import PointWeights
 from lossweigh.training.array_likes import as_array, library
-from lossweigh.training.names import sample_weight_name, target_name
+from lossweigh.training.names import index_name, sample_weight_name, target_name
+from lossweigh.training.point_index import number_out_of_range
 
 
 def as_arrays(merged: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,6 +187,7 @@ def suspects(
     merged: Mapping[str, Any],
     branches: Iterable[Branch],
     num_classes: Mapping[str, int],
+    points: Mapping[str, PointWeights],
 ) -> Any:
     """How many numbers of a batch `check_arrays` would refuse, where it can't look.
 
@@ -194,12 +197,13 @@ def suspects(
         merged: Named tensors.
         branches: The branches' losses.
         num_classes: As for `check_arrays`.
+        points: What weighs a branch's points, by branch.
 
     Returns:
-        `(2 K,)` float32: for each branch those in its target, then for each those in
-        its sample weights.
+        `(3 K,)` float32: for each branch those in its target, then for each those in
+        its sample weights, then for each those in its index.
     """
-    targets, weights = [], []
+    targets, weights, indices = [], [], []
     for layer in branches:
         branch = str(layer.branch)
         classes = num_classes.get(branch)
@@ -219,4 +223,8 @@ def suspects(
             weight = ops.cast(weight, "float32")
             wrong = ops.logical_not(ops.isfinite(weight) & (weight >= 0))
             weights[-1] = ops.sum(ops.cast(wrong, "float32"))
-    return _backend.stack([*targets, *weights])
+        indices.append(ops.zeros((), "float32"))
+        if branch in points:
+            index = merged[index_name(branch)]
+            indices[-1] = number_out_of_range(index, points[branch].num_points)
+    return _backend.stack([*targets, *weights, *indices])

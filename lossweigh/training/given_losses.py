@@ -7,7 +7,9 @@ from typing import Any
 
 from lossweigh import _check
 from lossweigh.branches import Branch, BranchLoss
+from lossweigh.points import PointWeights
 from lossweigh.training.names import (
+    index_name,
     layer_name,
     sample_weight_name,
     target_name,
@@ -79,6 +81,33 @@ def check_identities(layers: dict[str, Branch]) -> None:
                 f"{owner!r} already. Give each branch a {type(layer).__name__} of its "
                 "own."
             )
+
+
+def checked_points(layers: dict[str, Branch]) -> dict[str, PointWeights]:
+    """The branches' weights of points, where they have some, each a fresh object."""
+    points: dict[str, PointWeights] = {}
+    for branch, layer in layers.items():
+        weights = layer.points.layer
+        if weights is None:
+            continue
+        what = f"`point_weights` of `losses[{branch!r}]`"
+        kind = type(weights).__name__
+        owners = [name for name, other in points.items() if other is weights]
+        owners += [] if weights.branch in (None, branch) else [weights.branch]
+        if owners:
+            raise ValueError(
+                f"{what} are the {kind} of the branch {owners[0]!r} already. Give each "
+                "branch weights of points of its own."
+            )
+        if weights.has_learned():
+            raise ValueError(
+                f"{what} must not have learned anything yet. Received: the {kind} of "
+                f"another training model, {weights.name!r}, whose weights have moved. "
+                "Make new ones for each training model, or give `.fresh()`, which has "
+                "the same arguments."
+            )
+        points[branch] = weights
+    return points
 
 
 def check_names(
@@ -166,6 +195,7 @@ def _input_names(layers: dict[str, Branch]) -> set[str]:
     """The names of the training model's inputs that aren't the prediction model's."""
     targets = {layer.target for layer in layers.values() if layer.target is not None}
     named = [*map(sample_weight_name, layers), *map(target_name, targets)]
+    named += [index_name(b) for b, layer in layers.items() if layer.points.layer]
     twice = {name for name in named if named.count(name) > 1}
     if twice:
         raise ValueError(

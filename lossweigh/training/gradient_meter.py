@@ -13,6 +13,7 @@ from lossweigh import _backend
 from lossweigh.gradients.balanced import BalancedModel
 from lossweigh.inspection.branch_gradients import BranchLosses, GradientMeter
 from lossweigh.inspection.shared_variables import shared_variables
+from lossweigh.points import PointWeights
 from lossweigh.training.objective import StepResult
 from lossweigh.training.wiring import Wiring
 
@@ -38,7 +39,7 @@ def gradient_meter(
     }
 
     def losses_of(inputs: Any) -> BranchLosses:
-        with _bypassed(wiring.balanced):
+        with _bypassed(wiring):
             results = StepResult.of_outputs(
                 model(inputs, training=True), wiring.losses
             ).branches.values()
@@ -62,13 +63,14 @@ def gradient_meter(
 
 
 @contextlib.contextmanager
-def _bypassed(balanced: BalancedModel | None) -> Iterator[None]:
-    """Calls of a balanced model go to the prediction model meanwhile."""
-    if balanced is None:
-        yield
-        return
-    balanced.bypassed = True
+def _bypassed(wiring: Wiring) -> Iterator[None]:
+    """Nothing is balanced meanwhile, and no point weighed."""
+    parts: list[BalancedModel | PointWeights] = [*wiring.points.values()]
+    parts += [] if wiring.balanced is None else [wiring.balanced]
+    for part in parts:
+        part.bypassed = True
     try:
         yield
     finally:
-        balanced.bypassed = False
+        for part in parts:
+            part.bypassed = False

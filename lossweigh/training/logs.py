@@ -14,6 +14,7 @@ from lossweigh.training import gradient_logs
 from lossweigh.training.advice import KINDS
 from lossweigh.training.log_metrics import Suspects, VectorMean
 from lossweigh.training.log_words import OF_MOVING_WEIGHTS, OF_THE_EPOCH
+from lossweigh.training.names import index_name
 from lossweigh.training.relative_loss import RELATIVE_LOSS, RelativeLoss
 from lossweigh.training.wiring import Wiring
 from lossweigh.weighting.fixed_weights import FixedWeights
@@ -80,7 +81,8 @@ class BranchLogs:
         self.epoch_means: dict[str, float] = {}
         self.validation_means: dict[str, float] = {}
 
-        self.suspects = Suspects(2 * len(self.branches))
+        self.suspects = Suspects(3 * len(self.branches))
+        self.points = wiring.points
         self.by_element: set[int] = set()
         self.output_of: dict[str, str] = {}
 
@@ -115,9 +117,9 @@ class BranchLogs:
         if not counts.any():
             return
         self.suspects.counts.assign(np.zeros_like(counts))
-        size = len(self.branches)
-        for branch, in_target, in_weights in zip(
-            self.branches, counts[:size], counts[size:], strict=True
+        by_kind = np.split(counts, 3)
+        for branch, in_target, in_weights, in_index in zip(
+            self.branches, *by_kind, strict=True
         ):
             if in_target:
                 warnings.warn(
@@ -132,6 +134,14 @@ class BranchLogs:
                     f"`sample_weight` of {branch!r} must hold finite numbers of at "
                     f"least 0. The data set gave {in_weights:.0f} others, and the "
                     "losses, metrics and gradients of these batches are wrong.",
+                    stacklevel=2,
+                )
+            if in_index:
+                warnings.warn(
+                    f"`{index_name(branch)}` must hold whole numbers from 0 to "
+                    f"{self.points[branch].num_points - 1}. The data set gave "
+                    f"{in_index:.0f} others. These rows weighed 0 in the loss of the "
+                    f"branch {branch!r}.",
                     stacklevel=2,
                 )
 

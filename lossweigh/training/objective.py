@@ -8,7 +8,8 @@ from typing import Any
 
 from lossweigh.branches import Branch, ValidElements
 from lossweigh.gradients.loss_tap import LossTap
-from lossweigh.training.names import sample_weight_name, target_name
+from lossweigh.points import PointWeights
+from lossweigh.training.names import index_name, sample_weight_name, target_name
 from lossweigh.weighting.base import Weighter
 
 WEIGHTED_LOSS = "weighted_loss"
@@ -19,7 +20,7 @@ class BranchResult:
     """What a branch gives in a step.
 
     Attributes:
-        loss: `(batch,)`, its loss, not weighted.
+        loss: `(batch,)`, its loss, not weighted, by its points neither.
         layer: What computes its loss.
         valid: Which elements of its prediction count, 1 or 0; `None` if all do.
     """
@@ -112,12 +113,14 @@ class Objective:
     Attributes:
         losses: The branches' losses by branch name, in the weighter's order.
         valid: What tells a branch's valid elements, where some may not be.
+        points: What weighs a branch's points, where something does.
         weighter: What weighs the branch losses.
         loss_tap: What tells a balancer the losses, if there is one.
     """
 
     losses: dict[str, Branch]
     valid: dict[str, ValidElements]
+    points: dict[str, PointWeights]
     weighter: Weighter
     loss_tap: LossTap | None = None
 
@@ -138,11 +141,11 @@ class Objective:
             copies: A `BalancedModel`'s copies of them by branch, if there is one.
             tap: What it gave for `LossTap`.
             call: `call_layer` or `call_directly`.
-            **training: `training=`, for the weighter, if that is known.
+            **training: `training=`, for what weighs, if that is known.
         """
         seen = tensors_by_branch(self.losses, predictions, copies, inputs)
         named = {**inputs, **predictions}
-        results = {}
+        results, losses = {}, []
         for branch, layer in self.losses.items():
             target = None if layer.target is None else inputs[target_name(layer.target)]
             weight = inputs.get(sample_weight_name(branch))
@@ -157,7 +160,11 @@ class Objective:
                 pair = [first if target is None else target, first]
                 valid = call(self.valid[branch], pair, **masked_by)
             results[branch] = BranchResult(loss, layer, valid)
-        losses = [result.loss for result in results.values()]
+            if branch in self.points:
+                pair = [loss, inputs.get(index_name(branch))]
+                counts = {"valid": valid, "sample_weight": weight}
+                loss = call(self.points[branch], pair, **counts, **training)
+            losses.append(loss)
         valids = [result.valid for result in results.values()]
         weighted = call(self.weighter, losses, valid=valids, **training)
         if self.loss_tap is not None:

@@ -27,6 +27,9 @@ def warn_of_replicas(wiring: Wiring) -> bool:
     apart = []
     if wiring.valid:
         apart.append("masks and missing labels")
+    if wiring.points:
+        kinds = sorted({type(weights).__name__ for weights in wiring.points.values()})
+        apart.append(f"the weights of points {', '.join(kinds)}")
     if not isinstance(wiring.weighter, FixedWeights):
         apart.append(f"the weighter {type(wiring.weighter).__name__}")
     if wiring.balanced is not None:

@@ -90,7 +90,8 @@ class StepModel(WiredModel):
     def train_step(self, *args: Any) -> Any:
         *state, data = args
         with with_exact_flag(self._wiring.balanced, data) as batch:
-            return super().train_step(*state, self._batches.step(batch, training=True))
+            batch = self._batches.step(batch, training=True, weighs_points=True)
+            return super().train_step(*state, batch)
 
     def test_step(self, *args: Any) -> Any:
         return super().test_step(

@@ -43,6 +43,7 @@ class Stopped:
         if not branches:
             return cls()
         heads = [*_heads(wiring, branches), *(wiring.losses[b] for b in branches)]
+        heads += [wiring.points[b] for b in branches if b in wiring.points]
         inside = [
             part
             for head in heads

@@ -85,7 +85,9 @@ class Trainer(StepModel):
             TypeError: If a target doesn't hold numbers.
         """
         compiled(self._logs)
-        x = self._batches.named(x, y, sample_weight)
+        x = self._batches.named(
+            x, y, sample_weight, training=True, validation_split=validation_split
+        )
         self._build_from(x)
         if isinstance(validation_data, (list, tuple)):
             some = (*validation_data, None, None)[:3]
@@ -135,7 +137,7 @@ class Trainer(StepModel):
         return_dict: bool = False,
     ) -> Any:
         """One step on one batch, as in Keras and as for `fit`."""
-        x = self._batches.one(x, y, sample_weight)
+        x = self._batches.one(x, y, sample_weight, training=True)
         self._build_from(x)
         self._use_class_weight(class_weight)
         return super().train_on_batch(x, return_dict=return_dict)
@@ -148,7 +150,7 @@ class Trainer(StepModel):
         return_dict: bool = False,
     ) -> Any:
         """Loss and metrics on one batch, as in Keras and as for `fit`."""
-        x = self._batches.one(x, y, sample_weight)
+        x = self._batches.one(x, y, sample_weight, training=False)
         self._build_from(x)
         return super().test_on_batch(x, return_dict=return_dict)
 

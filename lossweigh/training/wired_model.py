@@ -9,6 +9,7 @@ from keras import ops
 
 from lossweigh.balancing.base import Balancer
 from lossweigh.branches import Branch
+from lossweigh.points import PointWeights
 from lossweigh.training.wiring import Wiring
 from lossweigh.weighting.base import Weighter
 
@@ -75,6 +76,11 @@ class WiredModel(keras.Model):
     @property
     def branch_losses(self) -> dict[str, Branch]:
         return self._wiring.losses
+
+    @property
+    def point_weights(self) -> dict[str, PointWeights]:
+        """What weighs the points of a branch, by branch, where something does."""
+        return dict(self._wiring.points)
 
     def _by_branch(self, weights: Any) -> dict[str, float]:
         values = ops.convert_to_numpy(weights).tolist()

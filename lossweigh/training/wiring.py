@@ -14,11 +14,12 @@ from lossweigh._structure import (
     named_structure,
     returns_dict,
 )
-from lossweigh.branches import Branch, BranchLoss, ValidElements
+from lossweigh.branches import Branch, BranchLoss, ValidElements, given_points
 from lossweigh.gradients.balanced import BalancedModel
 from lossweigh.gradients.loss_tap import LossTap
+from lossweigh.points import PointWeights
 from lossweigh.training.data import TrainingInputs
-from lossweigh.training.names import data_names, target_name
+from lossweigh.training.names import data_names, index_name, target_name
 from lossweigh.training.objective import WEIGHTED_LOSS, Objective, output_names
 from lossweigh.weighting.base import Weighter
 
@@ -58,6 +59,10 @@ class Wiring:
         return self.objective.valid
 
     @property
+    def points(self) -> dict[str, PointWeights]:
+        return self.objective.points
+
+    @property
     def weighter(self) -> Weighter:
         return self.objective.weighter
 
@@ -82,10 +87,16 @@ def read(model: keras.Model) -> Wiring:
             f"{_MADE_BY}"
         )
     losses = {branch: by_name[branch] for branch in weighter.branches}
+    of_points = {layer.branch: layer for layer in _layers_of(model, PointWeights)}
+    points = {branch: of_points[branch] for branch in losses if branch in of_points}
+    for branch, layer in losses.items():  # a file holds them twice
+        layer.points = given_points(points.get(branch))
     targets = {branch: layer.target for branch, layer in losses.items()}
     outputs = [key for key in model.output if key not in output_names(losses)]
     names = [*losses, *(name for name in targets.values() if name is not None)]
-    structure = named_structure(prediction_model, data_names(model.input, names))
+    structure = named_structure(
+        prediction_model, data_names(model.input, names, points)
+    )
     ordered = is_functional(prediction_model) or not returns_dict(
         prediction_model, keras.tree.map_structure(model.input.get, structure)
     )
@@ -96,6 +107,7 @@ def read(model: keras.Model) -> Wiring:
         Objective(
             losses,
             {layer.branch: layer for layer in _layers_of(model, ValidElements)},
+            points,
             weighter,
             next(iter(_layers_of(model, LossTap)), None),
         ),
@@ -106,13 +118,14 @@ def read(model: keras.Model) -> Wiring:
             targets,
             ordered=ordered,
             optional=optional,
+            with_points=points,
         ),
         measured(losses, outputs),
         optional,
         balanced,
         direct=not may_mask(prediction_model)
         and not any(isinstance(layer.mask_name, str) for layer in losses.values())
-        and _is_as_built(model, losses, weighter),
+        and _is_as_built(model, losses, points, weighter),
     )
 
 
@@ -138,7 +151,10 @@ def measured(
 
 
 def _is_as_built(
-    model: keras.Model, losses: Mapping[str, Branch], weighter: Weighter
+    model: keras.Model,
+    losses: Mapping[str, Branch],
+    points: Mapping[str, PointWeights],
+    weighter: Weighter,
 ) -> bool:
     """Whether nothing was put between losses, weighter and outputs, and nothing after.
 
@@ -153,7 +169,12 @@ def _is_as_built(
         weighed = keras.tree.flatten(weighter.input)
         for index, (branch, layer) in enumerate(losses.items()):
             ends.append((layer.output, model.output[f"{branch}_loss"]))
-            ends.append((weighed[index], layer.output))
+            if branch in points:
+                loss, rows = keras.tree.flatten(points[branch].input)[:2]
+                ends.append((loss, layer.output))
+                ends.append((rows, model.input[index_name(branch)]))
+            given_on = points.get(branch, layer)
+            ends.append((weighed[index], given_on.output))
             given = keras.tree.flatten(layer.input)
             if layer.target is not None:
                 ends.append((given[0], model.input[target_name(layer.target)]))

@@ -1,0 +1,243 @@
+"""The base of weights for single points: a branch's losses in, weighted ones out."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any
+
+import keras
+from keras import ops
+
+from lossweigh import _check, _state
+from lossweigh._types import BranchName, Mask, Shape, Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class PointLosses:
+    """What a batch tells of its points. Nothing of it has a gradient.
+
+    A row *counts* if it has a label, a weight other than 0, an index in range and a
+    loss that is finite.
+
+    Attributes:
+        index: `(batch,)` int32, each row's point.
+        losses: `(batch,)` float32, the loss of each row's point: the mean over its
+            rows in the batch that count, 0 without one.
+        rows: `(batch,)` float32, how many rows these are.
+        counted: `(batch,)` float32, 1 for a row that counts, else 0.
+    """
+
+    index: Tensor
+    losses: Tensor
+    rows: Tensor
+    counted: Tensor
+
+
+class PointWeights(keras.layers.Layer, abc.ABC):
+    """A weight for each point of a training set, which the method finds.
+
+    Abstract: a method is a subclass with `weigh` and `loss_weights`. Hand one to a
+    branch, `BranchLoss("mse", point_weights=ResidualAttention(10_000))`. The training
+    model then multiplies the branch's loss of each row by the weight of the row's
+    point, in training only. The weighter and the balancer see the weighted loss. The
+    log `<branch>_loss`, evaluation, `inspect` and `suggest` have the loss without
+    these weights.
+
+    Which point a row is says the input `<branch>_index` of the training model, whole
+    numbers from 0 to `num_points - 1`. `fit` fills in 0, 1, 2, ... for arrays with
+    `num_points` rows. A data set yields the index beside the inputs, as in
+    `({"x": x, "<branch>_index": index}, y)`.
+
+    A row without a label, with the weight 0 or with a loss that isn't finite doesn't
+    move its point's state. Where a point has several rows in a batch, its loss is their
+    mean. State is kept in Keras variables, so that it is saved, resumed and jitted by
+    Keras. `layer.trainable = False`, before `compile`, stops the weights. They are
+    applied as they are.
+
+    Args:
+        num_points: How many points there are.
+        branch: The name of the branch, set by `build_training_model`.
+        **kwargs: Passed to `keras.layers.Layer`. The layer computes in float32.
+
+    Call arguments:
+        inputs: `[loss, index]`: the branch's loss `(batch,)`, and each row's point
+            `(batch,)`, int. The index may be `None` outside of training.
+        valid: 1 where an element of the prediction counts, 0 elsewhere, `(batch, ...)`;
+            `None` if each does.
+        sample_weight: The branch's sample weights, `(batch, ...)`, or `None`.
+        training: Bool. Outside of training the loss is returned as it is.
+
+    Returns:
+        `(batch,)` float32.
+
+    Raises:
+        ValueError: If an argument is out of range, a shape isn't the above, there is no
+            index in training, or a file has weights for another number of points.
+
+    Attributes:
+        bypassed: Whether a call in training returns the loss as it is too.
+    """
+
+    bypassed = False
+
+    def __init__(
+        self, num_points: int, *, branch: BranchName | None = None, **kwargs: Any
+    ) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.num_points = _check.whole("num_points", num_points, at_least=1)
+        self.branch = branch
+
+    @property
+    @abc.abstractmethod
+    def loss_weights(self) -> Tensor:
+        """`(num_points,)` float32: what each point's loss is multiplied by."""
+
+    @abc.abstractmethod
+    def weigh(self, seen: PointLosses) -> Tensor:
+        """The weights `(batch,)` of a batch's rows. It moves state with `move`.
+
+        Args:
+            seen: What the batch tells of its points.
+        """
+
+    def fresh(self) -> PointWeights:
+        """One of the same class and arguments, for another training model."""
+        return self.from_config({**self.get_config(), "branch": None})
+
+    def has_learned(self) -> bool:
+        """Whether a weight has moved since the layer was built."""
+        if not self.built:
+            return False
+        unmoved = self.fresh()
+        unmoved.build([(None,), (None,)])
+        return _state.differs(self, unmoved)
+
+    def build(self, input_shape: Any) -> None:
+        shapes = [tuple(shape) for shape in input_shape if shape is not None]
+        if len(shapes) != 2 or any(len(shape) != 1 for shape in shapes):
+            raise ValueError(
+                f"{type(self).__name__} must be called on [loss, index], both of shape "
+                f"(batch,). Received the shapes {shapes}."
+            )
+        self.add_states()
+        self.built = True
+
+    @abc.abstractmethod
+    def add_states(self) -> None:
+        """Creates the state, by `add_state`."""
+
+    def add_state(self, name: str, shape: Shape, initial: float = 0.0) -> Any:
+        """A variable that the optimizer doesn't train.
+
+        Args:
+            name: Name of the variable.
+            shape: Shape of the variable.
+            initial: The number that it is filled with.
+        """
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=keras.initializers.Constant(initial),
+            trainable=False,
+            aggregation="mean",
+        )
+
+    def move(self, state: Any, old: Tensor, new: Tensor, seen: PointLosses) -> Tensor:
+        """Writes the points of a batch into a state; returns what its rows now have.
+
+        Args:
+            state: A variable `(num_points,)` from `add_state`.
+            old: The value that this step read. Reading it once orders the read before
+                the assignment in a TensorFlow graph.
+            new: `(batch,)`, the next values of the rows' points; a point with no row
+                that counts keeps its old one.
+            seen: What the batch tells of its points.
+        """
+        # The rows of a point bring the same number: the order of writing is no matter.
+        rows = ops.where(seen.rows > 0, new, ops.take(old, seen.index))
+        state.assign(ops.scatter_update(old, ops.expand_dims(seen.index, -1), rows))
+        return rows
+
+    def call(
+        self,
+        inputs: Any,
+        valid: Mask = None,
+        sample_weight: Tensor = None,
+        training: bool = False,
+    ) -> Tensor:
+        loss, index = inputs
+        if not training or self.bypassed:
+            return loss
+        if index is None:
+            raise ValueError(
+                f"{type(self).__name__}{self._of_branch()} must be called on [loss, "
+                "index] in training: which of the "
+                f"{self.num_points} points each row is. Received: index=None."
+            )
+        index = ops.cast(index, "int32")
+        in_range = ops.logical_and(index >= 0, index < self.num_points)
+        index = ops.where(in_range, index, 0)
+        if self.trainable:
+            seen = self._losses_of(loss, index, in_range, valid, sample_weight)
+            weights = self.weigh(seen)
+        else:
+            weights = ops.take(self.loss_weights, index)
+        return loss * ops.stop_gradient(ops.where(in_range, weights, 0.0))
+
+    def _losses_of(
+        self,
+        loss: Tensor,
+        index: Tensor,
+        in_range: Mask,
+        valid: Mask,
+        sample_weight: Tensor,
+    ) -> PointLosses:
+        loss = ops.stop_gradient(loss)
+        counts = ops.logical_and(in_range, ops.isfinite(loss))
+        if valid is not None:
+            labelled = _any_of_row(valid > 0)
+            # A row's share of the batch's mean grows with the rows that have no label.
+            loss = loss * ops.mean(ops.cast(labelled, loss.dtype))
+            counts = ops.logical_and(counts, labelled)
+        if sample_weight is not None:
+            counts = ops.logical_and(counts, _any_of_row(sample_weight != 0))
+        counted = ops.cast(counts, loss.dtype)
+        both = ops.stack([ops.where(counts, loss, 0.0), counted], axis=-1)
+        sums = ops.segment_sum(both, index, num_segments=self.num_points)
+        sums = ops.take(sums, index, axis=0)
+        losses, rows = sums[:, 0], sums[:, 1]
+        return PointLosses(index, losses / ops.maximum(rows, 1.0), rows, counted)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[0]
+
+    def load_own_variables(self, store: Any) -> None:
+        shapes = [tuple(variable.shape) for variable in self.variables]
+        saved = [tuple(store[key].shape) for key in sorted(store.keys(), key=int)]
+        if saved != shapes:
+            raise ValueError(
+                f"The file must have the state of {type(self).__name__}"
+                f"{self._of_branch()} for {self.num_points} points, arrays of the "
+                f"shapes {shapes}. It has {saved}. Weights of points belong to one "
+                "set of points: build the model with the `num_points` that it was "
+                "trained with, or go on from a file of the prediction model."
+            )
+        super().load_own_variables(store)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "num_points": self.num_points,
+            "branch": self.branch,
+        }
+
+    def _of_branch(self) -> str:
+        return "" if self.branch is None else f" of the branch {self.branch!r}"
+
+
+def _any_of_row(mask: Mask) -> Mask:
+    """`(batch,)`, from `(batch, ...)`."""
+    axes = tuple(range(1, len(mask.shape)))
+    return ops.any(mask, axis=axes) if axes else mask
