@@ -7,6 +7,7 @@ FOLDER = Path(__file__).parents[2] / "shared" / "data"
 CELLS = FOLDER / "bccd_wbc_96x128.npz"
 MULTI_TARGET = FOLDER / "multi_target"
 PICTURES = FOLDER / "pictures"
+BURGERS = FOLDER / "burgers" / "simulation_data.npy"
 TOX21 = FOLDER / "tox21" / "tox21.csv.gz"
 
 ABOUT_CELLS = """\
@@ -28,6 +29,10 @@ targets (rows, columns, targets):
 ABOUT_TOX21 = """\
 It is tox21.csv.gz of the repository deepchem/deepchem (MIT): 8,014 molecules, a column
 for each of 12 assays (0, 1 or empty), and the columns mol_id and smiles."""
+
+ABOUT_BURGERS = """\
+It is simulation_data.npy of the repository tum-pbs/ConFIG (MIT): the solution of
+Burgers' equation at 100 times and 256 positions, an array (100, 256)."""
 
 ABOUT_QM9 = """\
 It is a file of the package qm9pack: pip install qm9pack. Its three tables have a row

@@ -104,9 +104,15 @@ def build_network():
     return network
 
 
-def build_model(network):
-    """The model of three inputs of points and what is to be 0, or known, at each."""
-    points = {name: keras.Input((None, 2), name=name) for name in NUMBERS}
+def build_model(network, rows=False):
+    """The model of three inputs of points and what is to be 0, or known, at each.
+
+    Args:
+        network: u(t, x).
+        rows: Whether each point is a row of a batch; else a row is a set of points.
+    """
+    shape = (2,) if rows else (None, 2)
+    points = {name: keras.Input(shape, name=name) for name in NUMBERS}
     u = lw.layers.Derivatives(network, variables=["t", "x"], outputs=["u"])
     at = u(points["interior"], ["u", "u_t", "u_x", "u_xx"])
     residual = at["u_t"] + at["u"] * at["u_x"] - NU * at["u_xx"]
@@ -132,17 +138,20 @@ def losses():
 
 
 class Error(keras.callbacks.Callback):
-    """Reads the mean squared error of the network after each epoch.
+    """Reads the mean squared error of the network after some epochs.
 
     Args:
         network: What is trained.
         solution: (100, 256), on `grid()`.
         bar: A progress bar.
+        every: How many epochs.
+        steps: Steps of an epoch.
     """
 
-    def __init__(self, network, solution, bar):
+    def __init__(self, network, solution, bar, every=1, steps=EVERY):
         super().__init__()
         self.network, self.solution, self.bar = network, solution, bar
+        self.every, self.steps = every, steps
         self.points = np.stack(grid(), axis=-1).reshape(-1, 2).astype("float32")
         self.errors = []
 
@@ -151,10 +160,12 @@ class Error(keras.callbacks.Callback):
         return said.reshape(self.solution.shape)
 
     def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.every:
+            return
         # Through `self.model`: on JAX this brings the state to the variables.
         self.model.loss_weights  # noqa: B018
         self.errors.append(float(np.mean((self.read() - self.solution) ** 2)))
-        self.bar.add(EVERY, [("error", self.errors[-1])])
+        self.bar.add(self.every * self.steps, [("error", self.errors[-1])])
 
 
 def train(method, seed, steps, solution, bar):
