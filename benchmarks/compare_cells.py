@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import layers
 
-TYPES, BATCH, EPOCHS = 4, 32, 25
+TYPES, BATCH, EPOCHS = 4, 32, 15
 
 
 def load(path, short):
@@ -43,7 +43,8 @@ def load(path, short):
 def build():
     inputs = keras.Input((48, 64, 3), name="photograph")
     shared = layers.Rescaling(2.0, offset=-1.0)(inputs)
-    for filters in (16, 24, 32):
+    shared = layers.Conv2D(16, 5, 2, padding="same", activation="relu")(shared)
+    for filters in (24, 32):
         shared = layers.Conv2D(filters, 3, padding="same", activation="relu")(shared)
         shared = layers.MaxPooling2D()(shared)
     shared = layers.Dropout(0.3)(layers.Flatten()(shared))

@@ -18,8 +18,8 @@ import keras
 import numpy as np
 from keras import layers
 
-HEADS, BATCH, EPOCHS = ("clothing", "digit"), 64, 5
-SIZES = {"train": 9600, "validation": 3000, "test": 3000}
+HEADS, BATCH, EPOCHS = ("clothing", "digit"), 64, 4
+SIZES = {"train": 6400, "validation": 3000, "test": 3000}
 
 
 def read(folder, name):

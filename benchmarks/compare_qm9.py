@@ -34,7 +34,7 @@ TARGETS = {
     "heat_capacity": "Heatcapacity_Cv_cal_mol_K",
 }
 CHARGES = {"H": 1, "C": 6, "N": 7, "O": 8, "F": 9}
-MOLECULES, ATOMS, UNITS, BATCH, EPOCHS = 10_000, 29, 128, 64, 20
+MOLECULES, ATOMS, UNITS, BATCH, EPOCHS = 10_000, 29, 128, 128, 12
 
 
 def read(folder, number):

@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 import lossweigh as lw
 
-BITS, UNITS, BATCH, EPOCHS, MISSING = 1024, 128, 64, 8, -1
+BITS, UNITS, BATCH, EPOCHS, MISSING = 1024, 128, 64, 6, -1
 
 
 def read(path):

@@ -73,9 +73,8 @@ def build_training_model(
             `losses`; where `losses` is a dict of outputs alone, and the model returns
             a list, the order of the outputs. Where these two differ and there are
             further branches, or the model returns a dict, lists are refused.)
-            Default: `RevisedUncertainty()`, the weighter that hurt its worst branch
-            least in our benchmarks (`docs/methods`); with a balancer, `FixedWeights()`,
-            equal weights.
+            Default: `FixedWeights()`, equal weights: none of the others helped on all
+            of our benchmarks without harm to a branch (`docs/methods`).
         balancer: What combines the branches' gradients on their way into the
             layers that they share, such as `UPGrad()`. Default: nothing, they add up. A
             balancer needs a functional prediction model, whose graph shows where
@@ -141,7 +140,7 @@ def build_training_model(
     check_identities(layers)
     check_names(layers, list(outputs), of_inputs)
     points = checked_points(layers)
-    weighter = weighter_for(layers, weighter, balancer, unused("weighter", taken))
+    weighter = weighter_for(layers, weighter, unused("weighter", taken))
     given = [(layer, layer.branch) for layer in layers.values()]
     bound = weighter.branches, weighter.inferred_task_types
     unbound = [branch for branch, weights in points.items() if weights.branch is None]

@@ -14,7 +14,6 @@ from lossweigh.balancing.base import Balancer
 from lossweigh.branches import Branch, goes_below_zero
 from lossweigh.weighting.base import Weighter
 from lossweigh.weighting.fixed_weights import FixedWeights
-from lossweigh.weighting.revised_uncertainty import RevisedUncertainty
 
 
 def as_weighter(weighter: Any) -> Weighter | None:
@@ -88,28 +87,16 @@ def _is_of_keras(model: keras.Model, name: str) -> bool:
 
 
 def weighter_for(
-    layers: dict[str, Branch],
-    weighter: Weighter | None,
-    balancer: Balancer | None,
-    name: str,
+    layers: dict[str, Branch], weighter: Weighter | None, name: str
 ) -> Weighter:
-    """The weighter that was given, or the default, with this name.
+    """The weighter that was given, or equal weights, with this name.
 
     Raises:
         ValueError: If it can't weigh these losses.
     """
     negative = [name for name, b in layers.items() if goes_below_zero(b.loss)]
-    if weighter is None and negative and balancer is None:
-        warnings.warn(
-            f"The loss of the branch {negative[0]!r} goes below 0 in training, and the "
-            "default weighter needs positive losses: all branches have the weight 1. "
-            "Give `weighter=FixedWeights()` to say so, or another weighter.",
-            stacklevel=3,
-        )
-    if weighter is None and (negative or balancer is not None):
-        return FixedWeights(name=name)
     if weighter is None:
-        return RevisedUncertainty(name=name)
+        return FixedWeights(name=name)
     if negative and weighter.needs_positive_losses:
         kind = type(weighter).__name__
         raise ValueError(

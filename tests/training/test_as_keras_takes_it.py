@@ -296,7 +296,7 @@ def test_early_stopping_knows_what_is_better(heads):
     x = keras.Input((4,), name="x")
     kinds = {f"kind{i}": layers.Dense(3, activation="softmax")(x) for i in range(heads)}
     loss = "sparse_categorical_crossentropy"
-    training = lw.build_training_model(keras.Model(x, kinds), loss)
+    training = lw.build_training_model(keras.Model(x, kinds), loss, lw.Uncertainty())
     training.compile("sgd", metrics={name: ["accuracy"] for name in kinds})
     y = dict.fromkeys(kinds, np.arange(12) % 3)
     accuracy = "val_accuracy" if heads == 1 else "val_kind1_accuracy"

@@ -289,7 +289,8 @@ def test_what_is_built():
     training = lw.build_training_model(model, LOSSES)
     assert isinstance(training, lw.TrainingModel)
     assert training.name == f"{model.name}_training"
-    assert isinstance(training.weighter, lw.RevisedUncertainty)  # the default
+    assert isinstance(training.weighter, lw.FixedWeights)  # the default
+    assert training.loss_weights == {"zeta": 1.0, "alpha": 1.0}
     assert training.weighter.branches == training.branches == ["zeta", "alpha"]
     assert {name: loss.branch for name, loss in training.branch_losses.items()} == {
         "zeta": "zeta",
