@@ -94,13 +94,17 @@ class Points(keras.utils.PyDataset):
 def build_network():
     """u(t, x): five hidden layers of 50."""
     network = keras.Sequential([keras.Input((2,))])
-    settings = {
-        "kernel_initializer": "glorot_normal",
-        "bias_initializer": keras.initializers.Constant(0.001),
-    }
-    for _ in range(5):
-        network.add(layers.Dense(50, activation="tanh", **settings))
-    network.add(layers.Dense(1, **settings))
+    for units in (50, 50, 50, 50, 50, 1):
+        dense = layers.Dense(
+            units,
+            activation="tanh" if units > 1 else None,
+            # Glorot's, which Keras would truncate.
+            kernel_initializer=keras.initializers.VarianceScaling(
+                1.0, mode="fan_avg", distribution="untruncated_normal"
+            ),
+            bias_initializer=keras.initializers.Constant(0.001),
+        )
+        network.add(dense)
     return network
 
 
