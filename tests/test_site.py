@@ -74,19 +74,21 @@ def test_a_name_in_code_is_a_link(hooks):
         ("x = a / b", "<mfrac><mi>a</mi><mi>b</mi></mfrac>"),
         ("x = 1 / (a b)", "<mfrac><mn>1</mn><mrow><mi>a</mi><mi>b</mi></mrow></mfrac>"),
         # The sum is over k, and so is what it is divided by: the fraction is inside.
-        ("x = sum_k a_k / b_k", "</munder>{}<mfrac>"),
+        ("x = sum_k a_k / b_k", "</munder>{thin}<mfrac>"),
         ("x = sum_k a_k / sum_j b_j", "<mfrac><mrow><munder>"),
         ("x = sqrt(a_k)", "<msqrt><msub><mi>a</mi><mi>k</mi></msub></msqrt>"),
         ("x_ij = a^2", "<msub><mi>x</mi><mrow><mi>i</mi><mi>j</mi></mrow></msub>"),
         ("x = <a, b>", "\u27e8</mo><mrow><mi>a</mi><mo>,</mo><mi>b</mi></mrow>"),
-        ("a_k < b", "<mo>&lt;</mo><mi>b</mi>"),
+        ("a_k < b", '<mo form="infix">&lt;</mo><mi>b</mi>'),
+        ("a_k over b", "</math><math>{style}<mtext>\u00a0over\u00a0</mtext>"),
         ("x = sigma_k", "<msub><mi>\u03c3</mi><mi>k</mi></msub>"),
     ],
 )
 def test_formula(hooks, text, mathml):
     formulas, _ = hooks
     thin = '<mspace width="0.17em"></mspace>'
-    assert mathml.format(thin) in formulas.typeset(text)
+    style = '<mstyle displaystyle="true">'
+    assert mathml.format(thin=thin, style=style) in formulas.typeset(text)
 
 
 @pytest.mark.parametrize("text", ['x = f("a")', "pip install x", "x = (a", "x = a_"])

@@ -7,7 +7,8 @@ MathML (see `mathml.py`). A block that isn't a formula stays the code block that
 import html
 import re
 
-from mathml import NotAFormula, Reader
+from mathml import Reader
+from notation import NotAFormula
 
 BLOCK = re.compile(
     r'<div class="(?:language-text )?highlight"><pre>(?:<span></span>)?<code>(.*?)'
@@ -25,17 +26,21 @@ def typeset(text):
     lines = []
     for line in text.split("\n"):
         indent = len(line) - len(line.lstrip())
-        parts = re.split(r"(?<=,) {2,}", line.strip())
-        pieces = [
-            f'<math display="inline"><mstyle displaystyle="true">'
-            f"{Reader(re.sub(' +', ' ', part)).whole()}</mstyle></math>"
-            for part in parts
-        ]
+        # Two formulas on a line are separated by a comma and more than one space.
+        formulas = re.split(r"(?<=,) {2,}", line.strip())
         lines.append(
             f'<div class="formula-line" style="margin-left: {indent / 2}em">'
-            f"{' '.join(pieces)}</div>"
+            f"{' '.join(map(one, formulas))}</div>"
         )
     return f'<div class="formula">{"".join(lines)}</div>'
+
+
+def one(text):
+    pieces = Reader(re.sub(" +", " ", text)).pieces()
+    maths = "".join(
+        f'<math><mstyle displaystyle="true">{piece}</mstyle></math>' for piece in pieces
+    )
+    return f"<span>{maths}</span>"
 
 
 def replaced(match):

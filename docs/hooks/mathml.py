@@ -1,64 +1,28 @@
-"""Reads a formula in plain text, such as `w_k = exp(s_k) / sum_j exp(s_j)`.
+"""Reads a formula, in the notation of `notation.py`, and gives its MathML.
 
-`Reader(text).whole()` gives its MathML, which browsers typeset without a script and
-without a font from elsewhere. The notation is that of the docstrings: `_` and `^` for
-indices and powers, `'` for a prime or a transpose, `sum_k` and `mean_k` with what they
-run over, `<x, y>` for an inner product, `|x|` and `||x||` for lengths, `.` between
-spaces for a product. Other words are text.
+`Reader(text).pieces()` are the pieces between which a line may break. Browsers typeset
+them without a script and without a font from elsewhere.
 """
 
 import html
 import re
-import unicodedata
 
-GREEK = {
-    name: unicodedata.lookup(f"GREEK SMALL LETTER {name}")
-    for name in ("alpha", "beta", "epsilon", "eta", "rho", "sigma", "tau")
-}
-LARGE = {"sum": "\u2211", "prod": "\u220f"}
-# Their index goes below them, and what follows them is their argument.
-PREFIXES = {*LARGE, "argmax", "argmin", "exp", "log", "max", "mean", "min", "softmax"}
-OPERATORS = {
-    "->": "\u2192",
-    "<-": "\u2190",
-    "<=": "\u2264",
-    ">=": "\u2265",
-    "!=": "\u2260",
-    "-": "\u2212",
-    "*": "\u22c5",
-    ".": "\u22c5",
-    "~": "\u223c",
-    **{sign: sign for sign in "+=<>,:/"},
-}
-CLOSING = {"(": ")", "[": "]", "{": "}", "<": ">", "|": "|", "||": "||"}
-THIN = '<mspace width="0.17em"></mspace>'
-FENCES = {"<": "\u27e8", ">": "\u27e9", "||": "\u2016"}
-TOKEN = re.compile(
-    r"(?P<space> +)|(?P<number>\d+(\.\d+)?(e-?\d+)?)|(?P<name>[A-Za-z]+)"
-    r"|(?P<sign><-|->|<=|>=|!=|\|\||[-+*/=<>()\[\]{}|,:.~_^'])"
+from notation import (
+    BREAK,
+    CLOSING,
+    FENCES,
+    GREEK,
+    LARGE,
+    OPERATORS,
+    PREFIXES,
+    THIN,
+    NotAFormula,
+    tokens_of,
 )
 
 
-class NotAFormula(ValueError):
-    """The text isn't written in this notation."""
-
-
-def tokens_of(text):
-    """(kind, text, whether a space is before it) of each token."""
-    tokens, position, spaced = [], 0, True
-    while position < len(text):
-        match = TOKEN.match(text, position)
-        if match is None:
-            raise NotAFormula(text)
-        if match.lastgroup != "space":
-            tokens.append((match.lastgroup, match.group(), spaced))
-        spaced = match.lastgroup == "space"
-        position = match.end()
-    return [*tokens, ("end", "", True)]
-
-
 def row(items):
-    items = list(items)
+    items = list(items) or [""]
     return items[0] if len(items) == 1 else f"<mrow>{''.join(items)}</mrow>"
 
 
@@ -92,13 +56,13 @@ class Reader:
         self.at += 1
         return self.tokens[self.at - 1]
 
-    def whole(self):
-        mathml = self.expression(None)
+    def pieces(self):
+        items = self.items(None)
         if self.token[0] != "end":
             raise NotAFormula(self.token[1])
-        return mathml
+        return [piece for piece in "".join(items).split(BREAK) if piece]
 
-    def expression(self, closing):
+    def items(self, closing):
         """Products and the operators between them, up to `closing`."""
         items = []
         while self.token[0] != "end" and self.token[1] != closing:
@@ -106,15 +70,17 @@ class Reader:
             if self.token[0] == "sign" and not self.opens():
                 if sign not in OPERATORS:
                     raise NotAFormula(sign)
-                items.append(f"<mo>{html.escape(OPERATORS[self.take()[1]])}</mo>")
+                form = ' form="infix"' if items and not self.depth else ""
+                sign = html.escape(OPERATORS[self.take()[1]])
+                items.append(f"{'' if self.depth else BREAK}<mo{form}>{sign}</mo>")
             else:
                 items += self.product(closing, first=not items)
-        return row(items) if items else "<mrow></mrow>"
+        return items
 
     def inside(self, opening):
         """What is between brackets, where a fraction stays on the line."""
         self.depth += 1
-        inner = self.expression(CLOSING[opening])
+        inner = row(self.items(CLOSING[opening]))
         self.depth -= 1
         if self.take()[1] != CLOSING[opening]:
             raise NotAFormula(opening)
@@ -142,7 +108,7 @@ class Reader:
                     factors = self.fraction(factors, below, tight)
             else:
                 break
-        return self.spaced(factors, first)
+        return self.spaced(factors, first, "" if self.depth else BREAK)
 
     @staticmethod
     def fraction(above, below, tight):
@@ -165,7 +131,7 @@ class Reader:
         return [*above[:start], Term(f"<mfrac>{upper}{bottom}</mfrac>")]
 
     @staticmethod
-    def spaced(factors, first):
+    def spaced(factors, first, around=""):
         """The factors' MathML, with room around words and functions."""
         items = []
         for number, term in enumerate(factors):
@@ -174,7 +140,8 @@ class Reader:
             if term.kind == "word":
                 left = "" if before == "word" or (first and not number) else "\u00a0"
                 right = "" if last else "\u00a0"
-                items.append(f"<mtext>{left}{term.mathml}{right}</mtext>")
+                text = f"<mtext>{left}{term.mathml}{right}</mtext>"
+                items.append(f"{around}{text}{around}")
                 continue
             if number and term.kind in ("prefix", "function") and before != "word":
                 items.append(THIN)
