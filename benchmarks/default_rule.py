@@ -96,7 +96,24 @@ def table(results, titles):
     return lines
 
 
-def page(results, also):
+def advice(suggestions):
+    """Markdown: what `suggest` proposed before training, and what it changed."""
+    lines = ["| data | advice | change | worst branch |", "|---|---|---:|---:|"]
+    for data, title in {**COUNTED, **ALSO}.items():
+        found = suggestions[data]
+        actions = list(dict.fromkeys(found["actions"]))
+        words = ", ".join(action.replace("_", " ") for action in actions)
+        change = found["change"]
+        cells = ["", ""]
+        if change is not None:
+            mean = percent(change["mean"])
+            is_real = change.get("low", 1) > 0 or change.get("high", -1) < 0
+            cells = [f"**{mean}**" if is_real else mean, percent(change["worst"])]
+        lines.append(f"| {title} | {words} | {' | '.join(cells)} |")
+    return lines
+
+
+def page(results, also, suggestions):
     """The Markdown page."""
     winner, summaries = decide(results)
     lines = [
@@ -129,6 +146,15 @@ def page(results, also):
         lines.append(
             f"| {shown} | {out} | {percent(one['worst'])} | {percent(one['mean'])} |"
         )
+    lines += [
+        "",
+        "## What `suggest` says",
+        "",
+        "Asked before any training, with 50 steps (`benchmarks/suggestions.py`), and "
+        "what its advice changed. For equal weights that is nothing.",
+        "",
+        *advice(suggestions),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -146,7 +172,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=PAGE, help="the Markdown file")
     options = parser.parse_args()
-    text = page(read(COUNTED), read(ALSO))
+    [suggestions] = read(["suggestions"]).values()
+    text = page(read(COUNTED), read(ALSO), suggestions)
     print(text)
     options.out.write_text(text, encoding="utf-8")
     print(f"Written: {options.out}")

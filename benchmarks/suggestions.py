@@ -2,10 +2,10 @@
 
     KERAS_BACKEND=torch python benchmarks/suggestions.py --jobs 2
 
-Asks `suggest` for each model, before any training, runs the lines that it proposes, and
-compares them with equal weights as `compare_*.py` do. `results/suggestions.json` keeps
-what was proposed and the change that it made. Where the advice is to standardise
-targets, the results of `compare_qm9.py` tell what that changed.
+Asks `suggest` for each model, before any training, and looks up in the results of
+`compare_*.py` what its advice changed: the balancer is one of their candidates, and
+`compare_qm9.py` trains with and without standardised targets. What isn't among their
+candidates is compared anew. `results/suggestions.json` keeps the answers.
 """
 
 import json
@@ -44,7 +44,7 @@ def suggested(experiment):
 
 
 def candidate(proposals):
-    """What the proposed lines make: a weighter, a balancer or both; or `None`."""
+    """What the proposed lines make: a weighter, a balancer or both."""
     namespace = {"lw": lw, "keras": keras, "np": np}
     for proposal in proposals:
         exec(proposal.code, namespace)
@@ -54,14 +54,15 @@ def candidate(proposals):
     return pair
 
 
+def results(name):
+    """What a `compare_*.py` found, by candidate."""
+    text = (comparing.RESULTS / f"{name}.json").read_text(encoding="utf-8")
+    return json.loads(text)["candidates"]
+
+
 def of_standardising(proposals):
     """The mean change that standardised targets made, from `compare_qm9.py`."""
-    scaled, raw = (
-        json.loads((comparing.RESULTS / f"{name}.json").read_text(encoding="utf-8"))[
-            "candidates"
-        ]["equal"]["branches"]
-        for name in ("qm9", "qm9_raw")
-    )
+    scaled, raw = (results(n)["equal"]["branches"] for n in ("qm9", "qm9_raw"))
     spread = {one.branches[0]: one.number for one in proposals}
     changes = [
         1
@@ -81,21 +82,22 @@ def advised(experiment, options):
         "reasons": [proposal.reason for proposal in proposals],
         "change": None,
     }
+    if options.short or suggestion.actions == ["equal_weights"]:
+        return found
     if "standardise" in suggestion.actions:
-        if not options.short:
-            found["change"] = of_standardising(proposals)
-    elif suggestion.actions != ["equal_weights"]:
-        by_name = {"suggested": candidate(proposals)}
-        comparison, _ = comparing.run(experiment, by_name, options)
+        found["change"] = of_standardising(proposals)
+        return found
+    proposed = candidate(proposals)
+    known = {repr(one): name for name, one in comparing.candidates().items()}
+    if repr(proposed) in known:
+        row = results(experiment.name)[known[repr(proposed)]]
+    else:
+        comparison, _ = comparing.run(experiment, {"suggested": proposed}, options)
         print(comparison, flush=True)
-        row = next(row for row in comparison.rows if row.name == "suggested")
-        if row.change is not None:
-            found["change"] = {
-                "mean": row.change.mean,
-                "low": row.change.low,
-                "high": row.change.high,
-                "worst": min(one.change.mean for one in row.branches.values()),
-            }
+        row = comparison.to_dict()["candidates"]["suggested"]
+    if row["change"] is not None:
+        worst = min(branch["change"]["mean"] for branch in row["branches"].values())
+        found["change"] = {**row["change"], "worst": worst}
     return found
 
 
