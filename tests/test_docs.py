@@ -54,6 +54,13 @@ def test_every_python_block_is_found(page):
     assert len(ANY_PYTHON_FENCE.findall(text)) == len(python_blocks(page))
 
 
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=relative)
+def test_python_blocks_fit_their_column(page):
+    """The site's column has room for 76 characters at 1440 pixels."""
+    lines = [line for _, source in python_blocks(page) for line in source.split("\n")]
+    assert [line for line in lines if len(line) > 76] == []
+
+
 def test_pages_with_code():
     with_code = {relative(page) for page in PAGES if python_blocks(page)}
     assert {"README.md", "docs/index.md", "docs/concepts/two-models.md"} <= with_code
