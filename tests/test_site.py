@@ -44,7 +44,7 @@ def test_each_public_name_has_one_entry(hooks):
         expected |= {f"lossweigh.{module}.{name}" for name in names}
     # One entry for a thing with two names.
     expected -= {"lossweigh.ignore_loss", "lossweigh.CollapseWarning"}
-    assert expected - set(listed) == set()
+    assert set(map(reference.entry, expected)) - set(listed) == set()
 
 
 def test_a_table_has_a_line_for_each_entry(hooks):
@@ -64,6 +64,7 @@ def test_a_name_in_code_is_a_link(hooks):
     assert target("<code>UPGrad</code>") == ["lossweigh.UPGrad"]
     assert target("<code>lw.losses.Center()</code>") == ["lossweigh.losses.Center"]
     assert target("<code>training.fit</code>") == ["lossweigh.TrainingModel.fit"]
+    assert target("<code>lw.suggest</code>") == ["lossweigh.suggestion.suggest.suggest"]
     assert target("<code>fit</code> <pre><code>UPGrad</code></pre>") == []
     assert target('<a href="x"><code>UPGrad</code></a>') == []
 

@@ -64,6 +64,14 @@ def docstring(path):
     return ast.get_docstring(next(n for n in nodes if getattr(n, "name", "") == name))
 
 
+def entry(path):
+    """The path of a public name's entry: in full, if its module has the same name."""
+    module, name = path.rsplit(".", 1)
+    while name in imported(module):
+        module = imported(module)[name]
+    return f"{module}.{name}" if module.endswith(f".{name}") else path
+
+
 @functools.cache
 def links():
     """The path of an entry by what a page may write for it."""
@@ -71,8 +79,8 @@ def links():
     for path in public():
         parts = path.split(".")
         for start in range(len(parts)):
-            names.setdefault(".".join(parts[start:]), path)
-        names.setdefault(".".join(["lw", *parts[1:]]), path)
+            names.setdefault(".".join(parts[start:]), entry(path))
+        names.setdefault(".".join(["lw", *parts[1:]]), entry(path))
     return names
 
 
