@@ -17,7 +17,7 @@ STYLE = """
 :root { color-scheme: light; }
 body { margin: 0 auto; max-width: 70rem; padding: 1rem 1.25rem 3rem;
        font: 1rem/1.5 system-ui, sans-serif; color: #1f2328; background: #fff; }
-h1 { font-size: 1.5rem; }
+h1 { font-size: 1.5rem; } p { overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin-top: 2rem; overflow-wrap: anywhere; }
 .verdict { padding: .75rem 1rem; background: #f6f8fa; border-left: 4px solid #57606a;
            overflow-wrap: anywhere; }
