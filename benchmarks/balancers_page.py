@@ -148,8 +148,8 @@ def reading(table, majority):
     gets = table.gets
     yield (
         f"Equal weights give an IoU and an accuracy of {scores[0]}, the box 30 times "
-        f"as heavy {scores[1]}. What is at most {MARGIN} below the better of these is "
-        "level with them. A name without a level: at all of its levels."
+        f"as heavy {scores[1]}. A result at most {MARGIN} below the better of these "
+        "counts as level with it. Where no level is given, the result holds for all."
     )
     yield ""
     yield f"- **Both tasks**: {those(lambda row: gets[row].all())}."
@@ -173,10 +173,11 @@ def reading(table, majority):
         f"{those(table.unsteady.get)}."
     )
     yield (
-        f"- First by the smaller of its two differences: {title(top, table)}. Over "
-        f"{len(table.seeds)} seeds a mean difference from equal weights is uncertain "
+        f"- The best compromise is {title(top, table)}: the smaller of its two "
+        f"differences is the largest. Over {len(table.seeds)} seeds a mean "
+        "difference from equal weights is uncertain "
         f"by about {noise[0]:.3f} in IoU and {noise[1]:.3f} in accuracy (its standard "
-        "error): the order of neighbours is not to be relied on."
+        "error). Don't rely on the order of neighbours."
     )
 
 
