@@ -27,7 +27,7 @@ import lossweigh as lw
 
 TRUE = 5 * np.pi**2  # of sin(pi x) sin(2 pi y)
 FIRST = 20.0  # where the search for it begins
-STEPS, SENSORS, POINTS, NOISE, AN_EPOCH = 4000, 200, 1000, 0.01, 50
+STEPS, SENSORS, POINTS, NOISE, AN_EPOCH = 5000, 200, 1000, 0.01, 50
 METHODS = {
     "equal weights": lambda: {"weighter": lw.FixedWeights()},
     "ConFIG": lambda: {"balancer": lw.ConFIG(level="parameters")},
