@@ -88,13 +88,15 @@ def _of_large_loss(model: Any, data: Mapping[str, Any]) -> str | None:
     if ratio < LARGE or not is_of_differences(layer.loss):
         return None
     spread = ""
-    if isinstance(layer, BranchLoss):
-        target = data.get(target_name(layer.target))
-        if isinstance(target, np.ndarray):
-            mean, std = _mean_and_std(target, layer.missing)
-            if max(std, abs(mean)) <= LARGE_TARGET:
-                return None
-            spread = f" Its target has the mean {mean:.4g} and the spread {std:.4g}."
+    has_target = isinstance(layer, BranchLoss)
+    target = data.get(target_name(layer.target)) if has_target else None
+    if isinstance(target, np.ndarray):
+        mean, std = _mean_and_std(target, layer.missing)
+        if max(std, abs(mean)) <= LARGE_TARGET:
+            return None
+        spread = f" Its target has the mean {mean:.4g} and the spread {std:.4g}."
+    elif abs(means[f"{large}_loss"]) <= LARGE_TARGET:
+        return None  # a large target would have given a larger loss
     return (
         f"The weighted loss of the branch {large!r} is {ratio:.3g} times as large as "
         f"that of {small!r}, which will hardly be trained.{spread} Standardise the "

@@ -88,19 +88,27 @@ def test_marks_of_missing_labels_have_no_scale():
     assert advice_of(training, x, y) == []
 
 
+class OneBatch(keras.utils.PyDataset):
+    def __init__(self, x, y):
+        super().__init__()
+        self.batch = x, y
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.batch
+
+
 def test_a_data_set_has_no_spread_to_tell():
-    x, y = draw(scale=173.0)
-
-    class Batches(keras.utils.PyDataset):
-        def __len__(self):
-            return 1
-
-        def __getitem__(self, index):
-            return x, y
-
-    (advice,) = advice_of(build(), Batches(), None)
+    (advice,) = advice_of(build(), OneBatch(*draw(scale=173.0)), None)
     assert "spread" not in advice
     assert "Standardise the target" in advice
+
+
+def test_the_target_of_a_small_loss_is_not_large():
+    weighter = lw.FixedWeights({"a": 1e-5, "b": 1.0})
+    assert advice_of(build(weighter), OneBatch(*draw(scale=1.0)), None) == []
 
 
 @pytest.mark.parametrize(
