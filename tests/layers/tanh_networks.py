@@ -1,4 +1,4 @@
-"""Networks of tanh layers, and their derivatives in NumPy and in each backend's words."""
+"""Networks of tanh layers; their derivatives in NumPy and in each backend's words."""
 
 import keras
 import numpy as np

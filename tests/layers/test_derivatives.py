@@ -209,7 +209,6 @@ def test_sets_of_points(sets):
 
 def test_a_derivative_that_is_zero_everywhere():
     t, x = keras.Input((1,), name="t"), keras.Input((1,), name="x")
-    constant = keras.layers.Dense(1, kernel_initializer="zeros", name="constant")
     u = Derivatives(keras.Model([t, x], {"u": 3.0 * t, "c": ops.ones_like(t)}))
     ones = np.ones((4, 1), "float32")
     got = in_numpy(u([ones, ones], ["u", "u_t", "u_x", "u_tt", "u_tx", "c_t", "c_xx"]))
@@ -311,12 +310,12 @@ def test_states_move_once_a_call_and_losses_are_added_once():
     x = np.full((4, 1), 3.0, "float32")
     for _ in range(2):
         at = in_numpy(u(x, ["u", "u_x", "u_xx"]))
-    assert at["u"][0, 0] == 6.0 and at["u_x"][0, 0] == 2.0
-    assert float(layer.calls.value) == 2.0 and float(layer.total.value) == 24.0
+    assert (at["u"][0, 0], at["u_x"][0, 0]) == (6.0, 2.0)
+    assert (float(layer.calls.value), float(layer.total.value)) == (2.0, 24.0)
     inputs = keras.Input((1,))
     slope = u(inputs, ["u", "u_x", "u_xx"])["u_x"]
     model = keras.Model(inputs, slope + 0.0 * keras.layers.Dense(1)(inputs))
     model.compile("sgd", "mse")
     model.fit(x, 2 + 0 * x, epochs=2, batch_size=2, verbose=0)
-    assert float(layer.calls.value) == 6.0 and float(layer.total.value) == 48.0
+    assert (float(layer.calls.value), float(layer.total.value)) == (6.0, 48.0)
     assert np.isclose(model.evaluate(x, 2 + 0 * x, verbose=0), 4.5)
