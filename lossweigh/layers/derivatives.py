@@ -32,7 +32,10 @@ class Derivatives(keras.layers.Layer):
 
     The derivatives can be differentiated again, by the network's weights and by the
     points. A `Derivatives` of a model that calls `Derivatives` has third and fourth
-    order. JAX takes them forward (`jax.jvp`), TensorFlow and torch backward.
+    order. JAX takes them forward (`jax.jvp`, which fails in a network with a custom
+    gradient), TensorFlow and torch backward. In float64 they have all the digits that
+    the network's layers leave: Keras multiplies in float32 on torch, and its `tanh` is
+    float32 on JAX.
 
     The network stays a model of its own: predict with it, save it and serve it alone.
     A model may call it and `Derivatives` of it, several too; all of them are one

@@ -50,7 +50,8 @@ def by_names(inner):
     """The same with an input `(batch, 1)` for each variable, and a dict of outputs."""
     t, x = keras.Input((1,), name="t"), keras.Input((1,), name="x")
     both = inner(ops.concatenate([t, x], axis=-1))
-    return keras.Model([t, x], {"u": both[:, :1], "v": both[:, 1:]}, name="by_names")
+    outputs = {"v": both[:, 1:], "u": both[:, :1]}  # not in the order that Keras sorts
+    return keras.Model([t, x], outputs, name="by_names")
 
 
 def points(rows=11, seed=0, dtype="float64"):

@@ -20,6 +20,7 @@ from tanh_networks import (
 
 from lossweigh import _backend
 from lossweigh.layers import Derivatives
+from lossweigh.layers.derivative_names import DerivativeNames, orders
 
 NAMED = {"variables": VARIABLES, "outputs": OUTPUTS}
 
@@ -222,6 +223,17 @@ def test_a_derivative_that_is_zero_everywhere():
         "c_xx": 0.0,
     }
     assert all(value.shape == (4, 1) for value in got.values())
+
+
+@pytest.mark.once
+def test_no_derivative_is_computed_twice():
+    """`u_tt` needs `u_t`, and `u_xt` is a derivative of that, as `u_tx` is."""
+    names = DerivativeNames(["u", "v"], ["t", "x"])
+    wanted = names.look_up(["u_xt", "u_tt", "u_tx", "u_x", "v_x", "v"])
+    assert wanted["u_xt"] == wanted["u_tx"] == (0, 0, 1)
+    firsts, seconds = orders(wanted.values())
+    assert firsts == {0: [0, 1], 1: [1]}
+    assert seconds == {(0, 0): [0, 1]}
 
 
 def test_outputs_alone_cost_no_derivative(monkeypatch):

@@ -221,9 +221,12 @@ def trained(balanced, **way):
     """Logs, losses and predictions after two epochs, and the weights."""
     keras.utils.set_random_seed(2)
     net = small_network()
-    balancer = lw.ConFIG(level="parameters") if balanced else None
+    if balanced:
+        methods = {"balancer": lw.ConFIG(level="parameters")}
+    else:
+        methods = {"weighter": [0.5, 2.0]}
     sgd = keras.optimizers.SGD(0.05)
-    training = training_model(net, optimizer=sgd, balancer=balancer, **way)
+    training = training_model(net, optimizer=sgd, **methods, **way)
     history = training.fit(X, Y, epochs=2, **FIT).history
     evaluated = training.evaluate(X, Y, batch_size=12, verbose=0)
     predicted = training.predict(X, batch_size=12, verbose=0)
