@@ -74,7 +74,7 @@ ARROWS = {
 }
 BASES = {
     "weighting": {"base", "adaptive", "learned", "_combining", "_shown"},
-    "points": {"base"},
+    "points": {"base", "_point_losses"},
     "balancing": {"base", "_cosines", "_solvers", "levels", "site"},
     "losses": {"_series", "_shapes", "_steps", "distances", "miners"},
 }

@@ -142,4 +142,6 @@ class SeededBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         some = self.part.some(rows)
-        return tuple(some[: 2 if some.sample_weight is None else 3])
+        if some.sample_weight is None:
+            return (some.x,) if some.y is None else (some.x, some.y)
+        return tuple(some)

@@ -145,7 +145,9 @@ def train(
         training = _training_model(protocol, run)
         training.prediction_model.set_weights(initial)
         training.compile(protocol.optimizer_for(run.setting.learning_rate))
-        batches = SeededBatches(train_part, protocol.batch_size, run.seed)
+        # Named and checked as by `fit`, with the index of branches that weigh points.
+        named = training._batches.named(*train_part, training=True)
+        batches = SeededBatches(Part(named, None), protocol.batch_size, run.seed)
         shuffle = keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: batches.shuffle(epoch)
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import dataclasses
 from typing import Any
 
 import keras
@@ -11,27 +10,7 @@ from keras import ops
 
 from lossweigh import _check, _state
 from lossweigh._types import BranchName, Mask, Shape, Tensor
-
-
-@dataclasses.dataclass(frozen=True)
-class PointLosses:
-    """What a batch tells of its points. Nothing of it has a gradient.
-
-    A row *counts* if it has a label, a weight other than 0, an index in range and a
-    loss that is finite.
-
-    Attributes:
-        index: `(batch,)` int32, each row's point.
-        losses: `(batch,)` float32, the loss of each row's point: the mean over its
-            rows in the batch that count, 0 without one.
-        rows: `(batch,)` float32, how many rows these are.
-        counted: `(batch,)` float32, 1 for a row that counts, else 0.
-    """
-
-    index: Tensor
-    losses: Tensor
-    rows: Tensor
-    counted: Tensor
+from lossweigh.points._point_losses import PointLosses, point_losses
 
 
 class PointWeights(keras.layers.Layer, abc.ABC):
@@ -80,6 +59,7 @@ class PointWeights(keras.layers.Layer, abc.ABC):
     """
 
     bypassed = False
+    _shapes_in_file = "none"
 
     def __init__(
         self, num_points: int, *, branch: BranchName | None = None, **kwargs: Any
@@ -115,8 +95,8 @@ class PointWeights(keras.layers.Layer, abc.ABC):
         return _state.differs(self, unmoved)
 
     def build(self, input_shape: Any) -> None:
-        shapes = [tuple(shape) for shape in input_shape if shape is not None]
-        if len(shapes) != 2 or any(len(shape) != 1 for shape in shapes):
+        shapes = [None if shape is None else tuple(shape) for shape in input_shape]
+        if len(shapes) != 2 or any(s is not None and len(s) != 1 for s in shapes):
             raise ValueError(
                 f"{type(self).__name__} must be called on [loss, index], both of shape "
                 f"(batch,). Received the shapes {shapes}."
@@ -180,35 +160,11 @@ class PointWeights(keras.layers.Layer, abc.ABC):
         in_range = ops.logical_and(index >= 0, index < self.num_points)
         index = ops.where(in_range, index, 0)
         if self.trainable:
-            seen = self._losses_of(loss, index, in_range, valid, sample_weight)
+            seen = point_losses(loss, index, in_range, valid, sample_weight)
             weights = self.weigh(seen)
         else:
             weights = ops.take(self.loss_weights, index)
         return loss * ops.stop_gradient(ops.where(in_range, weights, 0.0))
-
-    def _losses_of(
-        self,
-        loss: Tensor,
-        index: Tensor,
-        in_range: Mask,
-        valid: Mask,
-        sample_weight: Tensor,
-    ) -> PointLosses:
-        loss = ops.stop_gradient(loss)
-        counts = ops.logical_and(in_range, ops.isfinite(loss))
-        if valid is not None:
-            labelled = _any_of_row(valid > 0)
-            # A row's share of the batch's mean grows with the rows that have no label.
-            loss = loss * ops.mean(ops.cast(labelled, loss.dtype))
-            counts = ops.logical_and(counts, labelled)
-        if sample_weight is not None:
-            counts = ops.logical_and(counts, _any_of_row(sample_weight != 0))
-        counted = ops.cast(counts, loss.dtype)
-        both = ops.stack([ops.where(counts, loss, 0.0), counted], axis=-1)
-        sums = ops.segment_sum(both, index, num_segments=self.num_points)
-        sums = ops.take(sums, index, axis=0)
-        losses, rows = sums[:, 0], sums[:, 1]
-        return PointLosses(index, losses / ops.maximum(rows, 1.0), rows, counted)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape[0]
@@ -217,12 +173,16 @@ class PointWeights(keras.layers.Layer, abc.ABC):
         shapes = [tuple(variable.shape) for variable in self.variables]
         saved = [tuple(store[key].shape) for key in sorted(store.keys(), key=int)]
         if saved != shapes:
+            # Keras then looks for the layer in other parts of the file, and raises
+            # the last error.
+            self._shapes_in_file = str(saved) if saved else self._shapes_in_file
             raise ValueError(
                 f"The file must have the state of {type(self).__name__}"
                 f"{self._of_branch()} for {self.num_points} points, arrays of the "
-                f"shapes {shapes}. It has {saved}. Weights of points belong to one "
-                "set of points: build the model with the `num_points` that it was "
-                "trained with, or go on from a file of the prediction model."
+                f"shapes {shapes}. It has {self._shapes_in_file}. Weights of points "
+                "belong to one set of points: build the model with the `num_points` "
+                "that it was trained with, or go on from a file of the prediction "
+                "model."
             )
         super().load_own_variables(store)
 
@@ -235,9 +195,3 @@ class PointWeights(keras.layers.Layer, abc.ABC):
 
     def _of_branch(self) -> str:
         return "" if self.branch is None else f" of the branch {self.branch!r}"
-
-
-def _any_of_row(mask: Mask) -> Mask:
-    """`(batch,)`, from `(batch, ...)`."""
-    axes = tuple(range(1, len(mask.shape)))
-    return ops.any(mask, axis=axes) if axes else mask

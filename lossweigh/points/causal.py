@@ -11,7 +11,8 @@ from keras import ops
 
 from lossweigh import _check
 from lossweigh._types import Tensor
-from lossweigh.points.base import PointLosses, PointWeights
+from lossweigh.points._point_losses import PointLosses
+from lossweigh.points.base import PointWeights
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")

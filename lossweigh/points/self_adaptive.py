@@ -9,7 +9,8 @@ from keras import ops
 
 from lossweigh import _check
 from lossweigh._types import Tensor
-from lossweigh.points.base import PointLosses, PointWeights
+from lossweigh.points._point_losses import PointLosses
+from lossweigh.points.base import PointWeights
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
 

@@ -32,7 +32,8 @@ class TrainingModel(Trainer):
     Made by `build_training_model`. It shares every layer with the prediction
     model, is trained with Keras's own `fit`, and takes `(x, y, sample_weight)` as the
     prediction model would: `y` by output name. Calling it on a dict of all its inputs
-    (`<input>`, `<output>_target`, optionally `<branch>_sample_weight`) gives a dict of
+    (`<input>`, `<output>_target`, optionally `<branch>_sample_weight`, and in training
+    `<branch>_index` of a branch with weights of points) gives a dict of
     the predictions by output name, each `<branch>_loss` `(batch,)`, and the
     `weighted_loss` `(batch,)`.
 
@@ -55,6 +56,7 @@ class TrainingModel(Trainer):
         weighter: The layer that weighs the branch losses.
         balancer: What combines the branches' gradients, or `None`.
         branch_losses: The `BranchLoss` and `TargetFreeLoss` layers by branch.
+        point_weights: The layers of `lossweigh.points` by branch, where there are some.
     """
 
     train_function: Any

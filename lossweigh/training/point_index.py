@@ -127,10 +127,10 @@ def check_batch_of(
         if index is None:
             raise ValueError(
                 "Each batch must say which points its rows are: the branch "
-                f"{branch!r} has weights for {weights.num_points} points. Let the data set yield "
-                f"({{..., {name!r}: index}}, y), a dict with {name!r} beside the inputs "
-                f"by name, whole numbers from 0 to {weights.num_points - 1}. Received "
-                f"a batch without {name!r}."
+                f"{branch!r} has weights for {weights.num_points} points. Let the data "
+                f"set yield ({{..., {name!r}: index}}, y), a dict with {name!r} beside "
+                "the inputs by name, whole numbers from 0 to "
+                f"{weights.num_points - 1}. Received a batch without {name!r}."
             )
         if looks and (isinstance(index, np.ndarray) or _backend.has_numbers(index)):
             check_range(branch, index, weights.num_points)

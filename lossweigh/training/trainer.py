@@ -58,7 +58,9 @@ class Trainer(StepModel):
         Args:
             x: What the prediction model takes; or a data set, generator or
                 loader that yields `(x, y)` or `(x, y, sample_weight)`; or
-                `[x, *targets]`, with a dummy `y`.
+                `[x, *targets]`, with a dummy `y`. For a branch with weights of points a
+                dict may hold `<branch>_index`, which point each row is; a data set
+                must yield it. Without it arrays must have a row for each point.
             y: Targets: a dict by name (an output's, or a `BranchLoss`'s `target`), a
                 list in the order of the outputs, or the target itself if there is
                 only one.

@@ -12,11 +12,16 @@ from nets import LOSSES, two_heads
 import lossweigh as lw
 
 MISSING = {name: lw.BranchLoss(loss, missing="nan") for name, loss in LOSSES.items()}
+POINTS = {
+    **LOSSES,
+    "zeta": lw.BranchLoss("mse", point_weights=lw.points.ResidualAttention(8)),
+}
 CASES = {
     "fixed": (LOSSES, lw.FixedWeights, None),
     "missing": (MISSING, lw.FixedWeights, None),
     "weighter": (LOSSES, lw.Uncertainty, None),
     "balancer": (LOSSES, lw.FixedWeights, lw.MGDA),
+    "points": (POINTS, lw.FixedWeights, None),
 }
 
 
@@ -90,9 +95,11 @@ if keras.backend.backend() in SEVERAL:
             "missing",
             "weighter",
             "balancer",
+            "points",
         ]
         assert all(len(words) <= 1 for words in found.values())
         assert "2 replicas" in found["missing"][0]
         assert "masks and missing labels" in found["missing"][0]
         assert "the weighter Uncertainty" in found["weighter"][0]
         assert "the balancer MGDA" in found["balancer"][0]
+        assert "the weights of points ResidualAttention" in found["points"][0]

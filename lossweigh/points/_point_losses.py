@@ -1,0 +1,75 @@
+"""What a batch tells of its points: the loss of each, without a gradient."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from keras import ops
+
+from lossweigh._types import Mask, Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class PointLosses:
+    """What a batch tells of its points. Nothing of it has a gradient.
+
+    A row *counts* if it has a label, a weight other than 0, an index in range and a
+    loss that is finite.
+
+    Attributes:
+        index: `(batch,)` int32, each row's point.
+        losses: `(batch,)` float32, the loss of each row's point: the mean over its
+            rows in the batch that count, 0 without one.
+        rows: `(batch,)` float32, how many rows these are.
+        counted: `(batch,)` float32, 1 for a row that counts, else 0.
+    """
+
+    index: Tensor
+    losses: Tensor
+    rows: Tensor
+    counted: Tensor
+
+
+def point_losses(
+    loss: Tensor, index: Tensor, in_range: Mask, valid: Mask, sample_weight: Tensor
+) -> PointLosses:
+    """What a batch tells of its points.
+
+    Args:
+        loss: `(batch,)`, the branch's.
+        index: `(batch,)` int32, each row's point.
+        in_range: `(batch,)` bool, false where the row has none.
+        valid: As for `PointWeights`.
+        sample_weight: As for `PointWeights`.
+    """
+    loss = ops.stop_gradient(loss)
+    counts = ops.logical_and(in_range, ops.isfinite(loss))
+    if valid is not None:
+        labelled = _any_of_row(valid > 0)
+        # A row's share of the batch's mean grows with the rows that have no label.
+        loss = loss * ops.mean(ops.cast(labelled, loss.dtype))
+        counts = ops.logical_and(counts, labelled)
+    if sample_weight is not None:
+        counts = ops.logical_and(counts, _any_of_row(sample_weight != 0))
+    counted = ops.cast(counts, loss.dtype)
+    losses, rows = _sums_by_point([ops.where(counts, loss, 0.0), counted], index)
+    return PointLosses(index, losses / ops.maximum(rows, 1.0), rows, counted)
+
+
+def _any_of_row(mask: Mask) -> Mask:
+    """`(batch,)`, from `(batch, ...)`."""
+    axes = tuple(range(1, len(mask.shape)))
+    return ops.any(mask, axis=axes) if axes else mask
+
+
+def _sums_by_point(vectors: list[Tensor], index: Tensor) -> tuple[Tensor, Tensor]:
+    """For each row the sums of two vectors `(batch,)` over the rows of its point.
+
+    The rows of a point have the same place in the sorted index. Sums in a vector with
+    an element for each point would take as long as there are points.
+    """
+    places = ops.searchsorted(ops.sort(index), index)
+    both = ops.stack(vectors, axis=-1)
+    sums = ops.segment_sum(both, places, num_segments=ops.shape(index)[0])
+    sums = ops.take(sums, places, axis=0)
+    return sums[:, 0], sums[:, 1]
