@@ -26,6 +26,13 @@ With heads that are convolutions of size 1, on two Conv2D(32) layers over 16 ima
 32 x 32 pixels:
 
     KERAS_BACKEND=jax python benchmarks/step_cost.py --pixels
+
+With an input for each branch, all of them through one trunk of four Dense(384) layers,
+256 rows each, as the points of a differential equation come. There an exact pass walks
+each branch's calls once. On a machine that others use, take the processor's time:
+
+    OMP_NUM_THREADS=1 KERAS_BACKEND=torch python benchmarks/step_cost.py --inputs \
+        --heads 3 8 --methods --exact ConFIG --processor-time
 """
 
 import argparse
@@ -42,6 +49,7 @@ import numpy as np
 import lossweigh as lw
 
 BATCH, FEATURES, UNITS = 256, 64, 512
+UNITS_OF_INPUTS = 384
 IMAGES, IMAGE = 16, (32, 32)
 METHODS = [
     name
@@ -63,7 +71,7 @@ def arguments():
     )
     parser.add_argument("--heads", type=int, nargs="+", default=[3, 8, 20], help="K")
     parser.add_argument(
-        "--methods", nargs="+", default=METHODS, choices=METHODS, metavar="METHOD"
+        "--methods", nargs="*", default=METHODS, choices=METHODS, metavar="METHOD"
     )
     parser.add_argument(
         "--exact",
@@ -83,6 +91,14 @@ def arguments():
     parser.add_argument(
         "--pixels", action="store_true", help="images, and a head for each pixel"
     )
+    parser.add_argument(
+        "--inputs", action="store_true", help="an input for each branch, one trunk"
+    )
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="of all threads, instead of the clock's",
+    )
     parser.add_argument("--rounds", type=int, default=15, help="timed rounds")
     parser.add_argument(
         "--steps",
@@ -101,8 +117,11 @@ def arguments():
     return options
 
 
-def limit(backend, level, num_heads):
+def limit(backend, level, num_heads, inputs):
     """What a step may cost, as a ratio; None where nothing is promised."""
+    if inputs:
+        exact = 1.40 if backend == "torch" else 1.25
+        return exact if level == "parameters" else None
     if level == "representation":
         return 1.20 if backend == "torch" else 1.10 if num_heads <= 8 else 1.25
     if num_heads > 8:
@@ -141,10 +160,30 @@ def of_pixels(names):
     }
 
 
-def build(num_heads, balancer, head_units=0, pixels=False):
+def of_inputs(names):
+    """Four Dense layers that each branch calls on its own input, and a head each."""
+    trunk = [
+        keras.layers.Dense(UNITS_OF_INPUTS, activation="tanh", name=f"shared_{depth}")
+        for depth in range(4)
+    ]
+    inputs = [keras.Input((FEATURES,), name=f"input_{name}") for name in names]
+    outputs = {}
+    for name, hidden in zip(names, inputs, strict=True):
+        for layer in trunk:
+            hidden = layer(hidden)
+        outputs[name] = keras.layers.Dense(1, name=name)(hidden)
+    return inputs, outputs
+
+
+def build(num_heads, balancer, options):
     keras.utils.set_random_seed(0)
     names = [f"head_{k}" for k in range(num_heads)]
-    inputs, outputs = of_pixels(names) if pixels else of_features(names, head_units)
+    if options.inputs:
+        inputs, outputs = of_inputs(names)
+    elif options.pixels:
+        inputs, outputs = of_pixels(names)
+    else:
+        inputs, outputs = of_features(names, options.hidden)
     model = lw.build_training_model(
         keras.Model(inputs, outputs),
         dict.fromkeys(names, "mse"),
@@ -155,9 +194,13 @@ def build(num_heads, balancer, head_units=0, pixels=False):
     return model
 
 
-def make_data(num_heads, steps, pixels=False):
+def make_data(num_heads, steps, pixels=False, inputs=False):
     """One batch more than is timed."""
     random = np.random.default_rng(0)
+    if inputs:
+        shape = (num_heads, BATCH * (steps + 1), FEATURES)
+        x = list(random.normal(size=shape).astype("float32"))
+        return x, {f"head_{k}": np.sin(rows[:, :1]) for k, rows in enumerate(x)}
     if pixels:
         x = random.normal(size=(IMAGES * (steps + 1), *IMAGE, 3)).astype("float32")
         y = {f"head_{k}": np.sin(x[..., k % 3 : k % 3 + 1]) for k in range(num_heads)}
@@ -173,19 +216,23 @@ def make_data(num_heads, steps, pixels=False):
 class Timer(keras.callbacks.Callback):
     """Seconds from the end of the first step of an epoch to the end of the last."""
 
+    def __init__(self, clock):
+        super().__init__()
+        self.clock = clock
+
     def on_train_batch_end(self, batch, logs=None):
         if batch == 0:
             float(logs["loss"])  # waits for what was only sent to the device
-            self.start = time.perf_counter()
+            self.start = self.clock()
 
     def on_epoch_end(self, epoch, logs=None):
         float(logs["loss"])
-        self.seconds = time.perf_counter() - self.start
+        self.seconds = self.clock() - self.start
 
 
-def keras_turn(model, x, y, steps):
-    timer = Timer()
-    rows = len(x) // (steps + 1)
+def keras_turn(model, x, y, steps, clock):
+    timer = Timer(clock)
+    rows = len(next(iter(y.values()))) // (steps + 1)
     model.fit(x, y, batch_size=rows, shuffle=False, verbose=0, callbacks=[timer])
     return timer.seconds / steps
 
@@ -269,12 +316,13 @@ def device_name(backend):
 
 def time_heads(backend, num_heads, options):
     """The Keras sides' levels, seconds a step and ratios: {side: [one a turn]}."""
-    x, y = make_data(num_heads, options.steps, options.pixels)
+    x, y = make_data(num_heads, options.steps, options.pixels, options.inputs)
+    clock = time.process_time if options.processor_time else time.perf_counter
     keras_sides, levels = {}, {}
 
     def add(side, level, balancer):
-        model = build(num_heads, balancer, options.hidden, options.pixels)
-        keras_sides[side] = lambda: keras_turn(model, x, y, options.steps)
+        model = build(num_heads, balancer, options)
+        keras_sides[side] = lambda: keras_turn(model, x, y, options.steps, clock)
         levels[side] = level
 
     add("plain", None, None)
@@ -285,7 +333,7 @@ def time_heads(backend, num_heads, options):
             for level, given in LEVELS.items():
                 add(f"{name} {level}", level, getattr(lw, name)(**given))
     groups = [keras_sides]
-    if backend == "torch" and not options.pixels:
+    if backend == "torch" and not (options.pixels or options.inputs):
         methods, units = options.exact, options.hidden
         groups.append(torch_sides(num_heads, options.steps, methods, units))
     seconds = {side: [] for sides in groups for side in sides}
@@ -330,6 +378,8 @@ def main():
         "python": platform.python_version(),
         "hidden": options.hidden,
         "pixels": options.pixels,
+        "inputs": options.inputs,
+        "processor_time": options.processor_time,
         "rounds": options.rounds,
         "steps": options.steps,
         "rows": [],
@@ -339,6 +389,8 @@ def main():
         if options.hidden
         else "one layer a head"
     )
+    if options.inputs:
+        net = f"batch {BATCH}, K inputs through a trunk 4 x {UNITS_OF_INPUTS}"
     if options.pixels:
         net = f"{IMAGES} images of {IMAGE}, two convolutions, one of size 1 a head"
     print(
@@ -352,7 +404,9 @@ def main():
         for side, values in seconds.items():
             low, middle, high = np.percentile(ratios[side], [25, 50, 75])
             level = levels.get(side)
-            most = None if level is None else limit(backend, level, num_heads)
+            most = None
+            if level is not None:
+                most = limit(backend, level, num_heads, options.inputs)
             row = {
                 "heads": num_heads,
                 "side": side,

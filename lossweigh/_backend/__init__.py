@@ -44,8 +44,9 @@ class Backend(Protocol):
 
         `function(*tensors)` returns a tuple of outputs, and extras, which aren't
         differentiated. `pull_back` takes a list whose items hold one gradient for each
-        output. It returns a list whose items hold one gradient for each tensor. It
-        may be called more than once.
+        output, or `None` for an output that none comes from: then it walks only what
+        the others depend on. It returns a list whose items hold one gradient for each
+        tensor. It may be called more than once.
         """
 
     def derivatives(

@@ -29,10 +29,11 @@ def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
         outputs, extras = function(*tensors)
 
     def pull_one(gradients: Sequence[Any]) -> list[Any]:
+        walked = [index for index, g in enumerate(gradients) if g is not None]
         pulled = tape.gradient(
-            list(outputs),
+            [outputs[index] for index in walked],
             tensors,
-            list(gradients),
+            [gradients[index] for index in walked],
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         return [tf.convert_to_tensor(gradient) for gradient in pulled]

@@ -42,15 +42,18 @@ def vector_jacobian(function: Callable[..., Any], tensors: Sequence[Any]) -> Any
     with torch.enable_grad():
         tensors = [tensor.detach().requires_grad_() for tensor in tensors]
         outputs, extras = function(*tensors)
-    attached = [index for index, output in enumerate(outputs) if output.requires_grad]
 
     def pull_one(gradients: Sequence[Any]) -> list[Any]:
+        walked = [
+            (output, gradient)
+            for output, gradient in zip(outputs, gradients, strict=True)
+            if gradient is not None and output.requires_grad
+        ]
+        if not walked:
+            return [torch.zeros_like(tensor) for tensor in tensors]
+        ends, upstream = zip(*walked, strict=True)
         pulled = torch.autograd.grad(
-            [outputs[index] for index in attached],
-            tensors,
-            [gradients[index] for index in attached],
-            retain_graph=True,
-            allow_unused=True,
+            ends, tensors, upstream, retain_graph=True, allow_unused=True
         )
         return [
             torch.zeros_like(tensor) if gradient is None else gradient

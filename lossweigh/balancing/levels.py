@@ -108,7 +108,9 @@ class ExactLevel(Level):
 class Parameters(ExactLevel):
     """At the shared trainable parameters, as in the papers.
 
-    It takes K backward passes through the shared layers.
+    It takes K backward passes through the shared layers, each through the calls that
+    its branch depends on. Where each branch calls these layers on an input of its own,
+    all of them together are one.
 
     Args:
         update_every: Int. One step of so many computes the weights; the others keep

@@ -49,7 +49,7 @@ class Trunk:
         losses: The losses that its layers added, which aren't balanced.
         loss_gradients: What came back as their gradients.
         pull_back: Takes gradients of all these, several times, to the parameters'
-            gradients.
+            gradients. It walks only what leads to those that aren't `None`.
     """
 
     tensors: Sequence[Any]
@@ -60,12 +60,12 @@ class Trunk:
 
     def pull(self, several: Iterable[Sequence[Any]]) -> list[list[Any]]:
         """From gradients of the shared tensors, several times, to the parameters'."""
-        nothing = [ops.zeros_like(tensor) for tensor in (*self.plain, *self.losses)]
+        nothing = [None] * (len(self.plain) + len(self.losses))
         return self.pull_back([*gradients, *nothing] for gradients in several)
 
     def pull_with_losses(self, gradients: Sequence[Any]) -> list[Any]:
         """The same once, with the gradients of the losses added."""
-        nothing = [ops.zeros_like(tensor) for tensor in self.plain]
+        nothing = [None] * len(self.plain)
         return self.pull_back([[*gradients, *nothing, *self.loss_gradients]])[0]
 
 
@@ -113,7 +113,10 @@ def _exact_pass(
     trunk: Trunk,
     before: BalancerState,
 ) -> Step:
-    """K backward passes: the weights of the branches' gradients at the parameters."""
+    """The weights of the branches' gradients at the parameters.
+
+    K backward passes, each through the calls that its branch depends on.
+    """
     number = gradients.num_branches
     pulled = trunk.pull(
         _gradients_of(branch, gradients.sites, trunk.tensors)
@@ -130,7 +133,7 @@ def _exact_pass(
     combined = combine(balancer, at_parameters, state.weights, finite)
     combined = in_dtypes_of(combined, parameters)
     if trunk.losses:
-        nothing = [ops.zeros_like(tensor) for tensor in trunk.tensors]
+        nothing = [None] * len(trunk.tensors)
         of_losses = trunk.pull_with_losses(nothing)
         combined = [ops.add(*two) for two in zip(combined, of_losses, strict=True)]
     return Step(combined, state)
@@ -202,12 +205,13 @@ def _aged(step: Step, level: ExactLevel, age: Any) -> Step:
 def _gradients_of(
     branch: int, sites: Sequence[Site], tensors: Sequence[Any]
 ) -> list[Any]:
-    """The gradients of one branch at all shared tensors, written out."""
-    several = []
-    for site, tensor in zip(sites, tensors, strict=True):
-        if branch in site.branches:
-            gradient = site.gradient(branch)
-            several.append(ops.cast(gradient, tensor.dtype))
-        else:
-            several.append(ops.zeros_like(tensor))
-    return several
+    """The gradients of one branch at all shared tensors, written out.
+
+    `None` where it doesn't leave: what only leads there isn't walked for it.
+    """
+    return [
+        ops.cast(site.gradient(branch), tensor.dtype)
+        if branch in site.branches
+        else None
+        for site, tensor in zip(sites, tensors, strict=True)
+    ]
