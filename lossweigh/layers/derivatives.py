@@ -139,7 +139,8 @@ class Derivatives(keras.layers.Layer):
         wanted = self._names.look_up(names)
         firsts, seconds = orders(wanted.values())
         results: dict[tuple[int, ...], Tensor]
-        rows = self._columns.rows(inputs)
+        extra = self._columns.extra_axes(inputs)
+        rows = self._columns.rows(inputs, extra)
         if any(firsts.values()):
             function, moved = self._function(rows, training)
             columns = self._columns.split(rows)
@@ -150,7 +151,7 @@ class Derivatives(keras.layers.Layer):
             columns = self._columns.of_outputs(outputs)
             results = {(index,): column for index, column in enumerate(columns)}
         return {
-            name: self._columns.in_sets(results[derivative], inputs)
+            name: self._columns.in_sets(results[derivative], inputs, extra)
             for name, derivative in wanted.items()
         }
 

@@ -85,9 +85,13 @@ class NetworkColumns:
             )
         return extra.pop()
 
-    def rows(self, inputs: Any) -> list[Tensor]:
-        """The inputs, in the network's order and with its number of axes."""
-        extra = self.extra_axes(inputs)
+    def rows(self, inputs: Any, extra: int) -> list[Tensor]:
+        """The inputs, in the network's order and with its number of axes.
+
+        Args:
+            inputs: As given.
+            extra: The number of `extra_axes`.
+        """
         rows = []
         for name, tensor in zip(self.shapes, self._in_order(inputs), strict=True):
             tensor = ops.convert_to_tensor(tensor)
@@ -138,9 +142,8 @@ class NetworkColumns:
             for column in _columns(_cast(flat[position], self.dtype), len(names))
         ]
 
-    def in_sets(self, column: Tensor, inputs: Any) -> Tensor:
-        """A result in the shape of the inputs."""
-        extra = self.extra_axes(inputs)
+    def in_sets(self, column: Tensor, inputs: Any, extra: int) -> Tensor:
+        """A result with the extra axes of the inputs."""
         if not extra:
             return column
         size = ops.shape(self._in_order(inputs)[0])
