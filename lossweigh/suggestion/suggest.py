@@ -40,7 +40,7 @@ def suggest(
       steps, and below -0.1 on average;
     - equal weights, if nothing of this is so.
 
-    The model's weighter and balancer take no part. Afterwards every variable of the
+    The model's weighter, balancer and weights of points take no part. Afterwards every variable of the
     model is as before to the bit, and so are the optimizer and the random seeds.
 
     Args:

@@ -80,8 +80,6 @@ class Batches:
                 )
             return x
         merged = as_arrays(self.wiring.data.merge(x, y, sample_weight))
-        if not training:
-            merged = self._without_indices(merged)
         check_arrays(
             merged,
             self.wiring.losses.values(),
@@ -99,10 +97,6 @@ class Batches:
         self.looks = False
         return merged
 
-    def _without_indices(self, merged: Mapping[str, Any]) -> dict[str, Any]:
-        names = self.wiring.data.index_names.values()
-        return {name: value for name, value in merged.items() if name not in names}
-
     def step(self, data: Any, training: bool, *, weighs_points: bool = False) -> Any:
         """A batch from any source as named inputs, and the data for the logs.
 
@@ -114,8 +108,6 @@ class Batches:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         merged = self.wiring.data.merge(x, y, sample_weight)
         points = self.wiring.points if weighs_points else {}
-        if not weighs_points:
-            merged = self._without_indices(merged)
         check_batch_of(merged, points, looks=y is not None)
         if y is not None:  # a batch of a data set: arrays were checked before
             check_batch(merged, {n: t.dtype for n, t in self.inputs.items()})

@@ -104,11 +104,13 @@ DOES_NOT_COUNT = {
 }
 
 
+@pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("case", DOES_NOT_COUNT)
-def test_a_row_that_does_not_count_moves_nothing(layer, case):
-    """The others move as in a batch without it."""
+def test_a_row_that_does_not_count_moves_nothing(layer, case, again):
+    """The others move as without it; `again`, one of them is of the same point."""
     given = dict(DOES_NOT_COUNT[case])
     losses, index = LOSSES.copy(), INDEX.copy()
+    index[1] = index[0] if again else index[1]
     if "valid" in given:  # a row's share of the mean grows, and this one's is 0
         losses = losses * (4 / 3) * (np.arange(4) != 1)
     losses[1] = given.pop("loss", losses[1])

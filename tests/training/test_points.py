@@ -18,6 +18,7 @@ from points_nets import (
 )
 
 import lossweigh as lw
+from lossweigh.comparison.twice import outline
 
 BATCHES = [[0, 3, 7, 2], [9, 1, 4], [5, 5, 3, 8], list(range(ROWS))]
 WEIGHTED = {
@@ -26,7 +27,8 @@ WEIGHTED = {
     "FAMO": (lw.FAMO, lambda: None),
     "UPGrad": (lw.FixedWeights, lw.UPGrad),
     "ConFIG": (lw.Uncertainty, lambda: lw.ConFIG(level="parameters")),
-    "GradNorm": (lw.FixedWeights, lw.GradNorm),  # is told the losses
+    # It is told the losses.
+    "MGDA": (lw.FixedWeights, lambda: lw.MGDA(normalization="loss")),
 }
 CASES = [("attention", name) for name in WEIGHTED]
 CASES += [(name, "default") for name in METHODS if name != "attention"]
@@ -151,7 +153,7 @@ def test_all_inputs_by_name():
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("how", ["data", "split", "data set"])
+@pytest.mark.parametrize("how", ["data", "split", "split, index", "data set"])
 def test_validation_weighs_and_moves_nothing(how):
     points = lw.points.SelfAdaptive(8, optimizer="sgd", learning_rate=0.1, initial=3.0)
     training = weighing(points, lw.FixedWeights(), rate=0.0)
@@ -163,7 +165,9 @@ def test_validation_weighs_and_moves_nothing(how):
     elif how == "data set":  # with an index that is no point
         arguments["validation_data"] = keras_batches((x, y))
     else:
-        arguments.update(x=X, y=Y, validation_split=0.2)
+        index = np.append(rows, [99, 99])  # of the split they are no points either
+        x = {"x": X, "u_index": index} if how == "split, index" else X
+        arguments.update(x=x, y=Y, validation_split=0.2)
     logs = training.fit(**arguments, verbose=0).history
     losses = losses_of_u(training)
     expected = 3 + 0.1 * 2 * 3 * losses[:8] / 4
@@ -315,6 +319,13 @@ def test_weights_that_are_not_trained_stay():
     logs = training.train_on_batch(X, Y, return_dict=True)
     assert float(logs["loss"]) == pytest.approx(9 * losses + float(logs["v_loss"]))
     np.testing.assert_array_equal(ops.convert_to_numpy(points.loss_weights), 9)
+
+
+@pytest.mark.once
+def test_a_comparison_tells_methods_apart():
+    every = [lw.points.ResidualAttention(ROWS, eta=eta) for eta in (0.1, 0.1, 0.2)]
+    one, same, other = (outline(weighing(points))["details"] for points in every)
+    assert one == same != other
 
 
 def test_comparison_trains_with_them():

@@ -38,7 +38,7 @@ WAYS = {
 }
 if BACKEND == "jax":  # compiles every step
     WAYS = {"several steps": {"steps_per_execution": 2}}
-if BACKEND == "torch":  # whose compiler takes long
+if BACKEND == "torch":
     WAYS = {"jit": {"jit_compile": True}}
 
 
@@ -46,19 +46,20 @@ if BACKEND == "torch":  # whose compiler takes long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 @pytest.mark.compiled
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way",  # torch's compiler takes minutes
+    [pytest.param(w, marks=[pytest.mark.long] * (BACKEND == "torch")) for w in WAYS],
+)
 def test_ways_of_a_step(way):
     """One branch a kind: two epochs of three steps, the last a partial one."""
     results = []
     for compiling in ({"run_eagerly": BACKEND != "jax"}, WAYS[way]):
         keras.utils.set_random_seed(0)
-        points = {
-            name: METHODS[kind][0](ROWS) for name, kind in zip("uv", KINDS, strict=True)
-        }
+        of_u, of_v = (METHODS[kind][0](ROWS) for kind in KINDS)
         training = weighing(
-            points["u"], of_v=points["v"], optimizer=adam(), **compiling
+            of_u, lw.FixedWeights(), of_v=of_v, optimizer=adam(), **compiling
         )
-        training.fit(**{**FIT, "epochs": 2})
+        training.fit(**FIT, epochs=2)
         results.append(numbers(training))
     assert_same(*results, rtol=2e-4, atol=2e-5)
 
