@@ -16,6 +16,12 @@ STATELESS = True
 FUSES_ELEMENTWISE = True
 
 _PIECE = 2**18  # elements
+_NO_CUSTOM_GRADIENT = (
+    "`network` must have no layer with a custom gradient, as by "
+    "`keras.ops.custom_gradient`: JAX takes derivatives by the inputs forward, and "
+    "such a layer says only how to go backward. Write it without, or run on another "
+    "backend."
+)
 
 
 def custom_gradient(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
@@ -72,31 +78,37 @@ def derivatives(
     results: dict[tuple[int, ...], Any] = {}
     extras = None
 
-    def add(outputs: Sequence[Any], *indices: int) -> None:
-        results.update({(o, *indices): output for o, output in enumerate(outputs)})
+    def add(values: Sequence[Any], *indices: int) -> None:
+        results.update({(o, *indices): value for o, value in enumerate(values)})
+
+    def forward(function: Callable[..., Any], index: int) -> Callable[..., Any]:
+        """From the tensors to the values and derivatives of a function, and extras."""
+
+        def with_derivatives(*tensors: Any) -> Any:
+            try:
+                values, derived, extras = jax.jvp(
+                    function, tensors, along(index), has_aux=True
+                )
+            except (TypeError, NotImplementedError) as error:
+                if "custom_vjp" in str(error) or "custom_lin" in str(error):
+                    raise ValueError(_NO_CUSTOM_GRADIENT) from error
+                raise
+            return (values, derived), extras
+
+        return with_derivatives
 
     pairs = {(i, j) for (_, i), several in seconds.items() for j in several}
     for one, other in sorted(pairs):
-
-        def first(*tensors: Any, one: int = one) -> Any:
-            outputs, derived, extras = jax.jvp(
-                function, tensors, along(one), has_aux=True
-            )
-            return (outputs, derived), extras
-
-        (outputs, by_one), (by_other, by_both), extras = jax.jvp(
-            first, tensors, along(other), has_aux=True
-        )
-        add(outputs)
+        by_both = forward(forward(function, one), other)
+        ((values, by_one), (by_other, by_pair)), extras = by_both(*tensors)
+        add(values)
         add(by_one, one)
         add(by_other, other)
-        add(by_both, one, other)
-    known = {i for pair in pairs for i in pair}
+        add(by_pair, one, other)
+    known = {index for pair in pairs for index in pair}
     for index in sorted({i for several in firsts.values() for i in several} - known):
-        outputs, derived, extras = jax.jvp(
-            function, tensors, along(index), has_aux=True
-        )
-        add(outputs)
+        (values, derived), extras = forward(function, index)(*tensors)
+        add(values)
         add(derived, index)
     return results, extras
 

@@ -32,10 +32,9 @@ class Derivatives(keras.layers.Layer):
 
     The derivatives can be differentiated again, by the network's weights and by the
     points. A `Derivatives` of a model that calls `Derivatives` has third and fourth
-    order. JAX takes them forward (`jax.jvp`, which fails in a network with a custom
-    gradient), TensorFlow and torch backward. In float64 they have all the digits that
-    the network's layers leave: Keras multiplies in float32 on torch, and its `tanh` is
-    float32 on JAX.
+    order. JAX takes them forward, TensorFlow and torch backward. In float64 they have
+    all the digits that the network's layers leave: Keras multiplies in float32 on
+    torch, and its `tanh` is float32 on JAX.
 
     The network stays a model of its own: predict with it, save it and serve it alone.
     A model may call it and `Derivatives` of it, several too; all of them are one
@@ -55,7 +54,8 @@ class Derivatives(keras.layers.Layer):
             inputs' names. Inputs that the dict leaves out aren't differentiated by.
             Default: each input of one column has its name; others are left out.
         outputs: Likewise the names of the columns of the network's outputs.
-        **kwargs: Passed to `keras.layers.Layer`.
+        **kwargs: Passed to `keras.layers.Layer`. The layer is float32 whatever the
+            global policy, which changes no tensor's dtype.
 
     Call arguments:
         inputs: What the network takes, or a dict by the names of its inputs. With a
@@ -74,7 +74,8 @@ class Derivatives(keras.layers.Layer):
         TypeError: If `network` isn't a model, names aren't strings in a list, or
             inputs aren't tensors.
         ValueError: If the network isn't built, columns lack names, a name is unknown,
-            inputs have other shapes than the network's, or the network mixes rows.
+            inputs have other shapes than the network's, or the network mixes rows; on
+            JAX, if a layer of the network has a custom gradient.
 
     Attributes:
         names: All names that a call can ask for.
@@ -99,6 +100,8 @@ class Derivatives(keras.layers.Layer):
         outputs: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
         **kwargs: Any,
     ) -> None:
+        # Under a mixed policy it would read the network's variables in half precision.
+        kwargs.setdefault("dtype", "float32")
         super().__init__(autocast=False, **kwargs)
         if not isinstance(network, keras.Model):
             raise TypeError(

@@ -86,8 +86,8 @@ class NetworkTraits:
                 "`network` must compute each row of a batch by itself, or its "
                 "derivatives by its inputs aren't those of a function. Received "
                 f"BatchNormalization layers that train, {mixing}, which mix the rows. "
-                "Take LayerNormalization, freeze them (`layer.trainable = False`), or "
-                "call Derivatives with `training=False`."
+                "Take LayerNormalization, or freeze them (`layer.trainable = False`). "
+                "After training, call Derivatives with `training=False`."
             )
         if order > 1 and self.kinked:
             self._warn(

@@ -183,6 +183,26 @@ def test_points_that_a_layer_makes():
     close(gradient, np.sum(by_scale, keepdims=True), scale=10.0)
 
 
+def test_one_tensor_for_two_inputs():
+    """Partial derivatives, as if they were two."""
+    inner = network()
+    t = ops.convert_to_tensor(points(dtype="float32")[:, :1])
+    got = in_numpy(Derivatives(by_names(inner))([t, t], ["u_t", "u_xx"]))
+    expected = oracle(weights_of(inner), np.tile(points()[:, :1], 2))
+    close(got["u_t"], expected["u_t"])
+    close(got["u_xx"], expected["u_xx"])
+
+
+@pytest.mark.compiled
+def test_predicted():
+    net, inputs = network(), keras.Input((2,))
+    model = keras.Model(inputs, Derivatives(net, **NAMED)(inputs, list(EVERY)))
+    got = model.predict(points(dtype="float32"), batch_size=4, verbose=0)
+    expected = oracle(weights_of(net), points())
+    for name in EVERY:
+        close(got[name], expected[name])
+
+
 def test_third_and_fourth_order_by_two_layers():
     x = keras.Input((1,), name="x")
     inner = Derivatives(keras.Model(x, {"u": x**5}))
@@ -331,3 +351,44 @@ def test_states_move_once_a_call_and_losses_are_added_once():
     model.fit(x, 2 + 0 * x, epochs=2, batch_size=2, verbose=0)
     assert (float(layer.calls.value), float(layer.total.value)) == (6.0, 48.0)
     assert np.isclose(model.evaluate(x, 2 + 0 * x, verbose=0), 4.5)
+
+
+class Square(keras.layers.Layer):
+    """Has a custom gradient."""
+
+    def call(self, inputs):
+        @ops.custom_gradient
+        def square(x):
+            def gradient(*args, upstream=None):
+                return 2.0 * x * (args[0] if upstream is None else upstream)
+
+            return x**2, gradient
+
+        return square(inputs)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def test_a_layer_with_a_custom_gradient():
+    u, x = linear(Square()), np.array([[3.0]], "float32")
+    if keras.backend.backend() == "jax":
+        message = r"`network` must have no layer with a custom gradient, as by"
+        with pytest.raises(ValueError, match=message):
+            u(x, ["u_x"])
+        return
+    got = in_numpy(u(x, ["u", "u_x", "u_xx"]))
+    assert [value.item() for value in got.values()] == [9.0, 6.0, 2.0]
+
+
+def test_no_graph_is_kept_where_nothing_is_trained():
+    if keras.backend.backend() != "torch":
+        return
+    import torch
+
+    u = Derivatives(network(), **NAMED)
+    array = ops.convert_to_tensor(points(dtype="float32"))
+    for grows in (False, True):
+        with torch.set_grad_enabled(grows):
+            at = u(array, ["u", "u_x", "u_xx"])
+        assert [value.requires_grad for value in at.values()] == [grows] * 3

@@ -74,7 +74,7 @@ CONSTRUCTOR = {
     "an unknown output": (
         lambda: Derivatives(by_names(network()), outputs={"w": ["w"]}),
         ValueError,
-        r"`outputs` may only have the names \['u', 'v'\].*unknown: \['w'\]",
+        r"`outputs` may only have the names \['v', 'u'\].*unknown: \['w'\]",
     ),
     "twice": (
         lambda: Derivatives(network(), variables=["x", "x"], outputs=OUTPUTS),
@@ -213,6 +213,11 @@ def test_batch_normalization_is_refused_unless_it_is_frozen():
             u(inputs, ["u_x"])
         u(inputs, ["u"])
         u(inputs, ["u_x"], training=False)
+    given = keras.Input((2,))
+    model = keras.Model(given, u(given, ["u_x"], training=False)["u_x"])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=message):
+        model.fit(ROWS, ROWS[:, :1], verbose=0)
     net.trainable = False
     u(ROWS, ["u_x"], training=True)
 
