@@ -40,8 +40,9 @@ def suggest(
       steps, and below -0.1 on average;
     - equal weights, if nothing of this is so.
 
-    The model's weighter, balancer and weights of points take no part. Afterwards every variable of the
-    model is as before to the bit, and so are the optimizer and the random seeds.
+    The model's weighter, balancer and weights of points take no part. Afterwards every
+    variable of the model is as before to the bit, and so are the optimizer and the
+    random seeds.
 
     Args:
         training: A compiled training model. The probe uses an optimizer with the

@@ -167,12 +167,12 @@ class Trainer(StepModel):
     ) -> Inspection:
         """Measures what the branches do to each other where they share layers.
 
-        It takes the gradient of each branch's mean loss, not weighted, neither are its
-        points, and without a balancer, with regard to the trainable parameters that more than one branch
-        depends on. The forward pass is that of training: dropout drops, and batch
-        normalisation takes the batch's statistics. Nothing is moved: weights,
-        optimizer, statistics and seeds are as before to the bit. Class weights of the
-        last `fit` are in force.
+        It takes the gradient of each branch's mean loss with regard to the trainable
+        parameters that more than one branch depends on. Neither branches nor points
+        are weighted, and a balancer takes no part. The forward pass is that of
+        training: dropout drops, and batch normalisation takes the batch's statistics.
+        Nothing is moved: weights, optimizer, statistics and seeds are as before to the
+        bit. Class weights of the last `fit` are in force.
 
         Args:
             x: As for `fit`. The batches are taken in order: shuffle sorted data first.
