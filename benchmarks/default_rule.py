@@ -70,7 +70,7 @@ def decide(results):
 
 
 def percent(value):
-    return f"{100 * value:+.1f}"
+    return f"{round(100 * value, 1) + 0.0:+.1f}"  # no -0.0
 
 
 def cell(row):
@@ -96,11 +96,35 @@ def table(results, titles):
     return lines
 
 
+def missing(results):
+    """Which data sets have no results yet, and what they can still change."""
+    titles = [title for data, title in COUNTED.items() if data not in results]
+    if not titles:
+        return []
+    return [
+        f"Not measured yet: {', '.join(titles)}. Another data set can take a candidate "
+        "out and make its worst branch worse, and never better.",
+        "",
+    ]
+
+
+def not_counted(also):
+    """The data that show something else."""
+    if not also:
+        return []
+    return [
+        "Not counted for the default, because targets should be standardised first:",
+        "",
+        *table(also, ALSO),
+        "",
+    ]
+
+
 def advice(suggestions):
     """Markdown: what `suggest` proposed before training, and what it changed."""
     lines = ["| data | advice | change | worst branch |", "|---|---|---:|---:|"]
-    for data, title in {**COUNTED, **ALSO}.items():
-        found = suggestions[data]
+    titles = {**COUNTED, **ALSO}
+    for data, found in suggestions.items():
         actions = list(dict.fromkeys(found["actions"]))
         words = ", ".join(action.replace("_", " ") for action in actions)
         change = found["change"]
@@ -109,7 +133,7 @@ def advice(suggestions):
             mean = percent(change["mean"])
             is_real = change.get("low", 1) > 0 or change.get("high", -1) < 0
             cells = [f"**{mean}**" if is_real else mean, percent(change["worst"])]
-        lines.append(f"| {title} | {words} | {' | '.join(cells)} |")
+        lines.append(f"| {titles[data]} | {words} | {' | '.join(cells)} |")
     return lines
 
 
@@ -126,10 +150,8 @@ def page(results, also, suggestions):
         "",
         *table(results, COUNTED),
         "",
-        "Not counted for the default, because targets should be standardised first:",
-        "",
-        *table(also, ALSO),
-        "",
+        *missing(results),
+        *not_counted(also),
         "## The default",
         "",
         "The rule was written before the results (`benchmarks/default_rule.md`): a "
@@ -159,12 +181,12 @@ def page(results, also, suggestions):
 
 
 def read(names):
-    found = {name: RESULTS / f"{name}.json" for name in names}
-    missing = [path.name for path in found.values() if not path.is_file()]
-    if missing:
-        raise SystemExit(f"These results aren't there: {', '.join(missing)}")
+    """The results that there are, by name."""
+    paths = {name: RESULTS / f"{name}.json" for name in names}
     return {
-        n: json.loads(path.read_text(encoding="utf-8")) for n, path in found.items()
+        name: json.loads(path.read_text(encoding="utf-8"))
+        for name, path in paths.items()
+        if path.is_file()
     }
 
 
@@ -172,7 +194,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=PAGE, help="the Markdown file")
     options = parser.parse_args()
-    [suggestions] = read(["suggestions"]).values()
+    suggestions = read(["suggestions"]).get("suggestions", {})
     text = page(read(COUNTED), read(ALSO), suggestions)
     print(text)
     options.out.write_text(text, encoding="utf-8")

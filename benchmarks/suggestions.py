@@ -62,6 +62,8 @@ def results(name):
 
 def of_standardising(proposals):
     """The mean change that standardised targets made, from `compare_qm9.py`."""
+    if not all((comparing.RESULTS / f"{n}.json").is_file() for n in ("qm9", "qm9_raw")):
+        return None
     scaled, raw = (results(n)["equal"]["branches"] for n in ("qm9", "qm9_raw"))
     spread = {one.branches[0]: one.number for one in proposals}
     changes = [
