@@ -122,6 +122,7 @@ class Derivatives(keras.layers.Layer):
             _joined(self._columns.outputs), _joined(self._columns.variables)
         )
         self._traits = NetworkTraits.of(network)
+        self._longest: dict[str, Tensor] = {}
         self.built = True
 
     @property
@@ -134,7 +135,20 @@ class Derivatives(keras.layers.Layer):
         order = max(len(derivative) for derivative in wanted.values()) - 1
         self._traits.check(order, kwargs.get("training"))
         # Keras takes what isn't a tensor by its name only.
-        return super().__call__(inputs, names=list(names), **kwargs)
+        results = super().__call__(inputs, names=list(names), **kwargs)
+        is_symbolic = isinstance(next(iter(results.values())), keras.KerasTensor)
+        if is_symbolic and len(results) > len(self._longest):
+            self._longest = results
+        return results
+
+    @property
+    def output(self) -> Any:
+        """The output of the call in a model's graph that asked for most.
+
+        Keras's is that of the first call. It takes the number of its tensors for that
+        of every call, and refuses a model with a later call that has more.
+        """
+        return self._longest or super().output
 
     def call(
         self, inputs: Any, names: Sequence[str], training: bool | None = None

@@ -118,6 +118,23 @@ def test_a_reloaded_model_goes_on_to_the_bit(form, tmp_path):
     keras.saving.load_model(tmp_path / "network.keras").predict(after[:, [0, 0]])
 
 
+def test_the_first_call_may_ask_for_less(tmp_path):
+    """Keras takes the number of outputs of every call from the first one."""
+    net = small_network()
+    given, u = inputs(), derivatives(net)
+    start = u(given["initial"], ["u"])["u"]
+    later = residual(u(given["interior"], NAMES))
+    model = keras.Model(given, {"residual": later, "initial_value": start})
+    expected = one_layer(net)(X)
+    model.save(tmp_path / "model.keras")
+    for each in (model, keras.saving.load_model(tmp_path / "model.keras")):
+        said = each(X)
+        for name in expected:
+            np.testing.assert_array_equal(
+                ops.convert_to_numpy(said[name]), ops.convert_to_numpy(expected[name])
+            )
+
+
 def test_the_network_is_served_alone(tmp_path):
     net = small_network()
     training = training_model(net)

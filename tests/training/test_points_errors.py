@@ -181,6 +181,7 @@ def test_an_input_of_the_same_name():
     points = lw.points.SelfAdaptive(ROWS)
     with pytest.raises(ValueError, match="must not have an input named 'u_index'"):
         lw.build_training_model(model, lw.BranchLoss("mse", point_weights=points))
+    assert points.branch is None
     training = lw.build_training_model(model, "mse")  # without them it is an input
     training.compile("sgd")
     training.fit({"x": X, "u_index": INDEX[:, None]}, Y["u"], verbose=0)
