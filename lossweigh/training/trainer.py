@@ -167,7 +167,7 @@ class Trainer(StepModel):
     ) -> Inspection:
         """Measures what the branches do to each other where they share layers.
 
-                It takes the gradient of each branch's mean loss with regard to the trainable
+        It takes the gradient of each branch's mean loss with regard to the trainable
         parameters that more than one branch depends on. Neither branches nor points
         are weighted, and a balancer takes no part. The forward pass is that of
         training: dropout drops, and batch normalisation takes the batch's statistics.
