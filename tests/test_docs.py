@@ -26,12 +26,16 @@ def relative(page):
     return page.relative_to(ROOT).as_posix()
 
 
+# What users run first, and what takes many steps.
+COMPILED = ("README.md", "docs/index.md", "docs/guides/physics.md")
+
+
 def pages_that_run():
     for page in PAGES:
         if python_blocks(page):
             everywhere = relative(page) in ("README.md", "docs/concepts/branches.md")
             marks = [] if everywhere else [pytest.mark.once]
-            if relative(page) in ("README.md", "docs/index.md"):
+            if relative(page) in COMPILED:
                 marks.append(pytest.mark.compiled)
             yield pytest.param(page, marks=marks, id=relative(page))
 
