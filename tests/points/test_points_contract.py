@@ -254,11 +254,6 @@ WRONG = {
         ValueError,
         "`threshold` must be between 0 and 1",
     ),
-    "a class for weights": (
-        lambda: lw.BranchLoss("mse", point_weights=lw.points.SelfAdaptive),
-        TypeError,
-        r"`point_weights` must be weights of points, such as .*num_points\)`",
-    ),
 }
 
 

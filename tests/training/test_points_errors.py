@@ -153,6 +153,18 @@ if keras.backend.backend() != "torch":  # which compiles none
         ours.fit(X, Y, validation_data=data, verbose=0)
 
 
+def test_what_the_branch_takes():
+    words = r"`point_weights` must be weights of points, such as .*num_points\)`"
+    with pytest.raises(TypeError, match=words):
+        lw.BranchLoss("mse", point_weights=lw.points.SelfAdaptive)
+    points = lw.points.Causal(ROWS, slice_of_point=INDEX // 5)
+    for loss in (lw.BranchLoss, lw.TargetFreeLoss):
+        config = loss("mse", point_weights=points).get_config()
+        copy = loss.from_config(config).points.layer
+        assert copy.get_config() == points.get_config()
+        assert copy is not points
+
+
 def test_what_the_build_refuses():
     points = lw.points.SelfAdaptive(ROWS)
     losses = {name: lw.BranchLoss("mse", point_weights=points) for name in "uv"}
