@@ -276,6 +276,19 @@ def test_arrays_are_cast_to_the_points_dtype():
         close(in_numpy(u(array, ["v_tx"]))["v_tx"], expected["v_tx"])
 
 
+def test_a_mixed_policy_does_not_round_a_float32_network():
+    net = network(dtype="float32")
+    expected = oracle(weights_of(net), points())
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        u = Derivatives(net, **NAMED)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    got = in_numpy(u(points(dtype="float32"), list(EVERY)))
+    for name in EVERY:
+        close(got[name], expected[name])
+
+
 @keras.saving.register_keras_serializable(package="tests")
 class Subclassed(keras.Model):
     def __init__(self, inner=None, **kwargs):

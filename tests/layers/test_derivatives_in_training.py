@@ -212,6 +212,24 @@ def test_weighed():
     np.testing.assert_allclose(got, 0.25 * one + 3.0 * other, rtol=1e-4, atol=1e-6)
 
 
+def mean_square(residual):
+    return ops.mean(ops.square(residual), axis=-1)
+
+
+def test_a_residual_needs_no_target():
+    results = []
+    for loss in ("mse", lw.TargetFreeLoss(mean_square)):
+        keras.utils.set_random_seed(4)
+        training = lw.build_training_model(
+            one_layer(small_network()), {"residual": loss, "initial_value": "mse"}
+        )
+        training.compile("sgd")
+        target_free = isinstance(loss, lw.TargetFreeLoss)
+        y = {name: Y[name] for name in Y if not (target_free and name == "residual")}
+        results.append(training.fit(X, y, epochs=2, **FIT).history["residual_loss"])
+    np.testing.assert_allclose(*results, rtol=1e-5)
+
+
 def test_inspected():
     net = small_network()
     one, other = by_branch(net)
