@@ -25,7 +25,7 @@ ARROWS = {
     "_backend": set(),
     "_structure": {"_compat"},
     "constraints": {"_check"},
-    "points": {"_check", "_state", "_types"},
+    "points": {"_backend", "_check", "_state", "_types"},
     "branches": {"_check", "_compat", "_types", "points"},
     "weighting": {"_check", "_backend", "_state", "_types", "constraints"},
     "balancing": {"_check", "_backend", "_state", "_types"},

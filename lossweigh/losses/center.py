@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from lossweigh import _check
+from lossweigh import _backend, _check
 from lossweigh._types import BranchName, Mask, Shape, Tensor
 from lossweigh.branches import TargetSpec
 from lossweigh.losses import _shapes
@@ -104,6 +104,7 @@ class Center(keras.layers.Layer, TargetSpec):
             aggregation="mean",
         )
 
+    @_backend.not_compiled  # as `Weighter.call`: a step moves the centres that it reads
     def call(
         self, y_true: Tensor, y_pred: Tensor, valid: Mask = None, training: bool = False
     ) -> Tensor:

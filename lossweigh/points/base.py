@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh import _check, _state
+from lossweigh import _backend, _check, _state
 from lossweigh._types import BranchName, Mask, Shape, Tensor
 from lossweigh.points._point_losses import PointLosses, point_losses
 
@@ -140,6 +140,7 @@ class PointWeights(keras.layers.Layer, abc.ABC):
         state.assign(ops.scatter_update(old, ops.expand_dims(seen.index, -1), rows))
         return rows
 
+    @_backend.not_compiled  # as `Weighter.call`: a step moves what it reads
     def call(
         self,
         inputs: Any,

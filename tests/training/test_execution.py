@@ -28,9 +28,9 @@ BACKEND = keras.backend.backend()
 METRICS = {"zeta": ["mae"], "alpha": ["accuracy"]}
 
 
-def weighed(model, **compile_arguments):
+def weighed(model, weighter=lw.LossWeighter, **compile_arguments):
     """A training model whose weight is learned."""
-    training = lw.build_training_model(model, LOSSES, lw.LossWeighter())
+    training = lw.build_training_model(model, LOSSES, weighter())
     training.compile(keras.optimizers.Adam(0.05), **compile_arguments)
     return training
 
@@ -84,6 +84,18 @@ def test_eager_and_compiled_steps_are_equal(way, arguments):
     assert_same(three_steps(training, **ARGUMENTS[arguments]), expected)
     weight = ops.convert_to_numpy(training.weighter.loss_weight)
     assert abs(weight - 0.5) > 1e-3  # it moved
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+def test_the_gradients_have_the_weights_of_their_step():
+    """Not those to which the step moved them: torch's compiler would read them anew."""
+    runs = []
+    for way in ("run_eagerly", "jit_compile"):
+        keras.utils.set_random_seed(0)
+        training = weighed(two_heads(), lw.RevisedUncertainty, **{way: True})
+        runs.append(three_steps(training))
+    assert_same(*runs)
 
 
 def test_accumulated_gradients_are_keras_own():
