@@ -68,7 +68,7 @@ def test_a_loaded_model_takes_data_in_the_same_order(kind, tmp_path):
 
 @pytest.mark.smoke
 def test_checkpoints(tmp_path):
-    training = lw.build_training_model(two_heads(), LOSSES)
+    training = lw.build_training_model(two_heads(), LOSSES, lw.Uncertainty())
     training.compile("adam")
     whole = keras.callbacks.ModelCheckpoint(
         tmp_path / "best.keras", monitor="val_relative_loss", save_best_only=True
@@ -80,7 +80,7 @@ def test_checkpoints(tmp_path):
     loaded = keras.models.load_model(tmp_path / "best.keras")
     for one, other in zip(state(loaded), state(training), strict=True):
         np.testing.assert_array_equal(one, other)
-    other = lw.build_training_model(two_heads(), LOSSES)
+    other = lw.build_training_model(two_heads(), LOSSES, lw.Uncertainty())
     other.load_weights(tmp_path / "last.weights.h5")
     for one, same in zip(other.get_weights(), training.get_weights(), strict=True):
         np.testing.assert_array_equal(one, same)

@@ -71,12 +71,13 @@ def test_fixed_weights_log_what_keras_logs():
     [
         (lw.FixedWeights(), None, set(), set()),
         (lw.LossWeighter(), None, SUMS, WEIGHT_NAMES),
-        (None, None, SUMS, WEIGHT_NAMES),
+        (None, None, set(), set()),
+        (lw.Uncertainty(), None, SUMS, WEIGHT_NAMES),
         (lw.RandomWeights(), None, SUMS, WEIGHT_NAMES),
         (None, lw.MGDA(), set(), BALANCE_NAMES),
         (lw.IMTLL(), lw.IMTLG(), SUMS, WEIGHT_NAMES | BALANCE_NAMES),
     ],
-    ids=["fixed", "learned", "default", "random", "balancer", "both"],
+    ids=["fixed", "learned", "default", "adaptive", "random", "balancer", "both"],
 )
 def test_few_are_logged_by_default(weighter, balancer, everywhere, of_fit):
     """Weights where they can move, and in the logs of training only."""
