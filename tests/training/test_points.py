@@ -329,7 +329,6 @@ def test_a_comparison_tells_methods_apart():
 
 
 def test_comparison_trains_with_them():
-    pytest.importorskip("joblib")
     seen = []
 
     class Seen(lw.points.ResidualAttention):
