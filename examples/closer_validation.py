@@ -76,7 +76,8 @@ def compare(x, y, chance, seeds, epochs):
     """RMSE (seeds, methods, validation and test, stations), in the unit of `y`."""
     mean, scale = y[:-NUM_TEST].mean(0), y[:-NUM_TEST].std(0)
     predictor = build_predictor(x.shape[1])
-    training = lw.build_training_model(predictor, dict.fromkeys(STATIONS, "mse"))
+    losses = dict.fromkeys(STATIONS, "mse")
+    training = lw.build_training_model(predictor, losses, lw.RevisedUncertainty())
     rate = keras.optimizers.schedules.CosineDecay(0.003, epochs * len(chance) // 128)
     training.compile(keras.optimizers.Adam(rate))
     training.optimizer.build(training.trainable_variables)

@@ -84,7 +84,7 @@ def fine_tune(backbone, predictor, train, held_out, options):
         images, _ = next(iter(train.unbatch().batch(128)))
         backbone(images.numpy() / 127.5 - 1, training=True)
     losses = dict.fromkeys(HEADS, "sparse_categorical_crossentropy")
-    training = lw.build_training_model(predictor, losses)
+    training = lw.build_training_model(predictor, losses, lw.RevisedUncertainty())
     bar, logs = utils.Progbar(sum(options.epochs) * len(train), width=20), {}
     tick = callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: bar.add(1))
     settings = {"validation_data": held_out, "shuffle": False, "callbacks": [tick]}

@@ -68,7 +68,8 @@ def losses(name):
 def train(name, seed, x, y, epochs):
     keras.utils.set_random_seed(seed)
     prediction = build()
-    training = lw.build_training_model(prediction, losses(name))
+    weighter = lw.RevisedUncertainty()
+    training = lw.build_training_model(prediction, losses(name), weighter)
     rate = keras.optimizers.schedules.CosineDecay(3e-3, epochs * -(-len(x) // 32))
     training.compile(keras.optimizers.Adam(rate))
     training.fit(x, {"demand": y}, batch_size=32, epochs=epochs, verbose=0)

@@ -54,7 +54,8 @@ class Trainer:
         self.columns = [list(TARGETS).index(target) for target in targets]
         self.predictor = self.build_predictor()
         losses = {target: lw.BranchLoss("mse", missing="nan") for target in targets}
-        self.training = lw.build_training_model(self.predictor, losses)
+        weighter = lw.RevisedUncertainty()
+        self.training = lw.build_training_model(self.predictor, losses, weighter)
         rate = keras.optimizers.schedules.CosineDecay(0.003, STEPS * epochs)
         self.training.compile(keras.optimizers.AdamW(rate, weight_decay=0.01))
         self.training.optimizer.build(self.training.trainable_variables)
