@@ -137,6 +137,28 @@ def advice(suggestions):
     return lines
 
 
+def missed(results, suggestions):
+    """Where `suggest` says equal weights, and something is better beyond the noise."""
+    lines = []
+    for data, result in results.items():
+        if suggestions.get(data, {}).get("actions") != ["equal_weights"]:
+            continue
+        gains = {
+            name: row["change"]["mean"]
+            for name, row in result["candidates"].items()
+            if row["change"] is not None and row["change"]["low"] > 0
+        }
+        if gains:
+            best = max(gains, key=gains.get)
+            lines += [
+                "",
+                f"It says equal weights for {COUNTED[data]}, where {best} gains "
+                f"{percent(gains[best])}%: `suggest` sees gradients at the start of a "
+                "training, and only `compare` trains.",
+            ]
+    return lines
+
+
 def page(results, also, suggestions):
     """The Markdown page."""
     winner, summaries = decide(results)
@@ -176,6 +198,7 @@ def page(results, also, suggestions):
         "what its advice changed. For equal weights that is nothing.",
         "",
         *advice(suggestions),
+        *missed(results, suggestions),
     ]
     return "\n".join(lines) + "\n"
 
