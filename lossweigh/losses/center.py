@@ -104,7 +104,7 @@ class Center(keras.layers.Layer, TargetSpec):
             aggregation="mean",
         )
 
-    @_backend.not_compiled  # as `Weighter.call`: a step moves the centres that it reads
+    @_backend.not_compiled  # as `AdaptiveWeighter`: a step moves what it reads
     def call(
         self, y_true: Tensor, y_pred: Tensor, valid: Mask = None, training: bool = False
     ) -> Tensor:

@@ -140,7 +140,7 @@ class PointWeights(keras.layers.Layer, abc.ABC):
         state.assign(ops.scatter_update(old, ops.expand_dims(seen.index, -1), rows))
         return rows
 
-    @_backend.not_compiled  # as `Weighter.call`: a step moves what it reads
+    @_backend.not_compiled  # as `AdaptiveWeighter.combine`: a step moves what it reads
     def call(
         self,
         inputs: Any,

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh import _check
+from lossweigh import _backend, _check
 from lossweigh._types import Mask, Tensor
 from lossweigh.weighting._combining import present_branches, weighted_sum
 from lossweigh.weighting.base import Weighter
@@ -60,6 +60,9 @@ class AdaptiveWeighter(Weighter):
             "current", (self.num_branches,), self.first_weights()
         )
 
+    # The backward pass of torch's compiled code computes weights anew, from a state
+    # that the forward pass has moved by then: gradients would have other weights.
+    @_backend.not_compiled
     def combine(self, losses: Tensor, labelled: Mask, training: bool) -> Tensor:
         present = present_branches(losses, labelled)
         means = ops.mean(ops.stop_gradient(losses), axis=-1)

@@ -204,9 +204,6 @@ class Weighter(keras.layers.Layer, abc.ABC):
     def end_epoch(self) -> None:
         """Called by the training model at the end of each epoch of training."""
 
-    # The backward pass of torch's compiled code computes weights anew, from a state
-    # that the forward pass has moved by then: gradients would have other weights.
-    @_backend.not_compiled
     def call(self, losses: Any, valid: Any = None, training: bool = False) -> Tensor:
         if not isinstance(losses, (list, tuple)):
             losses = [losses]
