@@ -21,11 +21,15 @@ class Backend(Protocol):
             first step, and puts them back after the last.
         FUSES_ELEMENTWISE: Whether operations on single elements cost next to nothing
             where their input is read anyway.
+        SUMS_IN_COND: Whether a branch of a `cond` can sum over replicas.
+        FITS_ALONE: Whether Keras's `fit` knows of one replica only.
     """
 
     TENSORS_TAKE_ATTRIBUTES: bool
     STATELESS: bool
     FUSES_ELEMENTWISE: bool
+    SUMS_IN_COND: bool
+    FITS_ALONE: bool
 
     def custom_gradient(
         self, function: Callable[..., Any], tensors: Sequence[Any]
@@ -131,9 +135,26 @@ class Backend(Protocol):
         """
 
     def replicas(self) -> int:
-        """How many copies of a model train on parts of a batch, without each other.
+        """How many replicas take the step that is under way, each on part of a batch.
 
-        JAX's arrays are whole, so there it is 1.
+        JAX's arrays are whole, so there it is 1. On torch it is the number of
+        processes of the process group, except `in_a_keras_step`.
+        """
+
+    def is_first_replica(self) -> Any:
+        """Whether this is the first of the replicas, a bool or a scalar."""
+
+    def sum_over_replicas(self, tensors: Sequence[Any]) -> list[Any]:
+        """The sums of tensors over the replicas, the same on each to the bit.
+
+        Every replica must call it, in the same order. It isn't differentiated.
+        """
+
+    def in_a_keras_step(self) -> contextlib.AbstractContextManager[Any]:
+        """What runs in it is a step of Keras's trainer.
+
+        On torch that trainer knows of one process only. A process that summed over
+        the others would wait for them.
         """
 
     def squared_norm(self, tensor: Any) -> Any:
@@ -182,6 +203,8 @@ _current: Backend = importlib.import_module(f"{__name__}.{NAME}")
 TENSORS_TAKE_ATTRIBUTES = _current.TENSORS_TAKE_ATTRIBUTES
 STATELESS = _current.STATELESS
 FUSES_ELEMENTWISE = _current.FUSES_ELEMENTWISE
+SUMS_IN_COND = _current.SUMS_IN_COND
+FITS_ALONE = _current.FITS_ALONE
 custom_gradient = _current.custom_gradient
 vector_jacobian = _current.vector_jacobian
 derivatives = _current.derivatives
@@ -195,6 +218,9 @@ gramian = _current.gramian
 thin_product = _current.thin_product
 raise_unless = _current.raise_unless
 replicas = _current.replicas
+is_first_replica = _current.is_first_replica
+sum_over_replicas = _current.sum_over_replicas
+in_a_keras_step = _current.in_a_keras_step
 squared_norm = _current.squared_norm
 stack = _current.stack
 uniform = _current.uniform

@@ -14,6 +14,8 @@ import numpy as np
 TENSORS_TAKE_ATTRIBUTES = False
 STATELESS = True
 FUSES_ELEMENTWISE = True
+SUMS_IN_COND = True
+FITS_ALONE = False
 
 _PIECE = 2**18  # elements
 _NO_CUSTOM_GRADIENT = (
@@ -185,6 +187,18 @@ def raise_unless(condition: Any, message: str) -> None:
 
 def replicas() -> int:
     return 1
+
+
+def is_first_replica() -> Any:
+    return True
+
+
+def sum_over_replicas(tensors: Sequence[Any]) -> list[Any]:
+    return list(tensors)
+
+
+def in_a_keras_step() -> contextlib.AbstractContextManager[Any]:
+    return contextlib.nullcontext()
 
 
 def squared_norm(tensor: Any) -> Any:

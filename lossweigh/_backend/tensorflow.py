@@ -12,6 +12,8 @@ import tensorflow as tf
 TENSORS_TAKE_ATTRIBUTES = True
 STATELESS = False
 FUSES_ELEMENTWISE = False
+SUMS_IN_COND = False  # `merge_call` refuses to be called in another graph
+FITS_ALONE = False
 
 _BLOCK = 2**11  # elements of each tensor that a product sums up
 _AT_ONCE = 2**20  # elements of all tensors that are copied side by side
@@ -153,7 +155,23 @@ def raise_unless(condition: Any, message: str) -> None:
 
 
 def replicas() -> int:
-    return int(tf.distribute.get_strategy().num_replicas_in_sync)
+    if tf.distribute.in_cross_replica_context():  # a model is built, or called whole
+        return 1
+    return int(tf.distribute.get_replica_context().num_replicas_in_sync)
+
+
+def is_first_replica() -> Any:
+    return tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
+
+
+def sum_over_replicas(tensors: Sequence[Any]) -> list[Any]:
+    context = tf.distribute.get_replica_context()
+    summed: list[Any] = context.all_reduce(tf.distribute.ReduceOp.SUM, list(tensors))
+    return summed
+
+
+def in_a_keras_step() -> contextlib.AbstractContextManager[Any]:
+    return contextlib.nullcontext()
 
 
 def squared_norm(tensor: Any) -> Any:

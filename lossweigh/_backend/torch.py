@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,8 @@ import torch
 TENSORS_TAKE_ATTRIBUTES = True
 STATELESS = False
 FUSES_ELEMENTWISE = False
+SUMS_IN_COND = True
+FITS_ALONE = True
 
 _PIECE = 2**18  # elements
 _BLOCK = 2**12
@@ -165,11 +167,44 @@ def raise_unless(condition: Any, message: str) -> None:
         raise ValueError(message)
 
 
+_keras_steps = 0  # how many are under way, one inside of the other
+
+
 def replicas() -> int:
     distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
+    if _keras_steps or not (
+        distributed.is_available() and distributed.is_initialized()
+    ):
         return 1
     return int(distributed.get_world_size())
+
+
+def is_first_replica() -> Any:
+    return torch.distributed.get_rank() == 0
+
+
+@not_compiled
+def sum_over_replicas(tensors: Sequence[Any]) -> list[Any]:
+    if any(tensor.is_meta for tensor in tensors):  # Keras asks for shapes
+        return list(tensors)
+    summed = [
+        tensor.detach().clone(memory_format=torch.contiguous_format)
+        for tensor in tensors
+    ]
+    work = [torch.distributed.all_reduce(one, async_op=True) for one in summed]
+    for one in work:
+        one.wait()
+    return summed
+
+
+@contextlib.contextmanager
+def in_a_keras_step() -> Iterator[None]:
+    global _keras_steps
+    _keras_steps += 1
+    try:
+        yield
+    finally:
+        _keras_steps -= 1
 
 
 def squared_norm(tensor: Any) -> Any:

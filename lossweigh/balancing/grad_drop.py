@@ -32,6 +32,9 @@ class GradDrop(Balancer):
     batch before it compares signs (one sign for a feature); this is its form
     without, one sign for each element of each sample, and its leak is 0.
 
+    On several devices each draws for its own rows, so that the numbers aren't those of
+    one device.
+
     Args:
         level: A `Representation`, the only level that this method has.
         seed: Optional int, makes the draws reproducible (within a backend).

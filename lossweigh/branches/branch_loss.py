@@ -99,6 +99,8 @@ class BranchLoss(TargetBranch):
         mask: Masks of the inputs, passed by Keras. Only the prediction's is
             used: `(batch, time)`, or the prediction's shape.
         step_mask: The tensor that `mask=` names.
+        training: Bool. In training the replicas of a model count their elements
+            together.
 
     Returns:
         `(batch,)` float32. Its mean is the loss of the batch; its elements are
@@ -146,12 +148,6 @@ class BranchLoss(TargetBranch):
         )
         self.set_target(target, class_weight, missing, target_shape, target_dtype)
 
-    def pack(
-        self, target: Tensor, predictions: list[Tensor], sample_weight: Tensor
-    ) -> Any:
-        prediction = predictions[0] if len(predictions) == 1 else predictions
-        return [target, prediction, sample_weight]
-
     def build(self, input_shape: Any) -> None:
         target, first = (*input_shape, ())[:2]
         shapes = [first]
@@ -165,16 +161,22 @@ class BranchLoss(TargetBranch):
         build_loss(self.loss, target, *shapes)
         self.built = True
 
-    def call(self, inputs: Any, mask: Any = None, step_mask: Mask = None) -> Tensor:
+    def call(
+        self,
+        inputs: Any,
+        mask: Any = None,
+        step_mask: Mask = None,
+        training: bool = False,
+    ) -> Tensor:
         y_true, y_pred, sample_weight = self._unpack(inputs)
         y_true = ops.convert_to_tensor(y_true)
         mask = mask[1] if isinstance(mask, (list, tuple)) else mask
         if isinstance(y_pred, (list, tuple)):
             mask = self.find_mask(next(iter(mask or [None])), step_mask, y_pred[0])
-            return self._several(y_true, list(y_pred), sample_weight, mask)
+            return self._several(y_true, list(y_pred), sample_weight, mask, training)
         mask = self.find_mask(mask, step_mask, y_pred)
         if isinstance(self.loss, (MaskedLoss, TargetSpec)):
-            return self._several(y_true, [y_pred], sample_weight, mask)
+            return self._several(y_true, [y_pred], sample_weight, mask, training)
         y_pred = ops.cast(y_pred, "float32")
         if len(y_pred.shape) == 1:
             y_pred = ops.expand_dims(y_pred, -1)
@@ -204,10 +206,16 @@ class BranchLoss(TargetBranch):
         if may_mask_values(self.loss):
             valid = intersect_masks(valid, _compat.keras_mask(values))
         values = self.check_values(values)
-        return per_sample(values, valid, [sample_weight, class_weight], self.normalize)
+        weights = [sample_weight, class_weight]
+        return per_sample(values, valid, weights, self.normalize, training)
 
     def _several(
-        self, y_true: Tensor, y_preds: list[Tensor], sample_weight: Tensor, mask: Mask
+        self,
+        y_true: Tensor,
+        y_preds: list[Tensor],
+        sample_weight: Tensor,
+        mask: Mask,
+        training: bool,
     ) -> Tensor:
         """For a loss of several outputs, or one that knows its targets and masks."""
         y_preds = [in_float32(tensor) for tensor in y_preds]
@@ -227,24 +235,9 @@ class BranchLoss(TargetBranch):
             weight = product(*weights)
             values = self.sample_values(y_true, *y_preds, valid=valid, weight=weight)
             values = self.check_values(values)
-            return shares_of_samples(values, valid, [weight], self.normalize)
+            return shares_of_samples(values, valid, [weight], self.normalize, training)
         valid = combine_masks(mask, labelled, 1)
         if valid is not None:
             y_preds = [replace_invalid(tensor, valid) for tensor in y_preds]
         values = self.check_values(self._values(y_true, y_preds, valid))
-        return per_sample(values, valid, weights, self.normalize)
-
-    def _values(self, y_true: Tensor, y_preds: list[Tensor], valid: Mask) -> Tensor:
-        if isinstance(self.loss, keras.layers.Layer):
-            return self.loss(y_true, *y_preds, valid)
-        return self.evaluate(y_true, *y_preds)
-
-    def compute_output_spec(
-        self, inputs: Any, mask: Any = None, step_mask: Mask = None
-    ) -> Any:
-        y_true, y_pred, sample_weight = self._unpack(inputs)
-        first = y_pred[0] if isinstance(y_pred, (list, tuple)) else y_pred
-        self.check_weights(first, sample_weight=sample_weight)
-        mask = mask[1] if isinstance(mask, (list, tuple)) else mask
-        # A weight, which may be None, changes no shape.
-        return self.outline([y_true, y_pred], [None, mask], step_mask=step_mask)
+        return per_sample(values, valid, weights, self.normalize, training)

@@ -10,7 +10,7 @@ from keras import ops
 
 from lossweigh import _check, _compat
 from lossweigh._types import Mask, Tensor
-from lossweigh.branches.masking import divide, match_rank, per_sample
+from lossweigh.branches.masking import divide, fraction, match_rank, per_sample
 
 REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "none")
 
@@ -129,7 +129,11 @@ class MaskedLoss(keras.losses.Loss, abc.ABC):
 
 
 def shares_of_samples(
-    samples: Tensor, valid: Mask, weights: list[Tensor], normalize: str
+    samples: Tensor,
+    valid: Mask,
+    weights: list[Tensor],
+    normalize: str,
+    training: bool = False,
 ) -> Tensor:
     """Each sample's share of the batch's mean, from the values of a `MaskedLoss`.
 
@@ -139,6 +143,7 @@ def shares_of_samples(
         weights: The factors of its argument `weight`.
         normalize: As for `BranchLoss`; `"keras2"` divides by the fraction of samples
             whose weight isn't 0.
+        training: As for `per_sample`.
 
     Returns:
         `(batch,)`, whose mean is the mean over the samples with a valid element.
@@ -147,7 +152,8 @@ def shares_of_samples(
         for weight in weights:
             if weight is not None:
                 has_weight = match_rank(ops.not_equal(weight, 0), 1, ops.any)
-                samples = divide(samples, ops.mean(ops.cast(has_weight, "float32")))
+                has_weight = ops.cast(has_weight, "float32")
+                samples = divide(samples, fraction(has_weight, training))
     if valid is not None:
         valid = match_rank(valid, 1, ops.any)
-    return per_sample(samples, valid, [])
+    return per_sample(samples, valid, [], training=training)

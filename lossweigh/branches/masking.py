@@ -9,11 +9,16 @@ from typing import Any
 import keras
 from keras import ops
 
+from lossweigh import _backend, _replicas
 from lossweigh._types import Mask, Tensor
 
 
 def per_sample(
-    values: Tensor, valid: Mask, weights: list[Tensor], normalize: str = "valid"
+    values: Tensor,
+    valid: Mask,
+    weights: list[Tensor],
+    normalize: str = "valid",
+    training: bool = False,
 ) -> Tensor:
     """Values of elements to each sample's share of the batch's mean.
 
@@ -23,9 +28,12 @@ def per_sample(
             `None` if every element counts.
         weights: Tensors like `valid`, which multiply; each may be `None`.
         normalize: As for `BranchLoss`.
+        training: Whether several replicas, which train a model together, count their
+            elements together. Each may evaluate by itself.
 
     Returns:
-        `(batch,)` float32, whose mean is `sum(v s m) / sum(m)`.
+        `(batch,)` float32, whose mean is `sum(v s m) / sum(m)`. Of several replicas
+        the mean of these means is.
     """
     rank = len(values.shape)
     inner_axes = tuple(range(1, rank))
@@ -43,13 +51,23 @@ def per_sample(
         values = values * weight
         if normalize == "keras2":
             not_zero = ops.cast(ops.not_equal(weight, 0), "float32")
-            values = divide(values, ops.mean(not_zero))
+            values = divide(values, fraction(not_zero, training))
     if valid is None:
         return ops.mean(values, axis=inner_axes) if inner_axes else values
     batch = ops.cast(ops.shape(values)[0], "float32")
     count = ops.sum(ops.cast(valid, "float32"))
+    if training:
+        batch, count = batch * _backend.replicas(), _replicas.total(count)
     total = ops.sum(values, axis=inner_axes) if inner_axes else values
     return total * (batch / ops.maximum(count, 1.0))  # without any, the total is 0
+
+
+def fraction(which: Tensor, training: bool) -> Tensor:
+    """The mean of zeros and ones, in training over all replicas."""
+    if not training or _backend.replicas() == 1:
+        return ops.mean(which)
+    number = ops.cast(ops.size(which), "float32")
+    return ops.divide(*_replicas.totals([ops.sum(which), number]))
 
 
 def combine_masks(mask: Mask, labelled: Mask, rank: int) -> Mask:

@@ -6,6 +6,7 @@ import abc
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 from keras import ops
 
 from lossweigh._types import Mask, Shape, Tensor
@@ -158,6 +159,31 @@ class TargetBranch(Branch, abc.ABC):
             target_dtype=self.target_dtype,
             may_be_nan=self.missing == "nan",
         )
+
+    def pack(
+        self, target: Tensor, predictions: list[Tensor], sample_weight: Tensor
+    ) -> Any:
+        prediction = predictions[0] if len(predictions) == 1 else predictions
+        return [target, prediction, sample_weight]
+
+    def compute_output_spec(
+        self,
+        inputs: Any,
+        mask: Any = None,
+        step_mask: Mask = None,
+        training: bool = False,
+    ) -> Any:
+        y_true, y_pred, sample_weight = self._unpack(inputs)
+        first = y_pred[0] if isinstance(y_pred, (list, tuple)) else y_pred
+        self.check_weights(first, sample_weight=sample_weight)
+        mask = mask[1] if isinstance(mask, (list, tuple)) else mask
+        # A weight, which may be None, changes no shape.
+        return self.outline([y_true, y_pred], [None, mask], step_mask=step_mask)
+
+    def _values(self, y_true: Tensor, y_preds: list[Tensor], valid: Mask) -> Tensor:
+        if isinstance(self.loss, keras.layers.Layer):
+            return self.loss(y_true, *y_preds, valid)
+        return self.evaluate(y_true, *y_preds)
 
     def _unpack(self, inputs: Any) -> tuple[Any, Any, Any]:
         if not isinstance(inputs, (list, tuple)) or len(inputs) not in (2, 3):

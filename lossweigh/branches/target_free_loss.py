@@ -46,6 +46,7 @@ class TargetFreeLoss(Branch):
             `(batch, ...)` each, and a weight as for `BranchLoss`.
         mask: Masks of the inputs, passed by Keras.
         step_mask: The tensor that `mask=` names.
+        training: As for `BranchLoss`.
 
     Returns:
         `(batch,)` float32, as `BranchLoss`.
@@ -96,7 +97,13 @@ class TargetFreeLoss(Branch):
         build_loss(self.loss, *input_shape[0])
         self.built = True
 
-    def call(self, inputs: Any, mask: Any = None, step_mask: Mask = None) -> Tensor:
+    def call(
+        self,
+        inputs: Any,
+        mask: Any = None,
+        step_mask: Mask = None,
+        training: bool = False,
+    ) -> Tensor:
         tensors, sample_weight = self._unpack(inputs)
         mask = next(iter(mask[0] or [None])) if isinstance(mask, list) else None
         mask = self.find_mask(mask, step_mask, tensors[0])
@@ -105,7 +112,9 @@ class TargetFreeLoss(Branch):
         if isinstance(self.loss, MaskedLoss):
             values = self.sample_values(*tensors, valid=mask, weight=sample_weight)
             values = self.check_values(values)
-            return shares_of_samples(values, mask, [sample_weight], self.normalize)
+            return shares_of_samples(
+                values, mask, [sample_weight], self.normalize, training
+            )
         valid = combine_masks(mask, None, max(len(tensors[0].shape) - 1, 1))
         if valid is not None:
             tensors = [
@@ -119,10 +128,14 @@ class TargetFreeLoss(Branch):
         else:
             values = self.evaluate(*tensors)
         values = self.check_values(values)
-        return per_sample(values, valid, [sample_weight], self.normalize)
+        return per_sample(values, valid, [sample_weight], self.normalize, training)
 
     def compute_output_spec(
-        self, inputs: Any, mask: Any = None, step_mask: Mask = None
+        self,
+        inputs: Any,
+        mask: Any = None,
+        step_mask: Mask = None,
+        training: bool = False,
     ) -> Any:
         tensors, sample_weight = self._unpack(inputs)
         self.check_weights(tensors[0], sample_weight=sample_weight)

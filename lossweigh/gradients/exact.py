@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from lossweigh import _backend, _replicas
 from lossweigh.balancing.base import Balancer
 from lossweigh.balancing.levels import Calibrated, ExactLevel
 from lossweigh.balancing.site import Site
@@ -122,10 +123,8 @@ def _exact_pass(
         _gradients_of(branch, gradients.sites, trunk.tensors)
         for branch in range(number)
     )
-    everyone = tuple(range(number))
-    sites = [WrittenOut(everyone, several) for several in zip(*pulled, strict=True)]
-    at_parameters = dataclasses.replace(gradients, sites=sites, noise=None)
-    seen, finite = measure(balancer, at_parameters)
+    at_parameters = _at_parameters(gradients, pulled, of_replica=True)
+    seen, finite = measure(balancer, _of_all_replicas(gradients, pulled))
     state = advance(balancer, seen, before)
     if isinstance(balancer.level, Calibrated):
         state = state.replace(level=_ratios(gradients, seen, before))
@@ -139,12 +138,40 @@ def _exact_pass(
     return Step(combined, state)
 
 
+def _at_parameters(
+    gradients: BranchGradients, pulled: list[list[Any]], *, of_replica: bool
+) -> BranchGradients:
+    """The gradients of one step at the parameters, from lists of them by branch."""
+    branches = tuple(range(gradients.num_branches))
+    sites = [WrittenOut(branches, several) for several in zip(*pulled, strict=True)]
+    return dataclasses.replace(
+        gradients, sites=sites, noise=None, of_replica=of_replica
+    )
+
+
+def _of_all_replicas(
+    gradients: BranchGradients, pulled: list[list[Any]]
+) -> BranchGradients:
+    """The same of the whole batch.
+
+    Inner products of sums need the sums: as many numbers as there are parameters, for
+    each branch.
+    """
+    number = _backend.replicas()
+    if number > 1:
+        pulled = [
+            [one / number for one in _replicas.totals(several)] for several in pulled
+        ]
+    return _at_parameters(gradients, pulled, of_replica=False)
+
+
 def _ratios(
     gradients: BranchGradients, seen: Any, before: BalancerState
 ) -> dict[str, Any]:
     """The level's state with new ratios of the norms at the parameters and here."""
     squares = statistics.squared_norms(gradients.sites, gradients.num_branches)
-    squares = squares / (gradients.scale * gradients.scale)
+    scale = gradients.scale * _backend.replicas()
+    squares = _replicas.total(squares) / (scale * scale)
     known = seen.present & ops.isfinite(squares) & (squares > 0)
     norms = ops.sqrt(ops.diagonal(seen.gramian))
     ratios = norms / ops.sqrt(ops.where(known, squares, ops.ones_like(squares)))
@@ -159,6 +186,7 @@ def _kept_pass(
 ) -> Step:
     """One backward pass with the weights of the last exact one."""
     finite = statistics.finite(gradients.sites, gradients.num_branches)
+    finite = ops.logical_not(_replicas.on_any(ops.logical_not(finite)))
     return _pull_combined(balancer, gradients, trunk, before, finite)
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from lossweigh import _backend, _compat
+from lossweigh import _backend, _compat, _replicas
 from lossweigh.balancing.base import Balancer
 from lossweigh.balancing.levels import Representation
 from lossweigh.gradients.boundary import Cut
@@ -56,6 +56,7 @@ def forward(
     if balancer.needs_draws:
         number = state.weights.shape[0]
         draws = keras.random.uniform((number, number), dtype="float32", seed=generator)
+        draws = _replicas.of_the_first(draws)
     if isinstance(balancer.level, Representation):
         trunk = _call_trunk(cut, balancer, state, inputs, masks_of, generator, draws)
     else:

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh import _backend
+from lossweigh import _backend, _replicas
 
 
 @keras.saving.register_keras_serializable(package="lossweigh")
@@ -54,6 +54,9 @@ def open_tap(num_branches: int) -> Any:
 
 
 def read_tap(gradient: Any) -> tuple[Any, Any]:
-    """The branch losses `(K,)` and the loss scale, 1 where no `LossTap` told one."""
-    losses, scale = gradient[:-1], gradient[-1]
+    """The branch losses `(K,)` and the loss scale, 1 where no `LossTap` told one.
+
+    The losses are those of the whole batch, if replicas have a part of it each.
+    """
+    losses, scale = _replicas.mean(gradient[:-1]), gradient[-1]
     return losses, ops.where(scale > 0, scale, ops.ones_like(scale))

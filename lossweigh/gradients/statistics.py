@@ -23,11 +23,11 @@ def squared_norms(sites: Sequence[Site], num_branches: int) -> Any:
     return _sum(_spread(s.squared_norms(), s, num_branches) for s in join_small(sites))
 
 
-def mean_abs(sites: Sequence[Site], num_branches: int) -> Any:
-    """`(K,)`: the mean absolute element of each branch's gradients; 0 of none."""
+def absolute_sums_and_sizes(sites: Sequence[Site], num_branches: int) -> list[Any]:
+    """`(K,)` each: the sum of the absolute elements of gradients, and their number."""
     totals = _sum(_spread(s.absolute_sums(), s, num_branches) for s in sites)
     sizes = _sum(s.size() * _has_gradient(s, num_branches) for s in sites)
-    return totals / ops.maximum(sizes, 1.0)
+    return [totals, sizes]
 
 
 def finite(sites: Sequence[Site], num_branches: int) -> Any:

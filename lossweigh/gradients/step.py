@@ -8,7 +8,7 @@ from typing import Any
 
 from keras import ops
 
-from lossweigh import _backend
+from lossweigh import _backend, _replicas
 from lossweigh.balancing.base import Balancer, StepStatistics
 from lossweigh.balancing.site import Site
 from lossweigh.gradients import statistics
@@ -25,6 +25,7 @@ class BranchGradients:
         scale: The loss scale.
         draws: `(K, K)` random numbers, or `None`.
         noise: Random numbers of each tensor's shape, or `None`.
+        of_replica: Whether these are the gradients of this replica's rows only.
     """
 
     sites: Sequence[Site]
@@ -32,6 +33,7 @@ class BranchGradients:
     scale: Any
     draws: Any = None
     noise: Sequence[Any] | None = None
+    of_replica: bool = True
 
     @property
     def num_branches(self) -> int:
@@ -41,21 +43,36 @@ class BranchGradients:
 def measure(
     balancer: Balancer, gradients: BranchGradients
 ) -> tuple[StepStatistics, Any]:
-    """The statistics of the step, and `(K,)` which branches' gradients are finite."""
-    sites, scale = gradients.sites, gradients.scale
-    number = gradients.num_branches
+    """The statistics of the step, and `(K,)` which branches' gradients are finite.
+
+    A replica's gradients are those of its mean loss. The whole batch's loss is the mean
+    of the replicas'. So its gradients are as many times shorter as there are replicas,
+    and at the representation they are those of all rows.
+    """
+    sites, number = gradients.sites, gradients.num_branches
+    scale = gradients.scale
+    if gradients.of_replica:
+        scale = scale * _backend.replicas()
+
+    def add_up(tensors: list[Any]) -> list[Any]:
+        return _replicas.totals(tensors) if gradients.of_replica else tensors
+
     if balancer.needs_angles:
-        gramian = statistics.gramian(sites, number) / (scale * scale)
+        (gramian,) = add_up([statistics.gramian(sites, number)])
+        gramian = gramian / (scale * scale)
         squares = ops.diagonal(gramian)
     else:
-        squares = statistics.squared_norms(sites, number) / (scale * scale)
+        (squares,) = add_up([statistics.squared_norms(sites, number)])
+        squares = squares / (scale * scale)
         gramian = ops.diag(squares)
     finite = ops.isfinite(squares)
     present = finite & (squares > 0)
     pairs = present[None, :] & present[:, None]
     mean_abs = None
     if balancer.needs_mean_abs:
-        mean_abs = statistics.mean_abs(sites, number) / scale
+        absolute = statistics.absolute_sums_and_sizes(sites, number)
+        sums, sizes = add_up(absolute)
+        mean_abs = sums / ops.maximum(sizes, 1.0) / scale
         mean_abs = ops.where(present, mean_abs, ops.zeros_like(mean_abs))
     gramian = ops.where(pairs, gramian, ops.zeros_like(gramian))
     seen = StepStatistics(gramian, present, gradients.losses, mean_abs, gradients.draws)

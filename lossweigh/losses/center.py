@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from lossweigh import _backend, _check
+from lossweigh import _backend, _check, _replicas
 from lossweigh._types import BranchName, Mask, Shape, Tensor
 from lossweigh.branches import TargetSpec
 from lossweigh.losses import _shapes
@@ -122,6 +122,7 @@ class Center(keras.layers.Layer, TargetSpec):
             pull = ops.segment_sum(
                 ops.stop_gradient(away), classes, num_segments=self.num_classes
             )
+            number, pull = _replicas.totals([number, pull])
             self.centers.assign(centers + self.learning_rate * pull / (1.0 + number))
         return 0.5 * ops.sum(ops.square(away), axis=-1)
 

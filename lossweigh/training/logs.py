@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from lossweigh import _backend
+from lossweigh import _backend, _replicas
 from lossweigh.training import gradient_logs
 from lossweigh.training.advice import KINDS
 from lossweigh.training.log_metrics import Suspects, VectorMean
@@ -145,13 +145,17 @@ class BranchLogs:
                     stacklevel=2,
                 )
 
-    def update_losses(self, losses: Sequence[Any], counts: Sequence[Any]) -> None:
+    def update_losses(
+        self, losses: Sequence[Any], counts: Sequence[Any], training: bool
+    ) -> None:
         """Adds a batch, with the weights that are in force.
 
         Args:
             losses: One tensor `(batch,)` a branch.
             counts: For each branch how many elements its loss is the mean of; `None`
                 for the number of rows.
+            training: Whether this is a step of training. Then the losses of several
+                replicas are shares of what all of them count.
         """
         stacked = _backend.stack(losses)
         means = ops.mean(stacked, axis=-1)
@@ -167,6 +171,7 @@ class BranchLogs:
         else:
             known = [rows if count is None else count for count in counts]
             every = [_backend.stack([*known, *[rows] * (number - len(known))])]
+            every = [_replicas.mean(every[0])] if training else every
         if self.balanced is not None and self.size > number:
             gramian = ops.convert_to_tensor(self.balanced.state.gramian)
             if "share" in self.tracked:

@@ -18,7 +18,7 @@ from lossweigh.training.log_words import checked_words
 from lossweigh.training.logs import BranchLogs
 from lossweigh.training.metrics import metrics_by_output, without_target
 from lossweigh.training.objective import call_directly
-from lossweigh.training.replicas import warn_of_replicas
+from lossweigh.training.replicas import check_replicas
 from lossweigh.training.saving import in_words, with_format
 from lossweigh.training.step_model import compiled
 from lossweigh.training.trainer import Trainer
@@ -74,7 +74,6 @@ class TrainingModel(Trainer):
                 layer.expect_mask()
         self._logs: BranchLogs | None = None
         self._batches = Batches(self._wiring, self.input, self.output)
-        self._has_warned = warn_of_replicas(self._wiring)
         self._mean = Mean(name="mean_of_rows", dtype="float32")
 
     # Compiling ---------------------------------------------------------------
@@ -120,7 +119,6 @@ class TrainingModel(Trainer):
         """
         check_no_loss(loss, loss_weights)
         words = checked_words(log, balanced=self.balancer is not None)
-        self._has_warned = self._has_warned or warn_of_replicas(self._wiring)
         given = {"metrics": metrics, "weighted_metrics": weighted_metrics}
         by_name = metrics_by_output(self._wiring, self.input, self.output, given)
         if self._wiring.balanced is not None:
@@ -164,6 +162,8 @@ class TrainingModel(Trainer):
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """What the graph computes, called directly where nothing is masked."""
         wiring = self._wiring
+        if training:
+            check_replicas(wiring)
         if not wiring.direct:
             return super().call(inputs, training=training, mask=mask)
         x = keras.tree.map_structure(inputs.get, wiring.data.structure)

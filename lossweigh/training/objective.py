@@ -141,7 +141,7 @@ class Objective:
             copies: A `BalancedModel`'s copies of them by branch, if there is one.
             tap: What it gave for `LossTap`.
             call: `call_layer` or `call_directly`.
-            **training: `training=`, for what weighs, if that is known.
+            **training: `training=`, for what differs in it, if that is known.
         """
         seen = tensors_by_branch(self.losses, predictions, copies, inputs)
         named = {**inputs, **predictions}
@@ -153,7 +153,7 @@ class Objective:
             if isinstance(layer.mask_name, str):
                 masked_by["step_mask"] = named[layer.mask_name]
             packed = layer.pack(target, seen[branch], weight)
-            loss = call(layer, packed, **masked_by)
+            loss = call(layer, packed, **masked_by, **training)
             valid = None
             if branch in self.valid:
                 first = seen[branch][0]

@@ -1,45 +1,56 @@
-"""What several replicas of a training model don't know of each other."""
+"""What a training model can't do on several replicas."""
 
 from __future__ import annotations
 
 import warnings
 
 from lossweigh import _backend
+from lossweigh.balancing.levels import ExactLevel
 from lossweigh.training.wiring import Wiring
-from lossweigh.weighting.fixed_weights import FixedWeights
 
 
-def warn_of_replicas(wiring: Wiring) -> bool:
-    """Warns where several devices, each with a part of the batch, differ from one.
-
-    Each divides by the number of its own labels, and weighs by its own losses and
-    gradients; only then are the gradients added up.
+def check_replicas(wiring: Wiring) -> None:
+    """Refuses what several replicas would compute wrongly in the step under way.
 
     Args:
         wiring: The training model's.
 
-    Returns:
-        Whether there are several.
+    Raises:
+        ValueError: If there are several, and a branch has weights of points, or the
+            backend can't sum over the replicas now and then.
     """
     number = _backend.replicas()
     if number == 1:
-        return False
-    apart = []
-    if wiring.valid:
-        apart.append("masks and missing labels")
+        return
     if wiring.points:
         kinds = sorted({type(weights).__name__ for weights in wiring.points.values()})
-        apart.append(f"the weights of points {', '.join(kinds)}")
-    if not isinstance(wiring.weighter, FixedWeights):
-        apart.append(f"the weighter {type(wiring.weighter).__name__}")
-    if wiring.balanced is not None:
-        apart.append(f"the balancer {type(wiring.balanced.balancer).__name__}")
-    if apart:
-        warnings.warn(
-            f"The training model runs on {number} replicas, which don't know of each "
-            "other's part of the batch. So these give other numbers than on one "
-            f"device: {', '.join(apart)}. Train on one device, on JAX, or with "
-            "`FixedWeights` and complete targets.",
-            stacklevel=4,
+        raise ValueError(
+            f"`point_weights` must be left out on several replicas: each of the "
+            f"{number} would find weights of its own rows only. Received: "
+            f"{', '.join(kinds)}. Train on one device, or on JAX, where devices share "
+            "one batch."
         )
-    return True
+    level = None if wiring.balanced is None else wiring.balanced.balancer.level
+    if (
+        isinstance(level, ExactLevel)
+        and level.update_every > 1
+        and not _backend.SUMS_IN_COND
+    ):
+        raise ValueError(
+            "`level` must have `update_every=1` on several replicas of "
+            "`tf.distribute`, which can't be summed over in some of the steps only. "
+            f"Received: level={level}. Write `level=lw.{type(level).__name__}("
+            'update_every=1)`, or `level="representation"`.'
+        )
+
+
+def warn_of_separate_processes() -> None:
+    """Warns where each process of a group would train a model by itself."""
+    if _backend.replicas() > 1 and _backend.FITS_ALONE:
+        warnings.warn(
+            f"Each of the {_backend.replicas()} processes of the group fits a model by "
+            "itself: Keras's `fit` on torch sums no gradients over processes. Write "
+            "the loop with `torch.nn.parallel.DistributedDataParallel`, as the page "
+            "about several devices does.",
+            stacklevel=3,
+        )

@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import ops
 
-from lossweigh import _compat
+from lossweigh import _backend, _compat
 from lossweigh.branches.masked_loss import Mean
 from lossweigh.gradients.refreshing import (
     compile_exact_and_cheap_steps,
@@ -89,7 +89,8 @@ class StepModel(WiredModel):
 
     def train_step(self, *args: Any) -> Any:
         *state, data = args
-        with with_exact_flag(self._wiring.balanced, data) as batch:
+        exact_flag = with_exact_flag(self._wiring.balanced, data)
+        with exact_flag as batch, _backend.in_a_keras_step():
             batch = self._batches.step(batch, training=True, weighs_points=True)
             return super().train_step(*state, batch)
 
@@ -114,6 +115,7 @@ class StepModel(WiredModel):
         logs.update_losses(
             [branch.loss for branch in result.branches.values()],
             [branch.count for branch in result.branches.values()],
+            training,
         )
         # Of one element, not a scalar: those aren't scaled under `tf.distribute`.
         total = ops.mean(result.weighted_loss, keepdims=True)

@@ -10,6 +10,7 @@ from lossweigh.inspection.branch_gradients import GradientMeter
 from lossweigh.inspection.inspection import Inspection
 from lossweigh.training.fit_callbacks import with_ours
 from lossweigh.training.gradient_meter import gradient_meter
+from lossweigh.training.replicas import warn_of_separate_processes
 from lossweigh.training.step_model import StepModel, compiled
 
 
@@ -87,6 +88,7 @@ class Trainer(StepModel):
             TypeError: If a target doesn't hold numbers.
         """
         compiled(self._logs)
+        warn_of_separate_processes()
         x = self._batches.named(
             x, y, sample_weight, training=True, validation_split=validation_split
         )

@@ -6,19 +6,34 @@ from typing import Any
 
 from keras import ops
 
-from lossweigh import _backend
+from lossweigh import _backend, _replicas
 from lossweigh._types import Mask, Tensor
 
 
-def present_branches(losses: Tensor, labelled: Mask = None) -> Mask:
+def present_branches(
+    losses: Tensor, labelled: Mask = None, training: bool = False
+) -> Mask:
     """`(K,)` bool: which branches have a label, and finite losses, in the batch.
 
     Args:
         losses: `(K, batch)` branch losses.
         labelled: `(K,)` bool, or `None`: then a loss of exactly 0 has no label.
+        training: Whether the batch is that of all replicas.
     """
     total = ops.sum(ops.abs(losses), axis=-1)
+    total = _replicas.total(total) if training else total
     return ops.isfinite(total) & (total > 0 if labelled is None else labelled)
+
+
+def batch_means(losses: Tensor, training: bool) -> Tensor:
+    """`(K,)`, without a gradient: each branch's mean loss.
+
+    Args:
+        losses: `(K, batch)` branch losses.
+        training: Whether the mean is over the rows of all replicas.
+    """
+    means = ops.mean(ops.stop_gradient(losses), axis=-1)
+    return _replicas.mean(means) if training else means
 
 
 def labelled_branches(valid: Mask) -> Mask:

@@ -10,7 +10,7 @@ from keras import ops
 
 from lossweigh import _backend, _check
 from lossweigh._types import Mask, Tensor
-from lossweigh.weighting._combining import present_branches, weighted_sum
+from lossweigh.weighting._combining import batch_means, present_branches, weighted_sum
 from lossweigh.weighting.base import Weighter
 
 _LARGEST = 1e6  # ratio of two losses
@@ -64,8 +64,8 @@ class AdaptiveWeighter(Weighter):
     # that the forward pass has moved by then: gradients would have other weights.
     @_backend.not_compiled
     def combine(self, losses: Tensor, labelled: Mask, training: bool) -> Tensor:
-        present = present_branches(losses, labelled)
-        means = ops.mean(ops.stop_gradient(losses), axis=-1)
+        present = present_branches(losses, labelled, training)
+        means = batch_means(losses, training)
         if self.needs_positive_losses:
             present = ops.logical_and(present, means > 0)
         means = ops.where(present, means, ops.zeros_like(means))

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh import _backend, _state
+from lossweigh import _backend, _replicas, _state
 from lossweigh._types import BranchName, Mask, Shape, Tensor
 from lossweigh.weighting._combining import labelled_branches
 from lossweigh.weighting._shown import shown
@@ -210,7 +210,10 @@ class Weighter(keras.layers.Layer, abc.ABC):
         rows = [
             ops.squeeze(loss, -1) if len(loss.shape) == 2 else loss for loss in losses
         ]
-        return self.combine(_backend.stack(rows), labelled_branches(valid), training)
+        labelled = labelled_branches(valid)
+        if training and labelled is not None:
+            labelled = _replicas.on_any(labelled)
+        return self.combine(_backend.stack(rows), labelled, training)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None]:
         return (_as_shapes(input_shape)[0][0],)

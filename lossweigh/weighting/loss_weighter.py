@@ -11,6 +11,7 @@ from keras import ops
 from lossweigh import _backend, _check
 from lossweigh._types import Mask, Tensor
 from lossweigh.constraints import Between, Simplex
+from lossweigh.weighting._combining import batch_means
 from lossweigh.weighting.base import Weighter
 
 _LEAST = 1e-3  # below this weight the barrier is a straight line, to stay finite
@@ -140,12 +141,14 @@ class LossWeighter(Weighter):
             return losses[0]
 
         def function(value: Tensor, losses: Tensor) -> Any:
-            return self._weighted_loss(labelled, value, losses)
+            return self._weighted_loss(labelled, value, losses, training)
 
         value = self.loss_weight * 1.0
         return _backend.custom_gradient(function, [value, losses])[0]
 
-    def _weighted_loss(self, labelled: Mask, value: Tensor, losses: Tensor) -> Any:
+    def _weighted_loss(
+        self, labelled: Mask, value: Tensor, losses: Tensor, training: bool
+    ) -> Any:
         """`sum_k w_k L_k` and the barrier, and their gradient, written out.
 
         `0.0 * value` ties the gradient to the value that was read. A TensorFlow graph
@@ -157,7 +160,7 @@ class LossWeighter(Weighter):
         total = ops.sum(ops.expand_dims(weights, 1) * losses, axis=0)
         # As `present_branches`, but from the means, which the barrier and the logs need
         # anyway: on JAX each further reduction of the losses is a kernel to compile.
-        sizes = ops.abs(ops.mean(losses, axis=-1))
+        sizes = ops.abs(batch_means(losses, training))
         size = ops.mean(sizes)
         all_labelled = ops.min(sizes) > 0 if labelled is None else ops.all(labelled)
         all_present = ops.logical_and(all_labelled, size < float("inf"))

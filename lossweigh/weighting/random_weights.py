@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from lossweigh import _replicas
 from lossweigh._types import Mask, Tensor
 from lossweigh.weighting.adaptive import RandomizedWeighter, softmax
 
@@ -49,4 +50,4 @@ class RandomWeights(RandomizedWeighter):
         drawn = keras.random.normal(
             (self.num_branches,), dtype="float32", seed=self.generator
         )
-        return softmax(drawn), 0.0
+        return softmax(_replicas.of_the_first(drawn)), 0.0

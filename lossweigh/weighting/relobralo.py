@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lossweigh import _check
+from lossweigh import _check, _replicas
 from lossweigh._types import Mask, Tensor
 from lossweigh.weighting.adaptive import RandomizedWeighter, ratio, softmax_where
 
@@ -92,6 +92,7 @@ class ReLoBRaLo(RandomizedWeighter):
             return share * softmax_where(known, exponents)
 
         drawn = keras.random.uniform((), dtype="float32", seed=self.generator)
+        drawn = _replicas.of_the_first(drawn)
         past = ops.where(drawn < self.keep_probability, before, balance(first))
         weights = self.momentum * past + (1.0 - self.momentum) * balance(last)
         self.update(self.first, first, means, ops.logical_and(present, first <= 0))

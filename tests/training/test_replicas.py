@@ -1,105 +1,258 @@
-"""Several replicas that don't know of each other are told of where it matters.
+"""Several devices, which have a part of each batch, train as one device does.
 
-In processes of their own: the number of devices is set before a backend starts.
+On TensorFlow by `MirroredStrategy`, on torch by `DistributedDataParallel`, on JAX by
+`keras.distribution`. The number of devices is set before a backend starts, so all of it
+runs in processes of its own.
 """
 
 import json
 
 import fresh
 import keras
-from nets import LOSSES, two_heads
+import numpy as np
+import pytest
+import replica_cases
 
-import lossweigh as lw
-
-MISSING = {name: lw.BranchLoss(loss, missing="nan") for name, loss in LOSSES.items()}
-POINTS = {
-    **LOSSES,
-    "zeta": lw.BranchLoss("mse", point_weights=lw.points.ResidualAttention(8)),
-}
-CASES = {
-    "fixed": (LOSSES, lw.FixedWeights, None),
-    "missing": (MISSING, lw.FixedWeights, None),
-    "weighter": (LOSSES, lw.Uncertainty, None),
-    "balancer": (LOSSES, lw.FixedWeights, lw.MGDA),
-    "points": (POINTS, lw.FixedWeights, None),
-}
-
-
-def build(losses, weighter, balancer):
-    training = lw.build_training_model(
-        two_heads(), losses, weighter(), balancer and balancer()
-    )
-    training.compile("sgd")
-
+pytestmark = pytest.mark.compiled
+BACKEND = keras.backend.backend()
 
 BEGIN = """
-import json, os, sys, tempfile, warnings
+import json, os, sys, warnings
 sys.path.insert(0, "tests/training")
+number, names = int(sys.argv[1]), sys.argv[2].split("|")
 {before}
-from test_replicas import CASES, build
+import keras
+import numpy as np
+from replica_cases import BATCH, all_cases, build, data, numbers, other_cases
 
-found = {{}}
-for name, case in CASES.items():
-    with warnings.catch_warnings(record=True) as told, {scope}:
-        warnings.simplefilter("always")
-        build(*case)
-    found[name] = [str(one.message) for one in told if "replicas" in str(one.message)]
-{after}
+cases = {{**all_cases(), **other_cases()}}
 """
 MIRRORED = """
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(
-    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+    cpu, [tf.config.LogicalDeviceConfiguration()] * number
 )
+# One for all: TensorFlow mixes up the sums of two strategies.
+strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(number)])
 """
-TWO_PROCESSES = """
-folder = tempfile.mkdtemp()
+DEVICES = """
+flags = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={number}"
+"""
+# One distribution for all cases; a batch is cut along the mesh's first axis.
+DATA_PARALLEL = """
+strategy = keras.distribution.DataParallel(devices=keras.distribution.list_devices())
+assert len(keras.distribution.list_devices()) == number
+"""
+MODEL_PARALLEL = """
+devices = keras.distribution.list_devices()
+mesh = keras.distribution.DeviceMesh((number // 2, 2), ("batch", "model"), devices)
+layout = keras.distribution.LayoutMap(mesh)
+layout["dense.*kernel"] = (None, "model")
+layout["dense.*bias"] = ("model",)
+strategy = keras.distribution.ModelParallel(layout_map=layout, batch_dim_name="batch")
+"""
+# Two processes with a device each; every one is given its part of the rows.
+JAX_PROCESSES = """
+import socket
+with socket.socket() as free:
+    free.bind(("localhost", 0))
+    address = f"localhost:{free.getsockname()[1]}"
 rank = 0 if os.fork() else 1
-import contextlib
+os.environ["XLA_FLAGS"] = ""
+import jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+import keras
+keras.distribution.initialize(address, num_processes=2, process_id=rank)
+"""
+FIT_PARTS = """
+devices = keras.distribution.list_devices()
+assert len(devices) == 2
+strategy = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
+found = {}
+for name in names:
+    x, y = data(name)
+    mine = np.arange(len(x)) // (BATCH // 2) % 2 == rank
+    one = build(name, cases[name])
+    with strategy.scope():
+        several = build(name, cases[name])
+        several.set_weights(one.get_weights())
+    found[name] = {"start": numbers(one)}
+    one.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
+    found[name]["one"] = [{}, numbers(one)]
+    part = {key: values[mine] for key, values in y.items()}
+    with strategy.scope():
+        several.fit(x[mine], part, batch_size=BATCH // 2, shuffle=False, verbose=0)
+    found[name]["several"] = [{}, numbers(several)]
+if rank == 0:
+    print(json.dumps(found))
+"""
+FIT = """
+found = {}
+for name in names:
+    x, y = data(name)
+    one = build(name, cases[name])
+    with strategy.scope():
+        several = build(name, cases[name])
+        several.set_weights(one.get_weights())
+    found[name] = {"start": numbers(one)}
+    logs = one.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0).history
+    found[name]["one"] = [logs, numbers(one)]
+    with strategy.scope():
+        try:
+            logs = several.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0).history
+        except ValueError as error:
+            found[name]["refused"] = str(error)
+            continue
+    found[name]["several"] = [logs, numbers(several)]
+print(json.dumps(found))
+"""
+PROCESSES = """
+import tempfile
+folder, rank = tempfile.mkdtemp(), 0
+for other in range(1, number):
+    if rank == 0 and not os.fork():
+        rank = other
 import torch
 torch.distributed.init_process_group(
-    "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
+    "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=number
 )
 """
-SEVERAL = {
-    "tensorflow": {
-        "before": MIRRORED,
-        "scope": 'tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope()',
-        "after": "print(json.dumps(found))",
+LOOP = """
+from torch.nn.parallel import DistributedDataParallel
+
+def batches(x, y):
+    for begin in range(0, len(x), BATCH):
+        rows = slice(begin, begin + BATCH)
+        targets = {f"{name}_target": y[name][rows] for name in y}
+        index = np.arange(len(x))[rows]
+        yield {"x": x[rows], "tokens": x[rows], "zeta_index": index, **targets}
+
+def step(model, batch):
+    training = getattr(model, "module", model)
+    training.zero_grad()
+    loss = model(batch, training=True)["weighted_loss"].mean()
+    loss.backward()
+    variables = training.trainable_variables
+    with torch.no_grad():
+        training.optimizer.apply([v.value.grad for v in variables], variables)
+
+found = {}
+for name in names:
+    x, y = data(name)
+    one, several = (build(name, cases[name]) for _ in range(2))
+    several.set_weights(one.get_weights())
+    found[name] = {"start": numbers(one)}
+    model = DistributedDataParallel(several)
+    for batch in batches(x, y):
+        inputs = {k: v for k, v in batch.items() if k in one.input}
+        targets = {k: inputs[f"{k}_target"] for k in y}
+        others = {k: v for k, v in inputs.items() if not k.endswith("_target")}
+        one.train_on_batch(others, targets)
+        part = slice(BATCH // number * rank, BATCH // number * (rank + 1))
+        inputs = {k: torch.as_tensor(v[part]) for k, v in inputs.items()}
+        try:
+            step(model, inputs)
+        except ValueError as error:
+            found[name]["refused"] = str(error)
+            break
+    found[name]["one"] = [{}, numbers(one)]
+    found[name]["several"] = [{}, numbers(several)]
+everyone = [None] * number
+mine = {name: case["several"][1] for name, case in found.items()}
+torch.distributed.all_gather_object(everyone, mine)
+for name in names:
+    found[name]["ranks"] = [one[name] for one in everyone]
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    one.fit(x, y, verbose=0)
+found["told"] = [str(one.message) for one in told]
+if rank == 0:
+    print(json.dumps(found))
+    for _ in range(1, number):
+        os.wait()
+torch.distributed.destroy_process_group()
+"""
+WAYS = {
+    "tensorflow": {"MirroredStrategy": BEGIN.format(before=MIRRORED) + FIT},
+    "torch": {"DistributedDataParallel": BEGIN.format(before=PROCESSES) + LOOP},
+    "jax": {
+        "DataParallel": BEGIN.format(before=DEVICES) + DATA_PARALLEL + FIT,
+        "ModelParallel": BEGIN.format(before=DEVICES) + MODEL_PARALLEL + FIT,
+        "processes": BEGIN.format(before=JAX_PROCESSES) + FIT_PARTS,
     },
-    "torch": {
-        "before": TWO_PROCESSES,
-        "scope": "contextlib.nullcontext()",
-        "after": "if rank == 0:\n    print(json.dumps(found))\n    os.wait()",
-    },
-}
+}[BACKEND]
 
 
-def told(**code):
-    lines = fresh.run(BEGIN.format(**code)).splitlines()
+def trained(way, number, names):
+    """What one device and several made of each case, by name."""
+    lines = fresh.run(WAYS[way], number, "|".join(names)).splitlines()
     (line,) = (line for line in lines if line.startswith("{"))
     return json.loads(line)
 
 
-def test_one_device_is_quiet():
-    for case in CASES.values():
-        build(*case)  # a warning would be an error
+def assert_as_one_device(case):
+    (logs, one), (logs_of_several, several) = case["one"], case["several"]
+    moves = [
+        np.abs(np.subtract(values, start)).max()
+        for (_, values), (_, start) in zip(one, case["start"], strict=True)
+    ]
+    assert max(moves) > 0.01
+    for (path, values), (_, others) in zip(one, several, strict=True):
+        np.testing.assert_allclose(others, values, rtol=1e-5, atol=1e-6, err_msg=path)
+    assert logs_of_several.keys() == logs.keys()
+    for name, values in logs.items():
+        np.testing.assert_allclose(
+            logs_of_several[name], values, rtol=1e-5, atol=1e-6, err_msg=name
+        )
+    for rank in case.get("ranks", []):
+        assert [v for _, v in rank] == [v for _, v in several]  # to the bit
 
 
-if keras.backend.backend() in SEVERAL:
+OTHERS = [*replica_cases.other_cases()]
 
-    def test_several_are_told_of():
-        found = told(**SEVERAL[keras.backend.backend()])
-        assert [name for name, words in found.items() if words] == [
-            "missing",
-            "weighter",
-            "balancer",
-            "points",
-        ]
-        assert all(len(words) <= 1 for words in found.values())
-        assert "2 replicas" in found["missing"][0]
-        assert "masks and missing labels" in found["missing"][0]
-        assert "the weighter Uncertainty" in found["weighter"][0]
-        assert "the balancer MGDA" in found["balancer"][0]
-        assert "the weights of points ResidualAttention" in found["points"][0]
+
+@pytest.fixture(scope="module")
+def two_devices():
+    return trained(next(iter(WAYS)), 2, [*replica_cases.FEW, *OTHERS])
+
+
+@pytest.mark.parametrize("name", replica_cases.FEW)
+def test_two_devices(two_devices, name):
+    assert_as_one_device(two_devices[name])
+
+
+_NO_FOUR = ("processes", 4)
+REFUSED = {"tensorflow": OTHERS, "torch": ["points"], "jax": []}[BACKEND]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_may_be_refused(two_devices, name):
+    if name not in REFUSED:
+        assert_as_one_device(two_devices[name])
+    elif name == "points":
+        assert "`point_weights` must be left out" in two_devices[name]["refused"]
+    else:
+        assert "`level` must have `update_every=1`" in two_devices[name]["refused"]
+        assert "=lw." in two_devices[name]["refused"]  # the cure
+
+
+if BACKEND == "torch":
+
+    def test_fit_in_a_process_group_warns(two_devices):
+        (told,) = [words for words in two_devices["told"] if "process" in words]
+        assert "Each of the 2 processes of the group fits a model by itself" in told
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("way", "number"),
+    [(way, number) for way in WAYS for number in (2, 4) if (way, number) != _NO_FOUR],
+)
+def test_every_method(way, number):
+    found = trained(way, number, list(replica_cases.all_cases()))
+    found.pop("told", None)
+    for name, case in found.items():
+        print(name)
+        assert_as_one_device(case)

@@ -1,0 +1,49 @@
+"""Numbers of a whole batch, where several replicas have a part of it each.
+
+The replicas of one model take a step together. Each computes the losses and gradients
+of some rows. The optimizer, or torch's `DistributedDataParallel`, adds the gradients
+up. What isn't linear in the rows has to be added up before it is used.
+
+All functions give tensors without a gradient, and their argument where there is one
+replica.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from lossweigh import _backend
+
+
+def total(tensor: Any) -> Any:
+    """The sum over the replicas."""
+    return totals([tensor])[0]
+
+
+def totals(tensors: list[Any]) -> list[Any]:
+    """The sum of each tensor over the replicas."""
+    if _backend.replicas() == 1:
+        return tensors
+    return _backend.sum_over_replicas([ops.stop_gradient(one) for one in tensors])
+
+
+def mean(tensor: Any) -> Any:
+    """The mean over the replicas."""
+    number = _backend.replicas()
+    return tensor if number == 1 else total(tensor) / number
+
+
+def on_any(mask: Any) -> Any:
+    """Bool: where the mask is true on one replica at least."""
+    if _backend.replicas() == 1:
+        return mask
+    return total(ops.cast(mask, "float32")) > 0
+
+
+def of_the_first(tensor: Any) -> Any:
+    """The first replica's, on all: random numbers that each has drawn."""
+    if _backend.replicas() == 1:
+        return tensor
+    return total(ops.where(_backend.is_first_replica(), tensor, 0.0))
