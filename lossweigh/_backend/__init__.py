@@ -138,7 +138,7 @@ class Backend(Protocol):
         """How many replicas take the step that is under way, each on part of a batch.
 
         JAX's arrays are whole, so there it is 1. On torch it is the number of
-        processes of the process group, except `in_a_keras_step`.
+        processes of the process group, and 1 in `alone`.
         """
 
     def is_first_replica(self) -> Any:
@@ -150,11 +150,11 @@ class Backend(Protocol):
         Every replica must call it, in the same order. It isn't differentiated.
         """
 
-    def in_a_keras_step(self) -> contextlib.AbstractContextManager[Any]:
-        """What runs in it is a step of Keras's trainer.
+    def alone(self) -> contextlib.AbstractContextManager[Any]:
+        """What runs in it sums nothing over torch's processes.
 
-        On torch that trainer knows of one process only. A process that summed over
-        the others would wait for them.
+        A step of Keras's trainer on torch, and a look at the gradients, may run in one
+        process only. If it summed over the others, it would wait for them.
         """
 
     def squared_norm(self, tensor: Any) -> Any:
@@ -220,7 +220,7 @@ raise_unless = _current.raise_unless
 replicas = _current.replicas
 is_first_replica = _current.is_first_replica
 sum_over_replicas = _current.sum_over_replicas
-in_a_keras_step = _current.in_a_keras_step
+alone = _current.alone
 squared_norm = _current.squared_norm
 stack = _current.stack
 uniform = _current.uniform

@@ -170,7 +170,7 @@ def sum_over_replicas(tensors: Sequence[Any]) -> list[Any]:
     return summed
 
 
-def in_a_keras_step() -> contextlib.AbstractContextManager[Any]:
+def alone() -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 

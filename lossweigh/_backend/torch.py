@@ -167,14 +167,12 @@ def raise_unless(condition: Any, message: str) -> None:
         raise ValueError(message)
 
 
-_keras_steps = 0  # how many are under way, one inside of the other
+_alone = 0  # how many of them are under way, one inside of the other
 
 
 def replicas() -> int:
     distributed = torch.distributed
-    if _keras_steps or not (
-        distributed.is_available() and distributed.is_initialized()
-    ):
+    if _alone or not (distributed.is_available() and distributed.is_initialized()):
         return 1
     return int(distributed.get_world_size())
 
@@ -198,13 +196,13 @@ def sum_over_replicas(tensors: Sequence[Any]) -> list[Any]:
 
 
 @contextlib.contextmanager
-def in_a_keras_step() -> Iterator[None]:
-    global _keras_steps
-    _keras_steps += 1
+def alone() -> Iterator[None]:
+    global _alone
+    _alone += 1
     try:
         yield
     finally:
-        _keras_steps -= 1
+        _alone -= 1
 
 
 def squared_norm(tensor: Any) -> Any:

@@ -111,9 +111,11 @@ class GradientMeter:
         parameters = [ops.convert_to_tensor(v) for v in (*self.shared, *self.heads)]
         others = [ops.convert_to_tensor(variable) for variable in self.others]
         while True:
-            losses, gramians, sums, moved = self._run(
-                parameters, others, inputs, ops.convert_to_tensor(scale, "float32")
-            )
+            factor = ops.convert_to_tensor(scale, "float32")
+            with _backend.alone():
+                losses, gramians, sums, moved = self._run(
+                    parameters, others, inputs, factor
+                )
             arrays = ops.convert_to_numpy(gramians).astype("float64") / scale**2
             finite = np.isfinite(arrays).all() and all(map(_is_finite, sums))
             if finite or scale <= 1.0:

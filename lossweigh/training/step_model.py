@@ -90,7 +90,7 @@ class StepModel(WiredModel):
     def train_step(self, *args: Any) -> Any:
         *state, data = args
         exact_flag = with_exact_flag(self._wiring.balanced, data)
-        with exact_flag as batch, _backend.in_a_keras_step():
+        with exact_flag as batch, _backend.alone():
             batch = self._batches.step(batch, training=True, weighs_points=True)
             return super().train_step(*state, batch)
 
