@@ -1,5 +1,8 @@
 """Burgers' equation by a network: equal weights against ConFIG, under the stock `fit`.
 
+Training on the plain sum of three losses misses the shock for long; with ConFIG the
+least error of 5,000 steps is about half as large or less, in each of three seeds.
+
 A network u(t, x) shall start as -sin(pi x), be 0 at both ends, and obey
 
     u_t + u u_x = nu u_xx,    nu = 0.01 / pi,    0 <= t <= 1,    -1 <= x <= 1.
@@ -192,7 +195,7 @@ def train(method, seed, steps, solution, bar):
 
 def draw(path, solution, results):
     """Above the solutions; below the errors and the weights of the gradients."""
-    figure = Figure((11, 6.6), layout="constrained")
+    figure = Figure((9, 6), layout="constrained")
     above, below = figure.subfigures(2, 1)
     shown = {"the solution": solution} | {
         n: found for n, (found, *_) in results.items()

@@ -1,5 +1,8 @@
 """Softmax and centre loss on handwritten digits: features that lie close together.
 
+A small fixed weight of the centre loss draws the digits of a class together at no cost
+in accuracy, and a learned weight grows until four of ten digits are misread.
+
 A small network reads 28 x 28 digits and ends in two features, so that they can be
 drawn, and a softmax over them. The cross-entropy only asks that classes can be told
 apart: their features are long rays from the middle. The centre loss (Wen et al. 2016)
@@ -85,7 +88,7 @@ def spreads(features, labels):
 
 
 def draw(path, found, labels):
-    figure = Figure((13, 4.8), layout="constrained")
+    figure = Figure((9, 3.8), layout="constrained")
     for axes, (name, (features, accuracy)) in zip(
         figure.subplots(1, len(found)), found.items(), strict=True
     ):

