@@ -29,5 +29,16 @@ def test_the_pythons_are_those_of_the_matrix():
     assert classified == pythons
     assert f"python_requires = >={pythons[0]}" in setup
     words = f"Python {', '.join(pythons[:-1])} or {pythons[-1]}"
-    for page in ("README.md",):
+    for page in ("README.md", "docs/install.md"):
         assert words in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_every_row_of_works_with_is_a_test():
+    page = (ROOT / "docs/guides/works-with.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .*\| `([\w./]+)` \|$", page, re.M)
+    tests = re.findall(
+        r"^def (test_\w+)", (ROOT / ".ci/works_with.py").read_text("utf-8"), re.M
+    )
+    assert len(rows) > 10
+    for row in rows:
+        assert (ROOT / row).is_file() if "/" in row else row in tests
