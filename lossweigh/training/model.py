@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from lossweigh import _compat
-from lossweigh._files import save_whole
+from lossweigh._files import save_weights_whole, save_whole
 from lossweigh._structure import may_mask, named_outputs
 from lossweigh.branches.masked_loss import Mean
 from lossweigh.training.batches import Batches
@@ -203,3 +203,16 @@ class TrainingModel(Trainer):
             ValueError: If the file would be one that can't be loaded again.
         """
         save_whole(super().save, filepath, overwrite, **kwargs)
+
+    def save_weights(
+        self, filepath: Any, overwrite: bool = True, **kwargs: Any
+    ) -> None:
+        """Saves as `keras.Model.save_weights`, the file whole or not at all.
+
+        Args:
+            filepath: Path of a `.weights.h5` file.
+            overwrite: As in Keras.
+            **kwargs: As in Keras. With `max_shard_size` Keras writes several files,
+                which a kill can leave incomplete.
+        """
+        save_weights_whole(super().save_weights, filepath, overwrite, **kwargs)

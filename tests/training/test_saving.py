@@ -170,3 +170,52 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     for one, other in zip(state(loaded), state(training), strict=True):
         np.testing.assert_array_equal(one, other)
     assert [path.name for path in tmp_path.iterdir()] == ["training.keras"]
+
+
+@keras.saving.register_keras_serializable("test_saving")
+class NotWritable(keras.layers.Dense):
+    """Its numbers can't be written; what comes before it in a file can."""
+
+    def save_own_variables(self, store):
+        raise OSError("no space left")
+
+
+@pytest.mark.smoke
+def test_weights_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = keras.Input((4,))
+    hidden = keras.layers.Dense(2)(x)
+    models = {}
+    for name, layer in {"good": keras.layers.Dense, "bad": NotWritable}.items():
+        model = keras.Model(x, {"zeta": layer(3, name="zeta")(hidden)})
+        models[name] = lw.build_training_model(model, {"zeta": "mse"})
+    good, bad = models["good"], models["bad"]
+    for path in ("some.weights.h5", tmp_path / "some.weights.h5"):
+        good.save_weights(path)
+        before = (tmp_path / "some.weights.h5").read_bytes()
+        with pytest.raises(OSError, match="no space left"):
+            bad.save_weights(path)
+        assert (tmp_path / "some.weights.h5").read_bytes() == before
+        assert [path.name for path in tmp_path.iterdir()] == ["some.weights.h5"]
+    saved = good.get_weights()
+    good.set_weights([weights + 1 for weights in saved])
+    good.load_weights("some.weights.h5")
+    for one, other in zip(good.get_weights(), saved, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_weights_go_the_other_ways_that_keras_knows(tmp_path):
+    """Several files, a name that Keras refuses, and a folder that isn't there."""
+    training = lw.build_training_model(two_heads(), LOSSES)
+    training.save_weights(tmp_path / "model.weights.json", max_shard_size=1)
+    saved = training.get_weights()
+    training.set_weights([weights + 1 for weights in saved])
+    training.load_weights(tmp_path / "model.weights.json")
+    for one, other in zip(training.get_weights(), saved, strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match=r"must end in `\.weights\.h5`"):
+        training.save_weights(tmp_path / "model.h5")
+    with pytest.raises(FileNotFoundError):
+        training.save_weights(tmp_path / "nowhere" / "model.weights.h5")
+    with pytest.raises(FileNotFoundError):
+        training.save(tmp_path / "nowhere" / "model.keras")
