@@ -35,7 +35,12 @@ from lossweigh.branches.masking import (
     fits,
     intersect_masks,
 )
-from lossweigh.branches.target_spec import TargetSpec, infer_target_spec, without
+from lossweigh.branches.target_spec import (
+    TargetSpec,
+    checked_shape,
+    infer_target_spec,
+    without,
+)
 
 
 class TargetBranch(Branch, abc.ABC):
@@ -74,7 +79,7 @@ class TargetBranch(Branch, abc.ABC):
         if known_shape is not None:
             target_shape = known_shape if target_shape is None else target_shape
             target_dtype = target_dtype or "int32"
-        self.target_shape = None if target_shape is None else tuple(target_shape)
+        self.target_shape = checked_shape(target_shape)
         self.target_dtype = target_dtype
 
         self._is_elementwise = is_elementwise(loss)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import numbers
 from typing import Any
 
 import keras
@@ -73,6 +74,30 @@ def infer_target_spec(
         return shape, target_dtype
     dtype = "int32" if is_sparse else dtype
     return shape, "float32" if may_be_nan else dtype
+
+
+def checked_shape(target_shape: Any) -> Shape | None:
+    """The argument `target_shape` as a tuple.
+
+    Raises:
+        TypeError: If it isn't a list or tuple of sizes.
+    """
+    if target_shape is None:
+        return None
+    is_list = isinstance(target_shape, (list, tuple))
+    if not is_list or not all(
+        size is None or (_is_whole(size) and size >= 0) for size in target_shape
+    ):
+        raise TypeError(
+            "`target_shape` must be the shape of a sample's target, a tuple of whole "
+            "numbers of at least 0, such as `(3,)` or `()`, with `None` for an axis of "
+            f"any size. Received: target_shape={target_shape!r}."
+        )
+    return tuple(target_shape)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def without(shape: tuple[Any, ...], axis: int) -> tuple[Any, ...]:

@@ -75,6 +75,12 @@ class BalancedModel(keras.layers.Layer):
         # under a mixed policy Keras would still cast the balancer's state.
         super().__init__(autocast=False, **{**kwargs, "dtype": "float32"})
         self.supports_masking = True
+        if not isinstance(balancer, Balancer):  # in a damaged file
+            raise TypeError(
+                "`balancer` of a BalancedModel must be a lossweigh balancer. Received: "
+                f"balancer={balancer!r}. (A training model without a balancer has no "
+                "BalancedModel.)"
+            )
         self.prediction_model = prediction_model
         self.balancer = balancer
         self.branches = list(branches)

@@ -50,16 +50,37 @@ def in_words(config: Any) -> Iterator[None]:
         config: The config that is being read.
     """
     check_format(config)
+    names = _layer_names(config)  # Keras empties the config while it reads it
     try:
         yield
     except Exception as error:
-        names = [
-            layer.get("name", "?")
-            for layer in (config.get("layers", ()) if isinstance(config, dict) else ())
-            if isinstance(layer, dict)
-        ]
         raise ValueError(
             "This isn't the config of a training model from `build_training_model`: "
-            f"{type(error).__name__}: {error} It has the layers {names}. Save the "
-            "training model anew, or build it and load its weights alone."
+            f"{type(error).__name__}: {_in_short(error)} It has the layers {names}. "
+            "Save the training model anew, or build it and load its weights alone."
         ) from error
+
+
+def _layer_names(config: Any) -> list[str]:
+    """The names of a config's layers.
+
+    Raises:
+        ValueError: If it has none, or something else in their stead.
+    """
+    layers = config.get("layers") if isinstance(config, dict) else None
+    if not isinstance(layers, list) or not all(isinstance(one, dict) for one in layers):
+        raise ValueError(
+            "The config of a training model must have `layers`, a list of dicts. "
+            f"Received: {'layers=' if isinstance(config, dict) else ''}"
+            f"{str(layers if isinstance(config, dict) else config)[:100]}."
+        )
+    return [str(layer.get("name", "?")) for layer in layers]
+
+
+def _in_short(error: Exception) -> str:
+    """An error's message; Keras's puts the whole config before what failed."""
+    message = str(error)
+    what, _, config = message.partition("\n\nconfig=")
+    _, _, reason = config.rpartition("Exception encountered: ")
+    kind = what.partition("'>")[0].rpartition(".")[2]
+    return f"{kind}: {reason}" if reason else message

@@ -73,6 +73,11 @@ def read(model: keras.Model) -> Wiring:
     Raises:
         ValueError: If it lacks one, as `build_training_model` makes none.
     """
+    if not isinstance(model.output, Mapping) or WEIGHTED_LOSS not in model.output:
+        raise ValueError(
+            f"A training model must have an output {WEIGHTED_LOSS!r}, its loss. "
+            f"Received: outputs {_names(model.output)}. {_MADE_BY}"
+        )
     weighter = _only(model, Weighter)
     balanced = next(iter(_layers_of(model, BalancedModel)), None)
     if balanced is None:
@@ -86,12 +91,19 @@ def read(model: keras.Model) -> Wiring:
             f"{weighter.branches}. Received losses of the branches {list(by_name)}. "
             f"{_MADE_BY}"
         )
+    if balanced is not None and balanced.branches != weighter.branches:
+        raise ValueError(
+            "A training model's balancer must balance the branches that its weighter "
+            f"weighs, {weighter.branches}. Received a BalancedModel of the branches "
+            f"{balanced.branches}. {_MADE_BY}"
+        )
     losses = {branch: by_name[branch] for branch in weighter.branches}
     of_points = {layer.branch: layer for layer in _layers_of(model, PointWeights)}
     points = {branch: of_points[branch] for branch in losses if branch in of_points}
     for branch, layer in losses.items():  # a file holds them twice
         layer.points = given_points(points.get(branch))
     targets = {branch: layer.target for branch, layer in losses.items()}
+    _check_names(model, targets)
     outputs = [key for key in model.output if key not in output_names(losses)]
     names = [*losses, *(name for name in targets.values() if name is not None)]
     structure = named_structure(
@@ -127,6 +139,30 @@ def read(model: keras.Model) -> Wiring:
         and not any(isinstance(layer.mask_name, str) for layer in losses.values())
         and _is_as_built(model, losses, points, weighter),
     )
+
+
+def _check_names(model: keras.Model, targets: Mapping[str, str | None]) -> None:
+    """Refuses a model without a branch's loss or target, as a renamed one is."""
+    for branch, target in targets.items():
+        if f"{branch}_loss" not in model.output:
+            raise ValueError(
+                f"A training model must have the output '{branch}_loss' for its "
+                f"branch {branch!r}. Received: outputs {_names(model.output)}. "
+                f"{_MADE_BY}"
+            )
+        if target is not None and target_name(target) not in model.input:
+            raise ValueError(
+                f"A training model must have the input {target_name(target)!r} for the "
+                f"target of its branch {branch!r}. Received: inputs "
+                f"{_names(model.input)}. {_MADE_BY}"
+            )
+
+
+def _names(tensors: Any) -> list[str]:
+    """The names of a model's inputs or outputs, whatever their structure."""
+    if isinstance(tensors, Mapping):
+        return [*tensors]
+    return [tensor.name for tensor in keras.tree.flatten(tensors)]
 
 
 def measured(
