@@ -11,6 +11,7 @@ from lossweigh import _compat
 from lossweigh._files import save_weights_whole, save_whole
 from lossweigh._structure import may_mask, named_outputs
 from lossweigh.branches.masked_loss import Mean
+from lossweigh.training import beside_weights
 from lossweigh.training.batches import Batches
 from lossweigh.training.fitted_optimizer import fitted_optimizer
 from lossweigh.training.ignore_loss import check_no_loss, ignoreLoss
@@ -18,6 +19,7 @@ from lossweigh.training.log_words import checked_words
 from lossweigh.training.logs import BranchLogs
 from lossweigh.training.metrics import metrics_by_output, without_target
 from lossweigh.training.objective import call_directly
+from lossweigh.training.relative_loss import RelativeLoss
 from lossweigh.training.replicas import check_replicas
 from lossweigh.training.saving import in_words, with_format
 from lossweigh.training.step_model import compiled
@@ -190,6 +192,18 @@ class TrainingModel(Trainer):
 
     def get_config(self) -> dict[str, Any]:
         return with_format(super().get_config())
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        beside_weights.save(self, store, self._relative_loss)
+
+    def load_own_variables(self, store: Any) -> None:
+        rest = beside_weights.load(self, store, self._relative_loss)
+        super().load_own_variables(rest)
+
+    @property
+    def _relative_loss(self) -> RelativeLoss | None:
+        return None if self._logs is None else self._logs.relative_loss
 
     def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
         """Saves as `keras.Model.save`, the file whole or not at all.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 RELATIVE_LOSS = "relative_loss"
 
 
@@ -25,6 +27,28 @@ class RelativeLoss:
     def __init__(self, branches: Sequence[str]) -> None:
         self.branches = list(branches)
         self.first: dict[str, float] = {}
+
+    def to_array(self) -> np.ndarray:
+        """`(2, K)` float64: the first losses of training and validation, or `nan`."""
+        return np.array(
+            [
+                [
+                    self.first.get(f"{prefix}{branch}_loss", np.nan)
+                    for branch in self.branches
+                ]
+                for prefix in ("", "val_")
+            ]
+        )
+
+    def load(self, array: np.ndarray) -> None:
+        """Sets the first losses to those of `to_array`."""
+        self.first.clear()
+        for prefix, losses in zip(
+            ("", "val_"), np.asarray(array).tolist(), strict=True
+        ):
+            for branch, loss in zip(self.branches, losses, strict=True):
+                if math.isfinite(loss):
+                    self.first[f"{prefix}{branch}_loss"] = loss
 
     def of(self, losses: Mapping[str, float], prefix: str = "") -> dict[str, float]:
         """The log of one epoch.
