@@ -40,7 +40,7 @@ ARROWS = {
     "layers": {"_check", "_compat", "_backend", "_structure", "_types"},
     "gradients": {"_compat", "_backend", "_replicas", "_structure", "balancing"},
     "inspection": {"_backend", "_structure", "gradients", "plots"},
-    "callbacks": {"_check", "_files", "weighting"},
+    "callbacks": {"_check", "_compat", "_files", "weighting"},
     "training": {
         "_check",
         "_compat",

@@ -146,3 +146,16 @@ def test_a_loss_of_ones_own_leaves_no_call_behind():
     dropout = keras.layers.Dropout(0.5)
     assert (keras.ops.convert_to_numpy(dropout(x, training=True)) == 0).any()
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(dropout(x)), x)
+
+
+def test_fit_begins_at_the_epoch_that_a_callback_says():
+    begin = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: _compat.begin_at_epoch(model, 2)
+    )
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    fit = {"x": np.ones((2, 1)), "y": np.ones((2, 1)), "epochs": 3, "verbose": 0}
+    assert model.fit(**fit, callbacks=[begin]).epoch == [2]
+    assert model.fit(**fit).epoch == [2]  # Keras doesn't forget it
+    _compat.begin_at_epoch(model, None)
+    assert model.fit(**fit).epoch == [0, 1, 2]

@@ -1,6 +1,11 @@
 """The one folder that touches private names of Keras, each with its reason."""
 
-from lossweigh._compat.fitting import put_first, read_batches, watched_steps
+from lossweigh._compat.fitting import (
+    begin_at_epoch,
+    put_first,
+    read_batches,
+    watched_steps,
+)
 from lossweigh._compat.layers import (
     as_frozen,
     calls_of,
@@ -32,6 +37,7 @@ from lossweigh._compat.variables import Assignments, keeps_variables
 __all__ = [
     "Assignments",
     "as_frozen",
+    "begin_at_epoch",
     "build_metrics",
     "calls_of",
     "compiled_metrics",

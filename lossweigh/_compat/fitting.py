@@ -47,6 +47,19 @@ def put_first(
     callbacks.callbacks[:0] = added
 
 
+def begin_at_epoch(model: keras.Model, epoch: int | None) -> None:
+    """Says in `on_train_begin` with which epoch `fit` begins.
+
+    There is no public way: `keras.callbacks.BackupAndRestore` sets the same attribute.
+    It stays until it is set to `None`.
+
+    Args:
+        model: The model.
+        epoch: The number of the epoch, from 1; `None` for `fit`'s `initial_epoch`.
+    """
+    model._initial_epoch = epoch
+
+
 class _Reader(keras.Model):
     """A model without layers whose step of evaluation hands its batch on.
 

@@ -10,6 +10,7 @@ from lossweigh.callbacks.end_of_epoch import (
 from lossweigh.callbacks.from_validation import WeightsFromValidation
 from lossweigh.callbacks.gradient_report import GradientReport
 from lossweigh.callbacks.loss_weight_scheduler import LossWeightScheduler
+from lossweigh.callbacks.resume import Resume
 from lossweigh.callbacks.stop_branch import StopBranch
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "DynamicTaskPriority",
     "GradientReport",
     "LossWeightScheduler",
+    "Resume",
     "StopBranch",
     "WeightsFromValidation",
 ]

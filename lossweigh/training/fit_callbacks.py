@@ -12,6 +12,7 @@ from lossweigh.callbacks.end_of_epoch import AdvanceWeighters, CollapseMonitor
 from lossweigh.callbacks.from_validation import WeightsFromValidation
 from lossweigh.callbacks.gradient_report import GradientReport
 from lossweigh.callbacks.loss_weight_scheduler import LossWeightScheduler
+from lossweigh.callbacks.resume import Resume
 from lossweigh.training.advice import Advice
 from lossweigh.training.relative_loss import RELATIVE_LOSS
 
@@ -84,10 +85,12 @@ def with_ours(
         # Before those that keep the logs. It may be the list of a `fit` before.
         _compat.put_first(callbacks, ours, model)
     else:
-        # A report comes before what keeps its logs, wherever the user put it.
+        # A report comes before what keeps its logs, wherever the user put it, and the
+        # state is written when all others have moved it.
         reports = [one for one in given if isinstance(one, GradientReport)]
-        others = [one for one in given if not isinstance(one, GradientReport)]
-        callbacks = [*ours, *reports, *others]
+        last = [one for one in given if isinstance(one, Resume)]
+        others = [one for one in given if one not in (*reports, *last)]
+        callbacks = [*ours, *reports, *others, *last]
     directions = {log: _compat.direction(metric) for log, _, metric in metrics}
     losses = [
         "loss",
