@@ -230,3 +230,15 @@ class TrainingModel(Trainer):
                 which a kill can leave incomplete.
         """
         save_weights_whole(super().save_weights, filepath, overwrite, **kwargs)
+
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Refuses: what is served is the prediction model.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            "A training model must not be exported: its inputs are data and targets, "
+            "and its output is a loss. Export `training.prediction_model`, whose "
+            f"layers it trains. Received: filepath={str(filepath)!r}."
+        )
