@@ -1,0 +1,52 @@
+"""A training that is killed again and again ends with the numbers of another one."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import keras
+import pytest
+from killed_runs import CASES, WAYS
+
+import lossweigh as lw
+
+PROGRAM = pathlib.Path(__file__).with_name("killed_runs.py")
+METHODS = [
+    name
+    for name in (*lw.weighting.__all__, *lw.balancing.__all__)
+    if issubclass(getattr(lw, name), (lw.Weighter, lw.Balancer))
+    and name not in ("Weighter", "Balancer")
+]
+
+
+def outcomes_of(folder, names):
+    """By name, what the processes died of; or the error, if it showed."""
+    command = [sys.executable, "-W", "ignore", PROGRAM, folder, *names]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-4000:]
+    return json.loads((folder / "outcomes.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    return outcomes_of(tmp_path_factory.mktemp("kills"), CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_numbers_are_those_of_one_process(outcomes, name):
+    assert "error" not in outcomes[name], outcomes[name]["error"]
+    assert outcomes[name]["deaths"] == ["SIGKILL"] * len(CASES[name][-1])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_at_drawn_moments(method, tmp_path):
+    seeds = range(2)
+    names = [f"drawn/{way}/{method}/{seed}" for way in WAYS for seed in seeds]
+    outcomes = outcomes_of(tmp_path, names)
+    wrong = {name: one for name, one in outcomes.items() if "error" in one}
+    assert not wrong, json.dumps(wrong, indent=1)[:6000]
+    kills = [one["deaths"] for one in outcomes.values()]
+    print(f"{method} on {keras.backend.backend()}: {sum(map(len, kills))} kills")
+    assert sum(map(len, kills)) >= len(names)
