@@ -100,6 +100,7 @@ def program(folder, weighter, balancer, way, callbacks, eagerly, moment):
         moment: Is called first, and sees to it that the process is killed.
     """
     begin = 0
+    keras.utils.set_random_seed(3)  # methods draw their seeds too
     if way == "ModelCheckpoint":
         path = folder / "checkpoint.keras"
         saving = keras.callbacks.ModelCheckpoint(path)
