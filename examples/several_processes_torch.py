@@ -1,4 +1,7 @@
-"""Several processes on torch train as one: `DistributedDataParallel` and a loop.
+"""Several processes on torch: `DistributedDataParallel` and a loop.
+
+Two processes train as one does, but for rounding, and their state is equal to the bit,
+though each has its own half of every batch, and other labels are missing in it.
 
 Two numbers are predicted by a network that shares a layer, and every second label of
 one of them is missing in the first half of each batch. Two processes take a half of
