@@ -18,7 +18,7 @@ PLAIN = {"zeta": lambda: "mse", "alpha": lambda: "sparse_categorical_crossentrop
 KERAS2 = {
     "zeta": lambda: lw.BranchLoss("mse", missing="nan", normalize="keras2"),
     "alpha": lambda: lw.BranchLoss(
-        lw.Center(4), of="zeta", target="alpha", target_dtype="int32", missing=-1
+        lw.losses.Center(4), of="zeta", target="alpha", target_dtype="int32", missing=-1
     ),
 }
 

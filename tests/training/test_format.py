@@ -1,6 +1,7 @@
 """A saved training model says its format; another one is refused in words."""
 
 import json
+import re
 import zipfile
 
 import keras
@@ -37,19 +38,20 @@ def of_a_word(config):
     config["lossweigh_format"] = "new"
 
 
+THIS = rf"lossweigh {re.escape(lw.__version__)}"
 CURE = r"build the training model anew and give `load_weights` this file"
 REFUSED = {
     "later": (
         of_a_later_version,
-        r"of format 7, written by lossweigh 3\.1\.0\. lossweigh 0\.1\.0 reads the "
-        rf"format 1\. Install the version that wrote it, or {CURE}",
+        rf"of format 7, written by lossweigh 3\.1\.0\. {THIS} reads the format 1\. "
+        rf"Install the version that wrote it, or {CURE}",
     ),
     "none": (
         of_no_version,
-        r"without a format, written by no released version of lossweigh\. lossweigh "
-        rf"0\.1\.0 reads the format 1\. To go on, {CURE}",
+        r"without a format, written by no released version of lossweigh\. "
+        rf"{THIS} reads the format 1\. To go on, {CURE}",
     ),
-    "word": (of_a_word, r"of format 'new', written by lossweigh 0\.1\.0\."),
+    "word": (of_a_word, rf"of format 'new', written by {THIS}\."),
 }
 
 
