@@ -17,7 +17,8 @@ MISSING = {
 PLAIN = {"zeta": lambda: "mse", "alpha": lambda: "sparse_categorical_crossentropy"}
 KERAS2 = {
     "zeta": lambda: lw.BranchLoss("mse", missing="nan", normalize="keras2"),
-    "alpha": lambda: lw.BranchLoss(
+    "alpha": MISSING["alpha"],
+    "centre": lambda: lw.BranchLoss(
         lw.losses.Center(4), of="zeta", target="alpha", target_dtype="int32", missing=-1
     ),
 }
