@@ -25,6 +25,7 @@ import keras
 import numpy as np
 from replica_cases import BATCH, all_cases, build, data, numbers, other_cases
 
+warnings.filterwarnings("ignore", "The loss weight of the branch")  # has collapsed
 cases = {{**all_cases(), **other_cases()}}
 """
 MIRRORED = """
