@@ -10,7 +10,7 @@ import keras
 ROOT = Path(__file__).parents[2]
 
 
-def run(code, *arguments, **environment):
+def run(code, *arguments, timeout=300, **environment):
     """Runs code with `sys.argv[1:]` as given; returns what it printed."""
     environment |= {
         "KERAS_BACKEND": keras.backend.backend(),
@@ -22,7 +22,7 @@ def run(code, *arguments, **environment):
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
         check=False,
     )
     assert result.returncode == 0, result.stderr[-4000:]

@@ -192,9 +192,9 @@ WAYS = {
 }[BACKEND]
 
 
-def trained(way, number, names):
+def trained(way, number, names, **options):
     """What one device and several made of each case, by name."""
-    lines = fresh.run(WAYS[way], number, "|".join(names)).splitlines()
+    lines = fresh.run(WAYS[way], number, "|".join(names), **options).splitlines()
     (line,) = (line for line in lines if line.startswith("{"))
     return json.loads(line)
 
@@ -258,7 +258,7 @@ if BACKEND == "torch":
     [(way, number) for way in WAYS for number in (2, 4) if (way, number) != _NO_FOUR],
 )
 def test_every_method(way, number):
-    found = trained(way, number, list(replica_cases.all_cases()))
+    found = trained(way, number, list(replica_cases.all_cases()), timeout=1500)
     found.pop("told", None)
     for name, case in found.items():
         print(name)
