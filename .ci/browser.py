@@ -30,6 +30,7 @@ WIDE_TABLES = {
     390: {
         "methods/balancers-table",
         "methods/balancing-measured",
+        "methods/comparison-table",
         "methods/multi-target-table",
         "methods/two-digits-table",
     },
