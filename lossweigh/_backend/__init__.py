@@ -22,14 +22,12 @@ class Backend(Protocol):
         FUSES_ELEMENTWISE: Whether operations on single elements cost next to nothing
             where their input is read anyway.
         SUMS_IN_COND: Whether a branch of a `cond` can sum over replicas.
-        FITS_ALONE: Whether Keras's `fit` knows of one replica only.
     """
 
     TENSORS_TAKE_ATTRIBUTES: bool
     STATELESS: bool
     FUSES_ELEMENTWISE: bool
     SUMS_IN_COND: bool
-    FITS_ALONE: bool
 
     def custom_gradient(
         self, function: Callable[..., Any], tensors: Sequence[Any]
@@ -204,7 +202,6 @@ TENSORS_TAKE_ATTRIBUTES = _current.TENSORS_TAKE_ATTRIBUTES
 STATELESS = _current.STATELESS
 FUSES_ELEMENTWISE = _current.FUSES_ELEMENTWISE
 SUMS_IN_COND = _current.SUMS_IN_COND
-FITS_ALONE = _current.FITS_ALONE
 custom_gradient = _current.custom_gradient
 vector_jacobian = _current.vector_jacobian
 derivatives = _current.derivatives

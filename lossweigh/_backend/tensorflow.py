@@ -13,7 +13,6 @@ TENSORS_TAKE_ATTRIBUTES = True
 STATELESS = False
 FUSES_ELEMENTWISE = False
 SUMS_IN_COND = False  # `merge_call` refuses to be called in another graph
-FITS_ALONE = False
 
 _BLOCK = 2**11  # elements of each tensor that a product sums up
 _AT_ONCE = 2**20  # elements of all tensors that are copied side by side

@@ -45,10 +45,14 @@ def check_replicas(wiring: Wiring) -> None:
 
 
 def warn_of_separate_processes() -> None:
-    """Warns where each process of a group would train a model by itself."""
-    if _backend.replicas() > 1 and _backend.FITS_ALONE:
+    """Warns where each process of a group would train a model by itself.
+
+    Outside of a step only torch has several replicas, its processes.
+    """
+    number = _backend.replicas()
+    if number > 1:
         warnings.warn(
-            f"Each of the {_backend.replicas()} processes of the group fits a model by "
+            f"Each of the {number} processes of the group fits a model by "
             "itself: Keras's `fit` on torch sums no gradients over processes. Write "
             "the loop with `torch.nn.parallel.DistributedDataParallel`, as the page "
             "about several devices does.",
