@@ -121,11 +121,13 @@ def _of_unheard_branch(model: Any) -> str | None:
     least = min(shares, key=shares.__getitem__)
     if not 0 < shares[least] < SMALL:
         return None
+    balancer = type(model.balancer).__name__
+    others = [f"`{name}()`" for name in ("IMTLG", "NormBalancer") if name != balancer]
     return (
         f"The branch {least!r} has {shares[least]:.2g} of the gradients at the "
-        f"shared layers, which {type(model.balancer).__name__} combines: they will "
-        "hardly learn it. Give its loss a larger weight, or choose a balancer that "
-        "makes the gradients alike, such as `IMTLG()` or `NormBalancer()`."
+        f"shared layers, which {balancer} combines: they will hardly learn it. Give "
+        "its loss a larger weight, or choose a balancer that makes the gradients "
+        f"alike, such as {' or '.join(others)}."
     )
 
 

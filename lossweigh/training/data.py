@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lossweigh import _backend, _check
+from lossweigh.branches.masking import fits
 from lossweigh.training.array_likes import as_array, library
 from lossweigh.training.input_names import InputNames, describe
 from lossweigh.training.names import (
@@ -212,11 +213,13 @@ class TrainingInputs:
         except ValueError:  # TensorFlow's unknown rank: nothing to check yet
             return value
         if name in self.weight_names:
+            if len(shape) == 1 and received[1:] == (1,):
+                return value[..., 0]
             if not 1 <= len(received) <= len(shape):
                 raise ValueError(
                     f"`sample_weight` of {name.removesuffix('_sample_weight')!r} must "
-                    f"have 1 to {len(shape)} axes, (batch,) or a leading part of the "
-                    f"prediction's shape. Received the shape {received}."
+                    f"have 1 to {len(shape)} axes, (batch,) or a leading part of "
+                    f"the prediction's shape. Received the shape {received}."
                 )
             for _ in range(len(shape) - len(received)):
                 value = value[..., None]
@@ -224,10 +227,11 @@ class TrainingInputs:
         branch = name.removesuffix("_target")
         # A fixed batch size isn't looked at: these may be all rows of an array.
         got, want = received[1:], shape[1:]
-        fits = _same(got, want)
-        fits = fits or (got[-1:] == (1,) and _same(got[:-1], want))
-        fits = fits or (want[-1:] == (1,) and _same(got, want[:-1]))
-        if not fits:
+        if not (
+            fits(got, want)
+            or (got[-1:] == (1,) and fits(got[:-1], want))
+            or (want[-1:] == (1,) and fits(got, want[:-1]))
+        ):
             raise ValueError(
                 f"The target of the branch {branch!r} must have the shape {shape}. "
                 f"Received an array of shape {received}. (For a loss of your own whose "
@@ -240,10 +244,3 @@ class TrainingInputs:
         elif len(received) < len(shape):
             value = value[..., None]
         return _backend.ensure_shape(value, (None, *want))
-
-
-def _same(received: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
-    return len(received) == len(expected) and all(
-        a is None or b is None or a == b
-        for a, b in zip(received, expected, strict=True)
-    )

@@ -146,6 +146,13 @@ def test_an_unheard_branch(level):
     assert advice_of(build(weights, lw.IMTLG(level=level)), x, y, batch_size=8) == []
 
 
+def test_an_unheard_branch_is_not_sent_to_the_balancer_that_it_has():
+    x, y = draw()
+    balancer = lw.NormBalancer(preferences={"a": 1.0, "b": 1e-4})
+    (advice,) = advice_of(build(balancer=balancer), x, y, batch_size=8)
+    assert advice.endswith("such as `IMTLG()`.")
+
+
 @pytest.mark.parametrize(
     ("callback", "watches"),
     [

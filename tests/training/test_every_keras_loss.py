@@ -165,6 +165,31 @@ def test_no_loss_is_left_out():
     assert losses == {*LOSSES, "Dice", "Tversky", "CTC"}  # CTC among Keras's forms
 
 
+def test_indices_of_pixels_train_as_one_hot_pixels():
+    """Keras's loss has no gradient on torch, where an image has two axes."""
+    classes = RNG.integers(0, 3, (6, 2, 5))
+    classes[0, 0, 0] = -1
+    one_hot = np.eye(3, dtype="float32")[classes]
+    one_hot[0, 0, 0] = np.nan
+    trained = []
+    for loss, missing, y in (
+        ("sparse_categorical_crossentropy", -1, classes),
+        ("categorical_crossentropy", "nan", one_hot),
+    ):
+        keras.utils.set_random_seed(0)
+        x = keras.Input((2, 5, 3))
+        model = keras.Model(x, keras.layers.Dense(3, activation="softmax")(x))
+        branch = lw.BranchLoss(loss, missing=missing)
+        training = lw.build_training_model(model, branch)
+        training.compile(keras.optimizers.SGD(1.0))
+        weights = np.linspace(0, 2, 60, dtype="float32").reshape(6, 2, 5)
+        inputs = np.sin(np.arange(180, dtype="float32")).reshape(6, 2, 5, 3)
+        training.train_on_batch(inputs, y, sample_weight=weights)
+        trained.append(model.get_weights())
+    for one, other in zip(*trained, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
 def test_class_weights_along_the_axis_of_the_loss():
     """Each position's class is found along the axis that the loss works along."""
     shape, classes = (3, 5), RNG.integers(0, 3, (6, 5))

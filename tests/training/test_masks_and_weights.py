@@ -219,3 +219,16 @@ def test_a_mask_of_another_length():
     mask = np.ones((ROWS, STEPS + 1), bool)
     with pytest.raises(ValueError, match=r"`mask` must have the shape .*\(5, 5\)"):
         layer([y, y], mask=[None, ops.convert_to_tensor(mask)])
+
+
+def test_a_column_of_weights_for_an_output_without_axes():
+    x = keras.Input((3,))
+    number = layers.Reshape((), name="number")(layers.Dense(1)(x))
+    training = lw.build_training_model(keras.Model(x, number), "mse")
+    training.compile("sgd")
+    rows, y = np.ones((4, 3)), np.arange(4.0)
+    losses = [
+        training.test_on_batch(rows, y, sample_weight=weight)
+        for weight in (np.arange(4.0), np.arange(4.0)[:, None])
+    ]
+    np.testing.assert_array_equal(*losses)

@@ -1,0 +1,40 @@
+"""Drawn trainings against NumPy: the same ones each time. `tests/fuzz.py` draws more.
+
+300 in all. JAX has the fewest, because it compiles each of them.
+"""
+
+import cases
+import damages
+import differences
+import keras
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+# After an epoch of a few rows a weight may be small for once.
+pytestmark = pytest.mark.filterwarnings("ignore::lossweigh.CollapseWarning")
+
+NUMBER = {"torch": 220, "tensorflow": 60, "jax": 20}[keras.backend.backend()]
+
+
+def examples(number):
+    return settings(
+        max_examples=number,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@examples(NUMBER)
+@given(cases.cases())
+def test_a_drawn_training_equals_numpy(case):
+    assert not (found := differences.of(case)), "\n".join(found)
+
+
+@examples(NUMBER // 4)
+@given(cases.cases(), st.data())
+def test_a_drawn_fault_is_refused(case, data):
+    damages.refused(data.draw(damages.faults(case)))
