@@ -207,7 +207,7 @@ def make_data(num_heads, steps, pixels=False, inputs=False):
         return x, y
     x = random.normal(size=(BATCH * (steps + 1), FEATURES)).astype("float32")
     y = {
-        f"head_{k}": np.sin(x[:, k : k + 1] * x[:, k + 1 : k + 2])
+        f"head_{k}": np.sin(x[:, [k % FEATURES]] * x[:, [(k + 1) % FEATURES]])
         for k in range(num_heads)
     }
     return x, y

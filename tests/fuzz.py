@@ -24,7 +24,6 @@ import damages
 import differences
 import hypothesis
 import keras
-from hypothesis import strategies as st
 
 import lossweigh
 
@@ -44,19 +43,19 @@ warnings.filterwarnings("ignore", category=lossweigh.CollapseWarning)
 cases.EAGER = not (options.compiled or keras.backend.backend() == "jax")
 
 
-def tried(number, function, *strategies):
+def tried(number, function, strategy):
     """Runs a function on so many drawn examples, and says every minute how many."""
     done, said, begin = 0, time.monotonic(), time.monotonic()
 
-    def one(*drawn):
+    def one(drawn):
         nonlocal done, said
-        function(*drawn)
+        function(drawn)
         done += 1
         if time.monotonic() > said + 60:
             said = time.monotonic()
             print(f"{function.__name__}: {done} of {number}", flush=True)
 
-    test = hypothesis.given(*strategies)(one)
+    test = hypothesis.given(strategy)(one)
     test = hypothesis.seed(options.seed)(test)
     hypothesis.settings(
         max_examples=number,
@@ -73,12 +72,12 @@ def case(drawn):
     assert not (found := differences.of(drawn)), "\n".join(found)
 
 
-def fault(drawn, data):
-    damages.refused(data.draw(damages.faults(drawn)))
+def fault(drawn):
+    damages.refused(drawn)
 
 
 print(f"Keras {keras.__version__}, {keras.backend.backend()}", flush=True)
 if options.cases:
     tried(options.cases, case, cases.cases())
 if faults:
-    tried(faults, fault, cases.cases(), st.data())
+    tried(faults, fault, cases.cases().flatmap(damages.faults))

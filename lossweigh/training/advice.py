@@ -17,7 +17,7 @@ from lossweigh.weighting.fixed_weights import FixedWeights
 
 KINDS = ("gradient", "loss", "monitor")  # of advice
 LARGE = 1000.0  # times another branch's part of the weighted loss
-SMALL = 0.01  # of the branches' gradients at the shared layers
+SMALL = 0.02  # of an equal share of the gradients at the shared layers
 # A target whose spread and mean are at most this makes no loss large by itself.
 LARGE_TARGET = 10.0
 _ROWS = 10_000  # of a target that are looked at
@@ -119,7 +119,7 @@ def _of_unheard_branch(model: Any) -> str | None:
     if not shares:
         return None
     least = min(shares, key=shares.__getitem__)
-    if not 0 < shares[least] < SMALL:
+    if not 0 < shares[least] * len(shares) < SMALL:
         return None
     balancer = type(model.balancer).__name__
     others = [f"`{name}()`" for name in ("IMTLG", "NormBalancer") if name != balancer]

@@ -9,7 +9,6 @@ import differences
 import keras
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 # After an epoch of a few rows a weight may be small for once.
 pytestmark = pytest.mark.filterwarnings("ignore::lossweigh.CollapseWarning")
@@ -35,6 +34,6 @@ def test_a_drawn_training_equals_numpy(case):
 
 
 @examples(NUMBER // 4)
-@given(cases.cases(), st.data())
-def test_a_drawn_fault_is_refused(case, data):
-    damages.refused(data.draw(damages.faults(case)))
+@given(cases.cases().flatmap(damages.faults))
+def test_a_drawn_fault_is_refused(fault):
+    damages.refused(fault)

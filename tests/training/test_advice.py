@@ -146,6 +146,21 @@ def test_an_unheard_branch(level):
     assert advice_of(build(weights, lw.IMTLG(level=level)), x, y, batch_size=8) == []
 
 
+def test_a_branch_among_many_is_heard():
+    """Of 150 branches an equal share is less than a hundredth."""
+    x = keras.Input((4,))
+    hidden = layers.Dense(8, activation="tanh")(x)
+    names = [f"number_{index}" for index in range(150)]
+    model = keras.Model(x, {n: layers.Dense(1, name=n)(hidden) for n in names})
+    training = lw.build_training_model(
+        model, dict.fromkeys(names, "mse"), balancer=lw.NormBalancer()
+    )
+    training.compile(keras.optimizers.SGD(1e-6))
+    rng = np.random.default_rng(0)
+    y = {name: rng.normal(size=ROWS) for name in names}
+    assert advice_of(training, rng.normal(size=(ROWS, 4)), y, batch_size=16) == []
+
+
 def test_an_unheard_branch_is_not_sent_to_the_balancer_that_it_has():
     x, y = draw()
     balancer = lw.NormBalancer(preferences={"a": 1.0, "b": 1e-4})
