@@ -203,3 +203,29 @@ def test_softadapt_keeps_its_first_weights_in_a_compiled_step():
     moved = np.abs(history["loss"] - plain) > 1e-3
     compiled = keras.backend.backend() != "torch"
     assert moved.any() != compiled  # and only where nothing is compiled they count
+
+
+def test_orbax(tmp_path):
+    """The whole model, with the weighter and the optimizer, goes on as it was."""
+    checkpoint = keras.callbacks.OrbaxCheckpoint(tmp_path / "run", save_freq="epoch")
+    training = build()
+    fit(training, callbacks=[checkpoint])
+    restored = keras.saving.load_model(tmp_path / "run")
+    assert restored.loss_weights == training.loss_weights
+    for one, other in zip(
+        fit(restored, epochs=1, shuffle=False).values(),
+        fit(training, epochs=1, shuffle=False).values(),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_grain():
+    """A loader of rows, in batches, gives the numbers of arrays."""
+    import grain
+
+    rows = [(X[i], {name: y[i] for name, y in Y.items()}) for i in range(len(X))]
+    batches = grain.MapDataset.source(rows).batch(32)
+    expected = fit(build(), X, Y, epochs=1, batch_size=32, shuffle=False)
+    for key, values in fit(build(), batches, epochs=1).items():
+        np.testing.assert_allclose(values, expected[key], rtol=1e-5)

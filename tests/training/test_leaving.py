@@ -128,7 +128,7 @@ MORE = {
         "ONNX": (onnx, ONNX, ["onnxruntime", "tf2onnx"]),
         "LiteRT": (lite, LITE, ["ai_edge_litert"]),
     },
-    "jax": {"ONNX": (onnx, ONNX, ["onnxruntime", "tf2onnx"])},
+    "jax": {"ONNX": (onnx, ONNX, ["onnxruntime", "jax2onnx"])},
     "torch": {
         "ONNX": (onnx, ONNX, ["onnxruntime", "onnx", "onnxscript"]),
         "LiteRT": (lite, LITE, ["ai_edge_litert", "litert_torch"]),
