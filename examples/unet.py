@@ -72,24 +72,23 @@ def build():
 
     def block(tensor, filters):
         for _ in range(2):
-            tensor = layers.Conv2D(filters, 3, padding="same", activation="relu")(
-                tensor
-            )
+            conv = layers.Conv2D(filters, 3, padding="same", activation="relu")
+            tensor = conv(tensor)
         return tensor
 
     def head(tensor, name):
         return layers.Conv2D(NONE + 1, 1, activation="softmax", name=name)(tensor)
 
     image = keras.Input((SIZE, SIZE, 1), name="image")
-    full = block(image, 16)
-    half = block(layers.MaxPooling2D()(full), 32)
+    full = block(image, 12)
+    half = block(layers.MaxPooling2D()(full), 24)
     quarter = block(layers.MaxPooling2D()(half), 48)
     outputs = {"quarter": head(quarter, "quarter")}
     up = layers.UpSampling2D()(quarter)
-    half = block(layers.Concatenate()([half, up]), 32)
+    half = block(layers.Concatenate()([half, up]), 24)
     outputs["half"] = head(half, "half")
     up = layers.UpSampling2D()(half)
-    full = block(layers.Concatenate()([full, up]), 16)
+    full = block(layers.Concatenate()([full, up]), 12)
     outputs["full"] = head(full, "full")
     return keras.Model(image, outputs)
 
