@@ -18,6 +18,7 @@ PACKAGE = pathlib.Path(lossweigh.__file__).parent
 ARROWS = {
     "_check": set(),
     "_files": set(),
+    "_row_files": {"_files"},
     "_state": set(),
     "_types": set(),
     "_version": set(),
@@ -40,7 +41,7 @@ ARROWS = {
     "layers": {"_check", "_compat", "_backend", "_structure", "_types"},
     "gradients": {"_compat", "_backend", "_replicas", "_structure", "balancing"},
     "inspection": {"_backend", "_structure", "gradients", "plots"},
-    "callbacks": {"_check", "_compat", "_files", "weighting"},
+    "callbacks": {"_check", "_compat", "_files", "_row_files", "weighting"},
     "training": {
         "_check",
         "_compat",
@@ -79,7 +80,7 @@ ARROWS = {
     "__main__": {"comparison"},
     "losses": {"_check", "_compat", "_backend", "_replicas", "_types", "branches"},
     "metrics": {"_check", "_compat", "branches", "losses"},
-    "plots": set(),
+    "plots": {"_row_files"},
 }
 BASES = {
     "weighting": {"base", "adaptive", "learned", "_combining", "_shown"},

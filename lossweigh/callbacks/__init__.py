@@ -9,6 +9,7 @@ from lossweigh.callbacks.end_of_epoch import (
 )
 from lossweigh.callbacks.from_validation import WeightsFromValidation
 from lossweigh.callbacks.gradient_report import GradientReport
+from lossweigh.callbacks.hdf5_logger import HDF5Logger
 from lossweigh.callbacks.loss_weight_scheduler import LossWeightScheduler
 from lossweigh.callbacks.resume import Resume
 from lossweigh.callbacks.stop_branch import StopBranch
@@ -20,6 +21,7 @@ __all__ = [
     "CollapseWarning",
     "DynamicTaskPriority",
     "GradientReport",
+    "HDF5Logger",
     "LossWeightScheduler",
     "Resume",
     "StopBranch",

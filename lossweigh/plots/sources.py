@@ -9,26 +9,35 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 
-# Epochs, counted from 1, and the numbers logged at their ends.
+from lossweigh import _row_files
+
+# Epochs, counted from 1, or steps, and the numbers logged at their ends.
 Series = tuple[np.ndarray, np.ndarray]
+_MOST_ROWS = 1000  # of batches, above which several are one point
 _MISSING = {"", "NA"}  # `CSVLogger` writes `NA` where an epoch lacks a key
 
 
-def read(history: Any) -> dict[str, Series]:
+def read(history: Any) -> tuple[str, dict[str, Series]]:
     """The series of a training by key; what isn't one number an epoch is left out.
 
     Args:
         history: A `keras.callbacks.History`, its `.history`, the path of a file of
-            `keras.callbacks.CSVLogger`, or of a `keras.callbacks.TensorBoard` folder.
+            `keras.callbacks.CSVLogger` or `HDF5Logger`, or of a
+            `keras.callbacks.TensorBoard` folder.
+
+    Returns:
+        What the series go over, "epoch" or "step", and the series.
 
     Raises:
         TypeError: If it is none of them.
         ValueError: If nothing is at the path, the file is of another kind, there is no
-            epoch in it, or a TensorBoard folder can't be read.
+            epoch or row in it, or a TensorBoard folder can't be read.
     """
+    over = "epoch"
     if isinstance(history, keras.callbacks.History):
         series = _of_lists(history.history, getattr(history, "epoch", ()))
     elif isinstance(history, Mapping):
@@ -37,24 +46,30 @@ def read(history: Any) -> dict[str, Series]:
         path = pathlib.Path(history)
         if not path.exists():
             raise ValueError(
-                "`history` must be the path of a CSV or of a TensorBoard folder. "
-                f"Received: history={str(path)!r}, where nothing is."
+                "`history` must be the path of a CSV, of HDF5Logger's file or of a "
+                f"TensorBoard folder. Received: history={str(path)!r}, where nothing "
+                "is."
             )
-        series = _of_folder(path) if path.is_dir() else _of_csv(path)
+        if path.is_dir():
+            series = _of_folder(path)
+        elif path.suffix in (".h5", ".hdf5") or h5py.is_hdf5(path):
+            over, series = "step", _of_rows(path)
+        else:
+            series = _of_csv(path)
     else:
         raise TypeError(
             "`history` must be what `fit` returns, its `.history`, the path of a "
-            "CSVLogger's file, or of a TensorBoard folder. Received: "
+            "CSVLogger's or HDF5Logger's file, or of a TensorBoard folder. Received: "
             f"history={history!r} (of type {type(history).__name__})."
         )
     series = {key: one for key, one in series.items() if len(one[1])}
     if not series:
         raise ValueError(
-            "`history` must hold the numbers of at least one epoch. Received: "
+            f"`history` must hold the numbers of at least one {over}. Received: "
             f"history={history!r}, which has none. Was `fit` called, and did it end "
             "an epoch?"
         )
-    return series
+    return over, series
 
 
 def _of_lists(logs: Mapping[Any, Any], epochs: Sequence[int]) -> dict[str, Series]:
@@ -112,6 +127,24 @@ def _of_csv(path: pathlib.Path) -> dict[str, Series]:
         )
         if key != "epoch" and len(values):
             series[key] = numbers[there], values
+    return series
+
+
+def _of_rows(path: pathlib.Path) -> dict[str, Series]:
+    """The series of a `HDF5Logger`'s file, over the steps."""
+    rows = _row_files.read(path, "history")
+    steps = rows["step"]
+    if (np.diff(steps) <= 0).any():
+        steps = np.arange(len(rows)) + 1  # several trainings, one after another
+    parts = np.arange(0, len(rows), max(1, -(-len(rows) // _MOST_ROWS)))
+    ends = np.append(parts[1:], len(rows)) - 1 if len(rows) else parts
+    series = {}
+    for key in (rows.dtype.names or ())[len(_row_files.INDEX) :]:
+        finite = np.isfinite(rows[key])
+        values = np.where(finite, rows[key], 0.0).astype("float64")
+        with np.errstate(invalid="ignore"):  # 0 / 0 is nan: a gap
+            sums, counts = (np.add.reduceat(a, parts) for a in (values, finite * 1))
+            series[key] = steps[ends], sums / counts
     return series
 
 

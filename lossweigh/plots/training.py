@@ -24,7 +24,7 @@ _NOTES = [
 
 
 def plot_training(history: Any, *, path: str | os.PathLike[str] | None = None) -> Any:
-    """Draws what `fit` logged of each branch, over the epochs.
+    """Draws what `fit` logged of each branch, over the epochs or the steps.
 
     There is a panel for each quantity that the logs have: the branch losses, their
     weights, the balance (the weights of the branches' gradients), gradient norms and
@@ -35,10 +35,13 @@ def plot_training(history: Any, *, path: str | os.PathLike[str] | None = None) -
 
     Args:
         history: The `keras.callbacks.History` that `fit` returns, its `.history`, the
-            path of a `keras.callbacks.CSVLogger`'s file, or of a
-            `keras.callbacks.TensorBoard`'s folder (which needs tensorboard). A History
+            path of a `keras.callbacks.CSVLogger`'s file, of a
+            `keras.callbacks.TensorBoard`'s folder (which needs tensorboard), or of a
+            `lossweigh.callbacks.HDF5Logger`'s file. A History
             doesn't say which epochs have a key that not all have. It is taken to be in
-            each second, or third, ... as `fit(validation_freq=...)` does it.
+            each second, or third, ... as `fit(validation_freq=...)` does it. An
+            HDF5Logger's rows are drawn over the steps. Of more than 1000 rows several
+            are one point, their mean at the last one's step.
         path: Where to write the picture, such as `"training.png"`. Default: nowhere.
 
     Returns:
@@ -47,7 +50,7 @@ def plot_training(history: Any, *, path: str | os.PathLike[str] | None = None) -
 
     Raises:
         TypeError: If `history` is none of these.
-        ValueError: If it has no epoch or no branch, the file is no CSVLogger's, or
+        ValueError: If it has no epoch or no branch, the file is neither logger's, or
             matplotlib isn't installed: `pip install "lossweigh[plot]"`.
 
     Examples:
@@ -63,7 +66,7 @@ def plot_training(history: Any, *, path: str | os.PathLike[str] | None = None) -
         >>> [axes.get_title() for axes in figure.axes]
         ['loss', 'weight']
     """
-    logs = read(history)
+    over, logs = read(history)
     panels = panels_of(logs)
     branches = branches_of(logs)
     styles = {branch: line_of(index) for index, branch in enumerate(branches)}
@@ -78,7 +81,7 @@ def plot_training(history: Any, *, path: str | os.PathLike[str] | None = None) -
     figure = new_figure(width, scale * _HEIGHT * rows + legend.height)
     for index, (quantity, lines) in enumerate(panels.items()):
         axes = figure.add_subplot(rows, columns, index + 1)
-        _draw_panel(axes, quantity, lines, styles)
+        _draw_panel(axes, quantity, lines, styles, over)
     legend.draw(figure)
     if path is not None:
         figure.savefig(path, dpi=110)
@@ -86,8 +89,13 @@ def plot_training(history: Any, *, path: str | os.PathLike[str] | None = None) -
 
 
 def _draw_panel(
-    axes: Any, quantity: str, lines: list[Line], styles: dict[str, dict[str, Any]]
+    axes: Any,
+    quantity: str,
+    lines: list[Line],
+    styles: dict[str, dict[str, Any]],
+    over: str,
 ) -> None:
+    """Draws one quantity's lines over what their numbers belong to, such as epochs."""
     for line in lines:
         first, *second = [styles[branch] for branch in line.branches]
         dashes: Any = "--" if line.is_validation else "-"
@@ -102,7 +110,7 @@ def _draw_panel(
             **first,
         )
     axes.set_title(_TITLES.get(quantity, quantity.replace("_", " ")), parse_math=False)
-    axes.set_xlabel("epoch")
+    axes.set_xlabel(over)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#eeeeee")

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from lossweigh import _backend
+
 SUSPECTS = "suspects"
 
 
@@ -16,18 +18,53 @@ class VectorMean(keras.metrics.Metric):
     Args:
         size: Length of the vector.
         name: Name of the metric.
+
+    Attributes:
+        recent: `(n, 2, size)`: the sums and counts of the last n batches of training,
+            in their order, zeros before the first. Unlike means they can be added up
+            over replicas. `None` if nobody reads them.
+        batches: How many batches of training there have been since; `None` likewise.
     """
 
     def __init__(self, size: int, name: str) -> None:
         super().__init__(name=name)
         self.total = self.add_variable((size,), "zeros", name="total")
         self.count = self.add_variable((size,), "zeros", name="count")
+        self.recent: Any = None
+        self.batches: Any = None
 
-    def update_state(self, values: Any, counts: Any) -> None:
+    def keep_recent(self, number: int) -> bool:
+        """Keeps so many of the last batches in `recent`, or more.
+
+        Returns:
+            Whether it did not before: then a step must be traced anew.
+        """
+        if self.recent is not None and self.recent.shape[0] >= number:
+            return False
+        shape = (number, 2, *self.total.shape)
+        self.recent = self.add_variable(shape, "zeros", name="recent")
+        if self.batches is None:
+            self.batches = self.add_variable(
+                (), "zeros", "int32", "only_first_replica", "batches"
+            )
+        return True
+
+    def update_state(self, values: Any, counts: Any, training: bool = False) -> None:
         """Adds `values`, `(size,)`, the means of `counts`, `(size,)`, samples."""
         counts = ops.cast(counts, self.total.dtype)
-        self.total.assign(self.total + ops.cast(values, self.total.dtype) * counts)
+        sums = ops.cast(values, self.total.dtype) * counts
+        self.total.assign(self.total + sums)
         self.count.assign(self.count + counts)
+        if training and self.recent is not None:
+            newest = _backend.stack([_backend.stack([sums, counts])])
+            before = ops.convert_to_tensor(self.recent)[1:]
+            self.recent.assign(ops.concatenate([before, newest]))
+            self.batches.assign(self.batches + 1)
+
+    def reset_state(self) -> None:
+        """Begins anew with the means; a validation comes before an epoch's end."""
+        for variable in (self.total, self.count):
+            variable.assign(ops.zeros(variable.shape, dtype=variable.dtype))
 
     def result(self) -> Any:
         return ops.divide_no_nan(self.total, self.count)

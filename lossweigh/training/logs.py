@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from lossweigh import _backend, _replicas
+from lossweigh.inspection.inspection import logs_pairs
 from lossweigh.training import gradient_logs
 from lossweigh.training.advice import KINDS
 from lossweigh.training.log_metrics import Suspects, VectorMean
@@ -185,7 +186,15 @@ class BranchLogs:
             seen = rows * ops.cast(ops.any(gramian != 0), means.dtype)
             every.append(ops.broadcast_to(seen, (self.size - number,)))
         parts = [ops.cast(part, means.dtype) for part in parts]
-        self.tracker.update_state(ops.concatenate(parts), ops.concatenate(every))
+        every = ops.concatenate(every)
+        self.tracker.update_state(ops.concatenate(parts), every, training)
+
+    def columns(self) -> dict[str, int]:
+        """Which of the tracker's numbers a row of a batch has, by name."""
+        names = [(of, name) for of, names in self.tracked.items() for name in names]
+        # Nobody is shown the shares, nor the cosines of all pairs of many branches.
+        hidden = {"share"} | (set() if logs_pairs(self.branches) else {"cosine"})
+        return {name: i for i, (of, name) in enumerate(names) if of not in hidden}
 
     def result(self) -> dict[str, Any]:
         """What a step logs of the losses: means since the last reset, by name."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from lossweigh import _backend, _compat
@@ -86,6 +88,41 @@ class StepModel(WiredModel):
             )
         if new:
             self.train_function = self._stopped.at_rest_in(self.train_function)
+
+    def expect_rows(self, number: int) -> dict[str, int]:
+        """Keeps the numbers of the last steps from now on, for `recent_rows`.
+
+        Args:
+            number: Of how many steps.
+
+        Returns:
+            Which of a row's numbers is which, by the names of the logs.
+        """
+        logs = compiled(self._logs)
+        # TensorFlow's variables belong to the strategy that the model was compiled in.
+        strategy = getattr(self, "distribute_strategy", None)
+        with contextlib.nullcontext() if strategy is None else strategy.scope():
+            if logs.tracker.keep_recent(number):
+                self.make_train_function(force=True)
+        return logs.columns()
+
+    def recent_rows(self, after: int) -> tuple[int, Any]:
+        """How many steps there have been, and the rows of those after the first ones.
+
+        Args:
+            after: How many steps to leave out; `expect_rows` says how many of the last
+                can be told.
+
+        Returns:
+            The number of steps, since the first `expect_rows`, and an array
+            `(steps, numbers)`; nan where a step had nothing to count.
+        """
+        tracker = compiled(self._logs).tracker
+        steps = int(ops.convert_to_numpy(tracker.batches))
+        recent = ops.convert_to_numpy(tracker.recent)
+        sums, counts = np.moveaxis(recent[len(recent) - (steps - after) :], 1, 0)
+        seen = counts > 0
+        return steps, np.where(seen, sums / np.where(seen, counts, 1), np.nan)
 
     def train_step(self, *args: Any) -> Any:
         *state, data = args

@@ -1,4 +1,4 @@
-"""The same picture comes from a History, a CSV and a TensorBoard folder."""
+"""The same picture comes from a History, a CSV, an HDF5 and a TensorBoard folder."""
 
 import re
 import sys
@@ -9,9 +9,11 @@ import pytest
 from lines import legend_of, lines_of, same_lines
 
 import lossweigh as lw
+from lossweigh import _row_files
 
 pytestmark = pytest.mark.once
 
+LOGS = {"a_loss": [1.0, 2.0]}
 LOSSES = {"box": "mse", "label": "sparse_categorical_crossentropy"}
 
 
@@ -121,6 +123,58 @@ def test_two_trainings_in_one_file_go_on(tmp_path):
     np.testing.assert_array_equal(points, [[1, 2, 3, 4], [4.0, 3.0, 2.0, 1.0]])
 
 
+def written_rows(path, steps, **columns):
+    """A file as `HDF5Logger` writes it."""
+    rows = np.zeros(len(steps), _row_files.row_type(list(columns)))
+    rows["step"] = steps
+    for name, values in columns.items():
+        rows[name] = values
+    _row_files.begin(path, list(columns), append=False)
+    _row_files.append(path, rows)
+
+
+@pytest.mark.parametrize("name", ["run.h5", "run.log"])
+def test_rows_of_batches_are_drawn_over_their_steps(tmp_path, name):
+    path = tmp_path / name
+    values = [4.0, np.nan, 2.0, 1.0]
+    written_rows(path, [2, 4, 6, 8], a_loss=values, a_weight=[1.0, 1.0, 2.0, 2.0])
+    figure = lw.plot_training(path)
+    assert [axes.get_xlabel() for axes in figure.axes] == ["step", "step"]
+    shown = lines_of(figure)
+    assert list(shown) == ["loss", "weight"]
+    np.testing.assert_array_equal(shown["loss"]["a", "-"], [[2, 4, 6, 8], values])
+    assert lw.plot_training(LOGS).axes[0].get_xlabel() == "epoch"
+
+
+def test_of_many_rows_several_are_one_point(tmp_path):
+    number = 2500
+    steps = np.arange(1, number + 1)
+    losses = np.where(steps % 3 == 0, np.nan, steps)
+    losses[300:303] = np.nan
+    written_rows(tmp_path / "run.h5", steps, a_loss=losses)
+    ends, means = lines_of(lw.plot_training(tmp_path / "run.h5"))["loss"]["a", "-"]
+    np.testing.assert_array_equal(ends, [*range(3, number, 3), number])
+    parts = [losses[first : first + 3] for first in range(0, number, 3)]
+    expected = [
+        np.mean(p[np.isfinite(p)]) if len(p) == 3 else p[0] for p in parts[:100]
+    ]
+    np.testing.assert_allclose(means[:100], expected)
+    assert np.isnan(means[100])
+    assert means[-1] == number
+
+
+def test_rows_of_two_trainings_go_on(tmp_path):
+    written_rows(tmp_path / "run.h5", [1, 2, 1, 2], a_loss=[4.0, 3.0, 2.0, 1.0])
+    points = lines_of(lw.plot_training(tmp_path / "run.h5"))["loss"]["a", "-"]
+    np.testing.assert_array_equal(points, [[1, 2, 3, 4], [4.0, 3.0, 2.0, 1.0]])
+
+
+def test_a_file_without_a_row(tmp_path):
+    _row_files.begin(tmp_path / "run.h5", ["a_loss"], append=False)
+    with pytest.raises(ValueError, match="the numbers of at least one step"):
+        lw.plot_training(tmp_path / "run.h5")
+
+
 @pytest.mark.parametrize(
     ("history", "error", "words"),
     [
@@ -137,6 +191,11 @@ def test_two_trainings_in_one_file_go_on(tmp_path):
         ("bytes.csv", ValueError, "must be a file of `keras.callbacks.CSVLogger`"),
         ("header.csv", ValueError, "at least one epoch"),
         ("other.csv", ValueError, "Received the keys ['loss']"),
+        (
+            "empty.h5",
+            ValueError,
+            "`history` must be the path of a file that HDF5Logger",
+        ),
         ("folder", ValueError, "with the folders `train` and `validation` in it"),
     ],
 )
@@ -144,6 +203,7 @@ def test_bad_input(tmp_path, monkeypatch, history, error, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "words.csv").write_text("a text")
     (tmp_path / "bytes.csv").write_bytes(bytes(range(256)))
+    (tmp_path / "empty.h5").touch()
     (tmp_path / "header.csv").write_text("epoch,a_loss\n")
     (tmp_path / "other.csv").write_text("epoch,loss\n0,1.0\n")
     (tmp_path / "folder" / "train").mkdir(parents=True)

@@ -1,0 +1,111 @@
+"""Processes that write rows and are killed.
+
+    python tests/callbacks/killed_logs.py train FILE [STEPS]
+
+trains, and after so many steps says so and waits, for the test to kill it. Without a
+number it goes on from what there is.
+
+    python tests/callbacks/killed_logs.py write FILE KILLS
+
+writes rows as fast as it can in a fork of itself, kills that at a drawn moment, looks
+at the file, and does it again.
+"""
+
+import os
+import pathlib
+import random
+import signal
+import sys
+import time
+
+import h5py
+import keras
+import numpy as np
+
+import lossweigh as lw
+from lossweigh import _row_files
+
+NAMES, AT_ONCE = ["a_loss", "b_loss", "a_weight"], 37
+
+
+class Wait(keras.callbacks.Callback):
+    """After some steps it says so, and waits for ever."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.left = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            print("waiting", flush=True)
+            sys.stdin.read()
+
+
+def train(path, steps=None):
+    """Two epochs of six steps."""
+    from two_branches import training_model
+
+    training = training_model(weighter=lw.LossWeighter())
+    x = np.random.default_rng(0).normal(size=(12, 3)).astype("float32")
+    training.fit(
+        x,
+        {"a": x[:, :1], "b": x[:, :2]},
+        batch_size=2,
+        epochs=2,
+        verbose=0,
+        callbacks=[
+            lw.callbacks.HDF5Logger(path, flush_every=2, append=True),
+            lw.callbacks.Resume(path.with_suffix(".weights.h5")),
+            *([] if steps is None else [Wait(int(steps))]),
+        ],
+    )
+
+
+def rows_from(first):
+    rows = np.empty(AT_ONCE, _row_files.row_type(NAMES))
+    rows["step"], rows["epoch"] = np.arange(first, first + AT_ONCE), 7
+    for factor, name in enumerate(NAMES, 1):
+        rows[name] = rows["step"] * factor % 1000
+    return rows
+
+
+def write(path, kills):
+    """Prints how many of the kills were in the middle of a write."""
+    rng, inside = random.Random(0), 0
+    for _ in range(int(kills)):
+        _row_files.begin(path, NAMES, append=False)
+        child = os.fork()
+        if child == 0:
+            for first in range(1, 10**9, AT_ONCE):
+                _row_files.append(path, rows_from(first))
+        try:
+            time.sleep(rng.uniform(0.005, 0.1))
+            check(_row_files.read(path))  # while it is written
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        try:
+            h5py.File(path, locking=False).close()
+        except OSError:
+            inside += 1
+        rows = _row_files.read(path)
+        check(rows)
+        _row_files.begin(path, NAMES, append=True)
+        _row_files.append(path, rows_from(len(rows) + 1))
+        check(_row_files.read(path))
+    print(inside)
+
+
+def check(rows):
+    """All that was written is whole."""
+    whole = len(rows) // AT_ONCE
+    assert len(rows) == whole * AT_ONCE, len(rows)
+    parts = [rows_from(1 + AT_ONCE * part) for part in range(whole)]
+    if parts:
+        np.testing.assert_array_equal(rows, np.concatenate(parts))
+
+
+if __name__ == "__main__":
+    what, path, *rest = sys.argv[1:]
+    {"train": train, "write": write}[what](pathlib.Path(path), *rest)
