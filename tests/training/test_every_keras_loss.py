@@ -190,6 +190,22 @@ def test_indices_of_pixels_train_as_one_hot_pixels():
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+def test_indices_of_pixels_in_images_of_any_size():
+    x = keras.Input((None, None, 3))
+    model = keras.Model(x, keras.layers.Dense(3, activation="softmax")(x))
+    training = lw.build_training_model(model, "sparse_categorical_crossentropy")
+    training.compile("sgd")
+    for shape in ((4, 2, 5), (4, 3, 1), (1, 1, 1)):
+        classes = RNG.integers(0, 3, shape)
+        images = RNG.normal(size=(*shape, 3)).astype("float32")
+        probability = np.take_along_axis(
+            np.asarray(model.predict(images, verbose=0)), classes[..., None], -1
+        )
+        logs = training.train_on_batch(images, classes, return_dict=True)
+        training.reset_metrics()
+        assert logs["loss"] == pytest.approx(-np.log(probability).mean(), rel=1e-5)
+
+
 def test_class_weights_along_the_axis_of_the_loss():
     """Each position's class is found along the axis that the loss works along."""
     shape, classes = (3, 5), RNG.integers(0, 3, (6, 5))
