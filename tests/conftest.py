@@ -37,7 +37,6 @@ gc.freeze()
 MOST_MEMORY = 3e9  # bytes that a run may take: laptops have 8 GB
 MUCH_MEMORY = 1.6e9  # bytes at which compiled functions are given back
 MORE_MEMORY = 0.2e9  # bytes that are taken until it is tried again, at least
-MANY = 4  # cases of a test, from which on they are spread over the backends
 much_memory = MUCH_MEMORY
 
 
@@ -45,16 +44,15 @@ def pytest_addoption(parser):
     parser.addoption(
         "--spread",
         action="store_true",
-        help="TensorFlow and JAX each run half of the cases of a test that has many, "
-        "torch all of them",
+        help="of a test's cases TensorFlow and JAX run half each, torch all of them",
     )
 
 
 def pytest_collection_modifyitems(config, items):
-    """Of a test with many cases TensorFlow and JAX run every second one each.
+    """Of a test with several cases TensorFlow and JAX run every second one each.
 
     So each case runs on torch, the fastest, and on one of the others, and each test
-    on all of them, which halves what takes the most time.
+    on all of them.
     """
     backend = keras.backend.backend()
     if not config.getoption("spread") or backend == "torch":
@@ -65,7 +63,7 @@ def pytest_collection_modifyitems(config, items):
         test = item.nodeid.partition("[")[0]
         turn = ("tensorflow", "jax")[seen[test] % 2]
         seen[test] += 1
-        (kept if cases[test] < MANY or turn == backend else left).append(item)
+        (kept if cases[test] == 1 or turn == backend else left).append(item)
     config.hook.pytest_deselected(items=left)
     items[:] = kept
 
