@@ -29,6 +29,12 @@ def library(value: Any) -> str:
     return type(value).__module__.split(".")[0]
 
 
+def by_column(value: Any) -> Any:
+    """A pandas DataFrame as a dict of its columns; anything else as it is."""
+    is_frame = library(value) == "pandas" and hasattr(value, "columns")
+    return dict(value.items()) if is_frame else value
+
+
 def is_stream(x: Any) -> bool:
     """Whether `x` yields batches by itself (`tf.data`, `PyDataset`, ...)."""
     return not (

@@ -7,7 +7,7 @@ from typing import Any
 
 from lossweigh import _backend, _check
 from lossweigh.branches.masking import fits
-from lossweigh.training.array_likes import as_array, library
+from lossweigh.training.array_likes import as_array, by_column, library
 from lossweigh.training.input_names import InputNames, describe
 from lossweigh.training.names import (
     data_names,
@@ -136,6 +136,7 @@ class TrainingInputs:
         self, argument: str, values: Any, targets: Sequence[str]
     ) -> dict[str, Any]:
         """Values by the target's name, all of them."""
+        values = by_column(values) if len(targets) > 1 else values
         if values is None:
             raise ValueError(
                 f"`{argument}` must have an array for each of the targets "

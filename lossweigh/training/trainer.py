@@ -63,8 +63,8 @@ class Trainer(StepModel):
                 dict may hold `<branch>_index`, which point each row is; a data set
                 must yield it. Without it arrays must have a row for each point.
             y: Targets: a dict by name (an output's, or a `BranchLoss`'s `target`), a
-                list in the order of the outputs, or the target itself if there is
-                only one.
+                pandas DataFrame with a column for each, a list in the order of the
+                outputs, or the target itself if there is only one.
             batch_size: As in Keras.
             epochs: As in Keras.
             verbose: As in Keras.

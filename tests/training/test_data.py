@@ -7,6 +7,8 @@ import pytest
 from nets import BATCH, LOSSES, ROWS, arrays, fixed, numbers, sample_weights, two_heads
 from sources import SOURCES, STEPS
 
+import lossweigh as lw
+
 pytestmark = pytest.mark.compiled
 
 X, Y = arrays()
@@ -170,6 +172,27 @@ def test_forms_of_y(trainer, form):
     logs = trainer.evaluate(X, FORMS_OF_Y[form])
     expected = numpy_losses(trainer.model.predict(X, verbose=0))
     assert logs == pytest.approx(logs | expected, abs=1e-5)
+
+
+def test_columns_of_a_frame_are_targets():
+    x = keras.Input((4,))
+    model = keras.Model(x, [keras.layers.Dense(1, name=n)(x) for n in ("b", "a")])
+    training = lw.build_training_model(model, ["mse", "mae"])
+    training.compile("sgd")
+    rows, y = X[:, :4], {"a": np.arange(10.0), "b": np.ones(10)}
+    frame = pd.DataFrame(y, index=range(9, -1, -1))  # the index isn't looked at
+    expected = training.evaluate(rows, y, verbose=0)
+    assert training.evaluate(rows, frame, verbose=0) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="`y` may only have the names .*'c'"):
+        training.evaluate(rows, frame.assign(c=0.0), verbose=0)
+    # Of a single target it is an array, as in Keras.
+    single = lw.build_training_model(
+        keras.Model(x, keras.layers.Dense(2, name="both")(x)), "mse"
+    )
+    single.compile("sgd")
+    assert single.evaluate(rows, frame, verbose=0) == pytest.approx(
+        single.evaluate(rows, frame.to_numpy(), verbose=0)
+    )
 
 
 W = WEIGHTS["zeta"]
