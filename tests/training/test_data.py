@@ -183,7 +183,7 @@ def test_columns_of_a_frame_are_targets():
     frame = pd.DataFrame(y, index=range(9, -1, -1))  # the index isn't looked at
     expected = training.evaluate(rows, y, verbose=0)
     assert training.evaluate(rows, frame, verbose=0) == pytest.approx(expected)
-    with pytest.raises(ValueError, match="`y` may only have the names .*'c'"):
+    with pytest.raises(ValueError, match=r"`y` may only have the names .*'c'"):
         training.evaluate(rows, frame.assign(c=0.0), verbose=0)
     # Of a single target it is an array, as in Keras.
     single = lw.build_training_model(
