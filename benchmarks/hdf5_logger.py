@@ -12,7 +12,8 @@ processes disturb less, and the difference in microseconds a step.
     KERAS_BACKEND=jax python benchmarks/hdf5_logger.py --rows 1000000
 
 `--rows` measures the file instead: the bytes, the memory and the time that so many rows
-take in a training of a tiny network. torch has no `steps_per_execution` that it needs.
+take in a training of a tiny network. It runs on TensorFlow and JAX: on torch Keras has
+no `steps_per_execution`.
 """
 
 import argparse
@@ -159,6 +160,8 @@ def main():
     options = arguments()
     path = pathlib.Path(tempfile.mkdtemp()) / "run.h5"
     backend = keras.backend.backend()
+    if options.rows and keras.backend.backend() == "torch":
+        raise SystemExit("--rows runs on TensorFlow and JAX.")
     if options.rows:
         for num_heads in options.heads:
             measure_file(options.rows, num_heads, path)

@@ -112,7 +112,7 @@ def read(path: str | os.PathLike[str], argument: str = "filepath") -> np.ndarray
         try:
             rows = _rows_of(path)
             break
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             if attempt == _ATTEMPTS - 1:
                 raise ValueError(
                     f"{expected}{received}, which can't be read as HDF5. Is it "
@@ -131,12 +131,17 @@ def _rows_of(path: str | os.PathLike[str]) -> Any:
     Raises:
         OSError: If the file can't be read, or is opened for writing meanwhile.
         RuntimeError: Likewise.
+        ValueError: If a part of it is missing.
     """
     # Only what is opened for writing, or was when the writer was killed, needs SWMR
     # mode: in it HDF5 would try for ever to read what is missing of a damaged file.
-    with open(path, "rb") as bytes_of:
-        head = bytes_of.read(12)  # signature, version, two sizes, and flags
-    swmr = head[:8] == b"\x89HDF\r\n\x1a\n" and head[8:9] == b"\3" and head[11:] > b"\0"
+    with open(path, "rb") as file:
+        # Signature, version, two sizes, flags, two addresses, and the file's size.
+        head = file.read(36)
+        size = file.seek(0, os.SEEK_END)
+    swmr = head[:8] == b"\x89HDF\r\n\x1a\n" and head[8] == 3 and head[11] > 0
+    if swmr and size < int.from_bytes(head[28:36], "little"):
+        raise ValueError(f"the file has {size} bytes, and a part of it is missing")
     with h5py.File(path, libver="latest", swmr=swmr, locking=False) as file:
         dataset = file.get(_ROWS)
         return dataset[()] if isinstance(dataset, h5py.Dataset) else np.empty(())

@@ -5,8 +5,8 @@ import gc
 import importlib.metadata
 import os
 import sys
-from collections import Counter
 from pathlib import Path
+from zlib import crc32
 
 # On a machine without a GPU TensorFlow reports that as an error.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -48,24 +48,30 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.hookimpl(trylast=True)  # of what -m and -k have left
 def pytest_collection_modifyitems(config, items):
-    """Of a test with several cases TensorFlow and JAX run every second one each.
+    """Of a test's cases TensorFlow and JAX run about half each, and torch runs all.
 
-    So each case runs on torch, the fastest, and on one of the others, and each test
-    on all of them.
+    Which half is drawn by a case's name, so that no argument always goes with one
+    backend. Each runs one case at least. A test whose cases differ from backend to
+    backend is marked `every_case`, and isn't spread.
     """
     backend = keras.backend.backend()
     if not config.getoption("spread") or backend == "torch":
         return
-    cases = Counter(item.nodeid.partition("[")[0] for item in items)
-    seen, kept, left = Counter(), [], []
+    tests = {}
     for item in items:
-        test = item.nodeid.partition("[")[0]
-        turn = ("tensorflow", "jax")[seen[test] % 2]
-        seen[test] += 1
-        (kept if cases[test] == 1 or turn == backend else left).append(item)
-    config.hook.pytest_deselected(items=left)
-    items[:] = kept
+        tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    kept = set()
+    for cases in tests.values():
+        if cases[0].get_closest_marker("every_case"):
+            kept.update(cases)
+            continue
+        turns = [("tensorflow", "jax")[crc32(c.nodeid.encode()) % 2] for c in cases]
+        mine = [c for c, turn in zip(cases, turns, strict=True) if turn == backend]
+        kept.update(mine or cases[:1])
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
 
 
 @pytest.fixture(autouse=True)

@@ -155,6 +155,9 @@ class Backend(Protocol):
         process only. If it summed over the others, it would wait for them.
         """
 
+    def scope_of(self, model: Any) -> contextlib.AbstractContextManager[Any]:
+        """Where a model's variables are made: the strategy's of TensorFlow."""
+
     def squared_norm(self, tensor: Any) -> Any:
         """The sum of the squares, in float32; it reads once and writes nothing."""
 
@@ -218,6 +221,7 @@ replicas = _current.replicas
 is_first_replica = _current.is_first_replica
 sum_over_replicas = _current.sum_over_replicas
 alone = _current.alone
+scope_of = _current.scope_of
 squared_norm = _current.squared_norm
 stack = _current.stack
 uniform = _current.uniform

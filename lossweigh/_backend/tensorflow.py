@@ -173,6 +173,12 @@ def alone() -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
+def scope_of(model: Any) -> contextlib.AbstractContextManager[Any]:
+    strategy = model.distribute_strategy
+    scope: contextlib.AbstractContextManager[Any] = strategy.scope()
+    return scope
+
+
 def squared_norm(tensor: Any) -> Any:
     return 2.0 * tf.nn.l2_loss(tf.cast(tensor, tf.float32))
 

@@ -26,6 +26,7 @@ from lossweigh._compat.metrics import (
     update_metrics,
 )
 from lossweigh._compat.optimizers import (
+    batches_given,
     exclude_from_weight_decay,
     knows,
     leave_out,
@@ -37,6 +38,7 @@ from lossweigh._compat.variables import Assignments, keeps_variables
 __all__ = [
     "Assignments",
     "as_frozen",
+    "batches_given",
     "begin_at_epoch",
     "build_metrics",
     "calls_of",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from keras import ops
+
 
 def exclude_from_weight_decay(optimizer: Any, variables: list[Any]) -> None:
     """Keeps an optimizer's weight decay off some variables, for good.
@@ -133,3 +135,13 @@ def knows(optimizer: Any, variables: list[Any]) -> bool:
         return True
     known = optimizer._trainable_variables_indices
     return all(optimizer._var_key(variable) in known for variable in variables)
+
+
+def batches_given(optimizer: Any) -> int:
+    """How many batches an optimizer was given.
+
+    `iterations` counts its updates, of which one may have several batches' gradients;
+    `_iterations` counts the batches.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return int(ops.convert_to_numpy(optimizer._iterations))

@@ -87,7 +87,6 @@ class TargetBranch(Branch, abc.ABC):
         self.is_sparse = is_sparse(loss) or getattr(loss, "is_sparse", False)
         self._is_binary = is_binary(loss)
         self.class_axis = axis_of(loss) if isinstance(axis_of(loss), int) else -1
-        self._classes_last = self.class_axis in (-1, 3)
         self.ignored_class = ignored_class(loss)
         self.num_classes = num_classes(loss, None)
         self.class_weight = check_class_weight("class_weight", class_weight)
@@ -190,7 +189,8 @@ class TargetBranch(Branch, abc.ABC):
         if isinstance(self.loss, keras.layers.Layer):
             return self.loss(y_true, *y_preds, valid)
         shape = ops.shape(y_preds[0])
-        if self._is_keras and self.is_sparse and len(shape) == 4 and self._classes_last:
+        pixels = self.is_sparse and len(shape) == 4 and self.class_axis == -1
+        if self._is_keras and pixels:
             # Keras's loss of images has no gradient on torch (docs/upstream).
             y_true = ops.reshape(y_true, (shape[0], -1))
             y_pred = ops.reshape(y_preds[0], (shape[0], -1, shape[-1]))

@@ -8,9 +8,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from lossweigh import _check, _row_files
+from lossweigh import _check, _compat, _row_files
 
 
 class HDF5Logger(keras.callbacks.Callback):
@@ -19,11 +18,11 @@ class HDF5Logger(keras.callbacks.Callback):
     `CSVLogger` writes the means of an epoch; this is for what happens within one, over
     millions of steps. A row has the columns
 
-    - `step`: how many steps the optimizer has taken, and `epoch`, which counts from 0
+    - `step`: how many batches the optimizer was given, and `epoch`, which counts from 0
       as in a `CSVLogger`'s file;
     - `<branch>_loss`: the batch's loss, not weighted; nan if the batch has no label;
-    - `<branch>_weight`: the weight that it was trained with (unless the weights are
-      fixed and `compile(log=...)` leaves them out);
+    - `<branch>_weight`: the weight that it was trained with (unless the weighter
+      doesn't learn it and `compile(log=...)` leaves it out);
     - `<branch>_balance` with a balancer: the weight that the branch's gradient had in
       the step before, 1 in the first;
     - with `compile(log=["gradients"])` the norms, and the cosines if the logs have all
@@ -138,7 +137,7 @@ class HDF5Logger(keras.callbacks.Callback):
         if self._ahead is None:  # `Resume` has loaded the optimizer by now
             training = self.model
             self._written, _ = training.recent_rows(0)
-            self._ahead = _steps_taken(training.optimizer) - self._written
+            self._ahead = _compat.batches_given(training.optimizer) - self._written
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         # Not `self.model` at each step: on JAX it brings back all variables.
@@ -152,7 +151,7 @@ class HDF5Logger(keras.callbacks.Callback):
     def _flush(self) -> None:
         """Writes the rows of the steps since the last time."""
         steps, numbers = self.model.recent_rows(self._written)
-        step = (self._ahead or 0) + np.arange(self._written, steps) + 1
+        step = (self._ahead or 0) + np.arange(steps - len(numbers), steps) + 1
         self._written = steps
         logged = step % self.every == 0
         table = np.empty(logged.sum(), _row_files.row_type(list(self._columns)))
@@ -161,9 +160,3 @@ class HDF5Logger(keras.callbacks.Callback):
             table[name] = numbers[logged, index]
         if len(table):
             _row_files.append(self.path, table)
-
-
-def _steps_taken(optimizer: Any) -> int:
-    """The batches that an optimizer has been called with."""
-    iterations = int(ops.convert_to_numpy(optimizer.iterations))
-    return iterations * (optimizer.gradient_accumulation_steps or 1)

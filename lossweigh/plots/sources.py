@@ -30,7 +30,7 @@ def read(history: Any) -> tuple[str, dict[str, Series]]:
             `keras.callbacks.TensorBoard` folder.
 
     Returns:
-        What the series go over, "epoch" or "step", and the series.
+        What the series go over, "epoch", "step" or "row", and the series.
 
     Raises:
         TypeError: If it is none of them.
@@ -53,7 +53,7 @@ def read(history: Any) -> tuple[str, dict[str, Series]]:
         if path.is_dir():
             series = _of_folder(path)
         elif path.suffix in (".h5", ".hdf5") or h5py.is_hdf5(path):
-            over, series = "step", _of_rows(path)
+            over, series = _of_rows(path)
         else:
             series = _of_csv(path)
     else:
@@ -130,12 +130,17 @@ def _of_csv(path: pathlib.Path) -> dict[str, Series]:
     return series
 
 
-def _of_rows(path: pathlib.Path) -> dict[str, Series]:
-    """The series of a `HDF5Logger`'s file, over the steps."""
+def _of_rows(path: pathlib.Path) -> tuple[str, dict[str, Series]]:
+    """The series of an `HDF5Logger`'s file, and what they go over: steps, or rows."""
     rows = _row_files.read(path, "history")
-    steps = rows["step"]
-    if (np.diff(steps) <= 0).any():
-        steps = np.arange(len(rows)) + 1  # several trainings, one after another
+    over, steps = "step", rows["step"]
+    if (steps[1:] <= steps[:1]).any():
+        over, steps = "row", np.arange(len(rows)) + 1  # one training after another
+    else:
+        # Of what was trained again after a kill, the last.
+        _, last = np.unique(steps[::-1], return_index=True)
+        rows = rows[len(rows) - 1 - last]
+        steps = rows["step"]
     parts = np.arange(0, len(rows), max(1, -(-len(rows) // _MOST_ROWS)))
     ends = np.append(parts[1:], len(rows)) - 1 if len(rows) else parts
     series = {}
@@ -145,7 +150,7 @@ def _of_rows(path: pathlib.Path) -> dict[str, Series]:
         with np.errstate(invalid="ignore"):  # 0 / 0 is nan: a gap
             sums, counts = (np.add.reduceat(a, parts) for a in (values, finite * 1))
             series[key] = steps[ends], sums / counts
-    return series
+    return over, series
 
 
 def _of_folder(path: pathlib.Path) -> dict[str, Series]:

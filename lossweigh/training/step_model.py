@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,28 +98,27 @@ class StepModel(WiredModel):
             Which of a row's numbers is which, by the names of the logs.
         """
         logs = compiled(self._logs)
-        # TensorFlow's variables belong to the strategy that the model was compiled in.
-        strategy = getattr(self, "distribute_strategy", None)
-        with contextlib.nullcontext() if strategy is None else strategy.scope():
+        with _backend.scope_of(self):
             if logs.tracker.keep_recent(number):
                 self.make_train_function(force=True)
         return logs.columns()
 
     def recent_rows(self, after: int) -> tuple[int, Any]:
-        """How many steps there have been, and the rows of those after the first ones.
+        """How many steps there have been, and the rows of the last ones.
 
         Args:
-            after: How many steps to leave out; `expect_rows` says how many of the last
-                can be told.
+            after: How many of the first steps to leave out. Of the others as many can
+                be told as `expect_rows` was asked for.
 
         Returns:
             The number of steps, since the first `expect_rows`, and an array
-            `(steps, numbers)`; nan where a step had nothing to count.
+            `(rows, numbers)`; nan where a step had nothing to count.
         """
         tracker = compiled(self._logs).tracker
         steps = int(ops.convert_to_numpy(tracker.batches))
         recent = ops.convert_to_numpy(tracker.recent)
-        sums, counts = np.moveaxis(recent[len(recent) - (steps - after) :], 1, 0)
+        last = min(steps - after, len(recent))
+        sums, counts = np.moveaxis(recent[len(recent) - last :], 1, 0)
         seen = counts > 0
         return steps, np.where(seen, sums / np.where(seen, counts, 1), np.nan)
 

@@ -215,6 +215,7 @@ def test_inside_a_branch_that_is_taken_or_not(name):
 
 if keras.backend.backend() == "tensorflow":
 
+    @pytest.mark.every_case
     @pytest.mark.parametrize("name", METHODS)
     def test_xla(name):
         import tensorflow as tf

@@ -75,22 +75,29 @@ def write(path, kills):
     rng, inside = random.Random(0), 0
     for _ in range(int(kills)):
         _row_files.begin(path, NAMES, append=False)
+        reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
             for first in range(1, 10**9, AT_ONCE):
                 _row_files.append(path, rows_from(first))
+                os.write(writer, b".")
+        os.close(writer)
         try:
             time.sleep(rng.uniform(0.005, 0.1))
             check(_row_files.read(path))  # while it is written
         finally:
             os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+            _, status = os.waitpid(child, 0)
+        assert os.WTERMSIG(status) == signal.SIGKILL, "it ended before it was killed"
+        with open(reader, "rb") as told:
+            written = len(told.read())
         try:
             h5py.File(path, locking=False).close()
         except OSError:
             inside += 1
         rows = _row_files.read(path)
         check(rows)
+        assert len(rows) >= AT_ONCE * written, "what was written is lost"
         _row_files.begin(path, NAMES, append=True)
         _row_files.append(path, rows_from(len(rows) + 1))
         check(_row_files.read(path))

@@ -116,6 +116,37 @@ def test_each_step_of_an_execution_has_a_row(path, flush_every):
         np.testing.assert_allclose(tables[1][name], values, rtol=1e-5, err_msg=name)
 
 
+def test_accumulated_batches_are_steps(path):
+    """Of an update with the gradients of two batches each batch has a row."""
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
+    training = training_model(optimizer, weighter=lw.LossWeighter())
+    for append in (False, True):
+        logger = HDF5Logger(path, append=append)
+        training.fit(
+            X[:10],
+            {n: y[:10] for n, y in Y.items()},
+            batch_size=2,
+            verbose=0,
+            callbacks=[logger],
+        )
+    assert HDF5Logger.read(path)["step"].tolist() == [*range(1, 11)]
+
+
+def test_steps_that_fit_does_not_know(path):
+    """More than are kept: the last of them have rows."""
+    training = training_model(weighter=lw.LossWeighter())
+
+    class Extra(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            for _ in range(3):
+                self.model.train_on_batch(X[:2], {n: y[:2] for n, y in Y.items()})
+
+    fit(training, HDF5Logger(path, flush_every=2), Extra(), batch_size=4, epochs=1)
+    steps = HDF5Logger.read(path)["step"]
+    assert (np.diff(steps) > 0).all()
+    assert steps[-1] == int(training.optimizer.iterations)
+
+
 def test_every_so_many_steps(path):
     training = training_model(weighter=lw.LossWeighter())
     both = HDF5Logger(path, every=3), HDF5Logger(path.with_name("all.h5"))
@@ -230,6 +261,24 @@ def test_a_kill_loses_what_was_not_written(path):
     assert table["epoch"].tolist() == [0] * 6 + [1] * 8
     frame = pandas.DataFrame(table).drop_duplicates("step", keep="last")
     assert frame["step"].tolist() == [*range(1, 13)]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("part", [200, 600, 0.5])
+def test_a_part_of_a_file_that_is_written(tmp_path, part):
+    """HDF5 would read for ever, or give some of the rows."""
+    path = tmp_path / "run.h5"
+    _row_files.begin(path, ["a_loss"], append=False)
+    rows = np.ones(5000, _row_files.row_type(["a_loss"]))
+    _row_files.append(path, rows)
+    with h5py.File(path, "r+", libver="latest", locking=False) as file:
+        file.swmr_mode = True
+        whole = path.read_bytes()  # as a kill leaves it
+    path.write_bytes(whole)
+    assert len(_row_files.read(path)) == 5000
+    path.write_bytes(whole[: int(part if part > 1 else part * len(whole))])
+    with pytest.raises(ValueError, match="a part of it is missing"):
+        _row_files.read(path)
 
 
 @pytest.mark.once

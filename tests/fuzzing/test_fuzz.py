@@ -1,6 +1,6 @@
 """Drawn trainings against NumPy: the same ones each time. `tests/fuzz.py` draws more.
 
-300 in all. JAX has the fewest, because it compiles each of them.
+JAX has the fewest, because it compiles each of them.
 """
 
 import cases

@@ -165,8 +165,21 @@ def test_of_many_rows_several_are_one_point(tmp_path):
 
 def test_rows_of_two_trainings_go_on(tmp_path):
     written_rows(tmp_path / "run.h5", [1, 2, 1, 2], a_loss=[4.0, 3.0, 2.0, 1.0])
-    points = lines_of(lw.plot_training(tmp_path / "run.h5"))["loss"]["a", "-"]
+    figure = lw.plot_training(tmp_path / "run.h5")
+    assert figure.axes[0].get_xlabel() == "row"
+    points = lines_of(figure)["loss"]["a", "-"]
     np.testing.assert_array_equal(points, [[1, 2, 3, 4], [4.0, 3.0, 2.0, 1.0]])
+
+
+def test_of_steps_that_were_trained_again_the_last_is_drawn(tmp_path):
+    """As after a kill."""
+    written_rows(
+        tmp_path / "run.h5", [10, 20, 30, 20, 30, 40], a_loss=[6.0, 5, 4, 3, 2, 1]
+    )
+    figure = lw.plot_training(tmp_path / "run.h5")
+    assert figure.axes[0].get_xlabel() == "step"
+    points = lines_of(figure)["loss"]["a", "-"]
+    np.testing.assert_array_equal(points, [[10, 20, 30, 40], [6.0, 3, 2, 1]])
 
 
 def test_a_file_without_a_row(tmp_path):

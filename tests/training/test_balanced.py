@@ -182,6 +182,7 @@ def trained_besides(net, level):
 
 
 # Keras on torch fails on a stateful layer, and forgets its state on JAX.
+@pytest.mark.every_case
 @pytest.mark.parametrize(
     "net", [penalised, *([remembering] if BACKEND == "tensorflow" else [])]
 )
@@ -282,6 +283,7 @@ def in_mode(mode, level, even, kind, rows):
 
 
 @pytest.mark.compiled
+@pytest.mark.every_case
 @pytest.mark.parametrize(("mode", "level"), EXECUTIONS)
 def test_modes_of_execution(mode, level):
     """Each gives what the default gives; accumulation what larger batches give.

@@ -190,10 +190,16 @@ def test_indices_of_pixels_train_as_one_hot_pixels():
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_indices_of_pixels_in_images_of_any_size():
+# On torch Keras's loss has no gradient with the axis by its number.
+@pytest.mark.every_case
+@pytest.mark.parametrize(
+    "axis", [-1, 3] if keras.backend.backend() != "torch" else [-1]
+)
+def test_indices_of_pixels_in_images_of_any_size(axis):
+    loss = keras.losses.SparseCategoricalCrossentropy(axis=axis)
     x = keras.Input((None, None, 3))
     model = keras.Model(x, keras.layers.Dense(3, activation="softmax")(x))
-    training = lw.build_training_model(model, "sparse_categorical_crossentropy")
+    training = lw.build_training_model(model, loss)
     training.compile("sgd")
     for shape in ((4, 2, 5), (4, 3, 1), (1, 1, 1)):
         classes = RNG.integers(0, 3, shape)

@@ -14,7 +14,7 @@ from keras import layers, ops
 
 import lossweigh as lw
 
-pytestmark = pytest.mark.compiled
+pytestmark = [pytest.mark.compiled, pytest.mark.every_case]
 
 MODELS, STEPS = 6, 3
 X = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")

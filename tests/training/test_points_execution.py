@@ -82,6 +82,7 @@ if BACKEND == "tensorflow":
     from optimized_graphs import unordered_reads
 
     @pytest.mark.compiled
+    @pytest.mark.every_case
     @pytest.mark.parametrize("method", METHODS)
     def test_every_read_has_its_place_before_or_after_an_assignment(method):
         training = weighing(method, lw.FixedWeights())

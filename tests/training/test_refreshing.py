@@ -204,6 +204,7 @@ class Asking(lw.UPGrad):
         return super().advance(statistics, state)
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize(
     ("level", "scaled"),
     [

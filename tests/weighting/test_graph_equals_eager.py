@@ -14,7 +14,7 @@ from methods import METHODS, array, every_method_in_one, its_data
 
 import lossweigh as lw
 
-pytestmark = pytest.mark.compiled
+pytestmark = [pytest.mark.compiled, pytest.mark.every_case]
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 STEPS = 4
