@@ -188,10 +188,10 @@ class TargetBranch(Branch, abc.ABC):
     def _values(self, y_true: Tensor, y_preds: list[Tensor], valid: Mask) -> Tensor:
         if isinstance(self.loss, keras.layers.Layer):
             return self.loss(y_true, *y_preds, valid)
-        shape = ops.shape(y_preds[0])
-        pixels = self.is_sparse and len(shape) == 4 and self.class_axis == -1
-        if self._is_keras and pixels:
+        of_classes = self._is_keras and self.is_sparse and self.class_axis == -1
+        if of_classes and len(y_preds[0].shape) == 4:
             # Keras's loss of images has no gradient on torch (docs/upstream).
+            shape = ops.shape(y_preds[0])
             y_true = ops.reshape(y_true, (shape[0], -1))
             y_pred = ops.reshape(y_preds[0], (shape[0], -1, shape[-1]))
             return ops.reshape(self.evaluate(y_true, y_pred), shape[:-1])
