@@ -160,7 +160,7 @@ def main():
     options = arguments()
     path = pathlib.Path(tempfile.mkdtemp()) / "run.h5"
     backend = keras.backend.backend()
-    if options.rows and keras.backend.backend() == "torch":
+    if options.rows and backend == "torch":
         raise SystemExit("--rows runs on TensorFlow and JAX.")
     if options.rows:
         for num_heads in options.heads:

@@ -57,13 +57,7 @@ def tried(number, function, strategy):
 
     test = hypothesis.given(strategy)(one)
     test = hypothesis.seed(options.seed)(test)
-    hypothesis.settings(
-        max_examples=number,
-        deadline=None,
-        database=None,
-        phases=[hypothesis.Phase.generate, hypothesis.Phase.shrink],
-        suppress_health_check=list(hypothesis.HealthCheck),
-    )(test)()
+    cases.settings(number)(test)()
     seconds = time.monotonic() - begin
     print(f"{function.__name__}: {done}, each as it must be, in {seconds:.0f} s")
 

@@ -201,6 +201,18 @@ def cases(draw):
     )
 
 
+def settings(number, **more):
+    """How so many examples are drawn; a failure is made small, and not explained."""
+    return hypothesis.settings(
+        max_examples=number,
+        deadline=None,
+        database=None,
+        phases=[hypothesis.Phase.generate, hypothesis.Phase.shrink],
+        suppress_health_check=list(hypothesis.HealthCheck),
+        **more,
+    )
+
+
 # Data ------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import damages
 import differences
 import keras
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 
 # After an epoch of a few rows a weight may be small for once.
 pytestmark = pytest.mark.filterwarnings("ignore::lossweigh.CollapseWarning")
@@ -16,24 +16,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::lossweigh.CollapseWarning")
 NUMBER = {"torch": 220, "tensorflow": 60, "jax": 20}[keras.backend.backend()]
 
 
-def examples(number):
-    return settings(
-        max_examples=number,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )
-
-
-@examples(NUMBER)
+@cases.settings(NUMBER, derandomize=True)
 @given(cases.cases())
 def test_a_drawn_training_equals_numpy(case):
     assert not (found := differences.of(case)), "\n".join(found)
 
 
-@examples(NUMBER // 4)
+@cases.settings(NUMBER // 4, derandomize=True)
 @given(cases.cases().flatmap(damages.faults))
 def test_a_drawn_fault_is_refused(fault):
     damages.refused(fault)
