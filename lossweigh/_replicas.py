@@ -46,4 +46,26 @@ def of_the_first(tensor: Any) -> Any:
     """The first replica's, on all: random numbers that each has drawn."""
     if _backend.replicas() == 1:
         return tensor
-    return total(ops.where(_backend.is_first_replica(), tensor, 0.0))
+    is_first = ops.equal(_backend.replica_number(), 0)
+    return total(ops.where(is_first, tensor, 0.0))
+
+
+def of_all_rows(tensors: list[Any]) -> tuple[list[Any], Any]:
+    """The rows of all replicas, and where this replica's are among them.
+
+    Args:
+        tensors: With as many rows each, this replica's.
+
+    Returns:
+        The tensors with all rows, in the same order on each replica. And the places
+        of this replica's rows, int32, or `None` where there is one replica.
+    """
+    number = _backend.replicas()
+    if number == 1:
+        return tensors, None
+    rows = ops.shape(tensors[0])[0]
+    numbers = ops.arange(number)
+    sizes = total(ops.where(numbers == _backend.replica_number(), rows, 0))
+    before = ops.sum(ops.where(numbers < _backend.replica_number(), sizes, 0))
+    whole = _backend.rows_of_all_replicas([ops.stop_gradient(one) for one in tensors])
+    return whole, before + ops.arange(rows)

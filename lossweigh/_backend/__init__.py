@@ -139,13 +139,20 @@ class Backend(Protocol):
         processes of the process group, and 1 in `alone`.
         """
 
-    def is_first_replica(self) -> Any:
-        """Whether this is the first of the replicas, a bool or a scalar."""
+    def replica_number(self) -> Any:
+        """Which of the replicas this is, 0, 1, ..., an int or a scalar."""
 
     def sum_over_replicas(self, tensors: Sequence[Any]) -> list[Any]:
         """The sums of tensors over the replicas, the same on each to the bit.
 
         Every replica must call it, in the same order. It isn't differentiated.
+        """
+
+    def rows_of_all_replicas(self, tensors: Sequence[Any]) -> list[Any]:
+        """The rows of the first replica, then those of the next one, and so on.
+
+        Every replica must call it, with as many rows in each of the tensors. It isn't
+        differentiated.
         """
 
     def alone(self) -> contextlib.AbstractContextManager[Any]:
@@ -218,7 +225,8 @@ gramian = _current.gramian
 thin_product = _current.thin_product
 raise_unless = _current.raise_unless
 replicas = _current.replicas
-is_first_replica = _current.is_first_replica
+replica_number = _current.replica_number
+rows_of_all_replicas = _current.rows_of_all_replicas
 sum_over_replicas = _current.sum_over_replicas
 alone = _current.alone
 scope_of = _current.scope_of

@@ -159,14 +159,19 @@ def replicas() -> int:
     return int(tf.distribute.get_replica_context().num_replicas_in_sync)
 
 
-def is_first_replica() -> Any:
-    return tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
+def replica_number() -> Any:
+    return tf.distribute.get_replica_context().replica_id_in_sync_group
 
 
 def sum_over_replicas(tensors: Sequence[Any]) -> list[Any]:
     context = tf.distribute.get_replica_context()
     summed: list[Any] = context.all_reduce(tf.distribute.ReduceOp.SUM, list(tensors))
     return summed
+
+
+def rows_of_all_replicas(tensors: Sequence[Any]) -> list[Any]:
+    context = tf.distribute.get_replica_context()
+    return [context.all_gather(tensor, axis=0) for tensor in tensors]
 
 
 def alone() -> contextlib.AbstractContextManager[Any]:

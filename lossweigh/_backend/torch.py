@@ -176,8 +176,8 @@ def replicas() -> int:
     return int(distributed.get_world_size())
 
 
-def is_first_replica() -> Any:
-    return torch.distributed.get_rank() == 0
+def replica_number() -> Any:
+    return torch.distributed.get_rank()
 
 
 @not_compiled
@@ -192,6 +192,27 @@ def sum_over_replicas(tensors: Sequence[Any]) -> list[Any]:
     for one in work:
         one.wait()
     return summed
+
+
+@not_compiled
+def rows_of_all_replicas(tensors: Sequence[Any]) -> list[Any]:
+    if any(tensor.is_meta for tensor in tensors):  # Keras asks for shapes
+        return list(tensors)
+    number = torch.distributed.get_world_size()
+    sizes = [torch.empty((1,), dtype=torch.int64) for _ in range(number)]
+    sizes = [size.to(tensors[0].device) for size in sizes]
+    own = torch.full_like(sizes[0], len(tensors[0]))
+    torch.distributed.all_gather(sizes, own)
+    whole = []
+    for tensor in tensors:
+        # All must be of one shape there: the shorter ones are filled up.
+        filled = tensor.new_zeros((int(max(sizes)), *tensor.shape[1:]))
+        filled[: len(tensor)] = tensor.detach()
+        parts = [torch.empty_like(filled) for _ in range(number)]
+        torch.distributed.all_gather(parts, filled)
+        cut = [part[: int(size)] for part, size in zip(parts, sizes, strict=True)]
+        whole.append(torch.cat(cut))
+    return whole
 
 
 @contextlib.contextmanager

@@ -6,12 +6,15 @@ import dataclasses
 
 from keras import ops
 
+from lossweigh import _replicas
 from lossweigh._types import Mask, Tensor
 
 
 @dataclasses.dataclass(frozen=True)
 class PointLosses:
     """What a batch tells of its points. Nothing of it has a gradient.
+
+    Where several replicas have a part of the batch each, its rows are those of all.
 
     A row *counts* if it has a label, a weight other than 0, an index in range and a
     loss that is finite.
@@ -32,7 +35,7 @@ class PointLosses:
 
 def point_losses(
     loss: Tensor, index: Tensor, in_range: Mask, valid: Mask, sample_weight: Tensor
-) -> PointLosses:
+) -> tuple[PointLosses, Tensor]:
     """What a batch tells of its points.
 
     Args:
@@ -41,19 +44,23 @@ def point_losses(
         in_range: `(batch,)` bool, false where the row has none.
         valid: As for `PointWeights`.
         sample_weight: As for `PointWeights`.
+
+    Returns:
+        This, and where the given rows are among the batch's, `None` if they are all.
     """
     loss = ops.stop_gradient(loss)
     counts = ops.logical_and(in_range, ops.isfinite(loss))
-    if valid is not None:
-        labelled = _any_of_row(valid > 0)
-        # A row's share of the batch's mean grows with the rows that have no label.
-        loss = loss * ops.mean(ops.cast(labelled, loss.dtype))
-        counts = ops.logical_and(counts, labelled)
+    labelled = ops.ones_like(counts) if valid is None else _any_of_row(valid > 0)
+    counts = ops.logical_and(counts, labelled)
     if sample_weight is not None:
         counts = ops.logical_and(counts, _any_of_row(sample_weight != 0))
-    counted = ops.cast(counts, loss.dtype)
-    losses, rows = _sums_by_point([ops.where(counts, loss, 0.0), counted], index)
-    return PointLosses(index, losses / ops.maximum(rows, 1.0), rows, counted)
+    row_by_row = [index, loss, *(ops.cast(m, loss.dtype) for m in (labelled, counts))]
+    (index, loss, labelled, counted), given = _replicas.of_all_rows(row_by_row)
+    # A row's share of the batch's mean grows with the rows that have no label.
+    loss = ops.where(counted > 0, loss * ops.mean(labelled), 0.0)
+    losses, rows = _sums_by_point([loss, counted], index)
+    seen = PointLosses(index, losses / ops.maximum(rows, 1.0), rows, counted)
+    return seen, given
 
 
 def _any_of_row(mask: Mask) -> Mask:

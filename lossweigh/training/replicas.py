@@ -16,20 +16,11 @@ def check_replicas(wiring: Wiring) -> None:
         wiring: The training model's.
 
     Raises:
-        ValueError: If there are several, and a branch has weights of points, or the
-            backend can't sum over the replicas now and then.
+        ValueError: If there are several, and the backend can't sum over them now and
+            then.
     """
-    number = _backend.replicas()
-    if number == 1:
+    if _backend.replicas() == 1:
         return
-    if wiring.points:
-        kinds = sorted({type(weights).__name__ for weights in wiring.points.values()})
-        raise ValueError(
-            f"`point_weights` must be left out on several replicas: each of the "
-            f"{number} would find weights of its own rows only. Received: "
-            f"{', '.join(kinds)}. Train on one device, or on JAX, where devices share "
-            "one batch."
-        )
     level = None if wiring.balanced is None else wiring.balanced.balancer.level
     if (
         isinstance(level, ExactLevel)

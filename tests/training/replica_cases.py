@@ -85,33 +85,45 @@ NOW_AND_THEN = {
         lambda: lw.MGDA(level=lw.Calibrated(update_every=2)),
     ),
 }
+
+
+def points(weights):
+    """Weights of points alone: each has two rows, and some have no label."""
+
+    def loss():
+        return lw.BranchLoss("mse", missing="nan", point_weights=weights())
+
+    return ({**MISSING, "zeta": loss}, lw.FixedWeights, no_balancer)
+
+
 POINTS = {
-    "points": (
-        {
-            **PLAIN,
-            "zeta": lambda: lw.BranchLoss(
-                "mse", point_weights=lw.points.ResidualAttention(ROWS)
-            ),
-        },
-        lw.FixedWeights,
-        no_balancer,
-    )
+    "ResidualAttention": points(lambda: lw.points.ResidualAttention(12, initial=1.0)),
+    "SelfAdaptive": points(lambda: lw.points.SelfAdaptive(12, learning_rate=0.1)),
+    "Causal": points(lambda: lw.points.Causal(12, 3, epsilons=[0.05])),
 }
 MASKED = {
     "masked": (MISSING, lw.Uncertainty, lambda: lw.GradNorm()),
 }
-COMPILED = ("FAMO", "masked")
-FEW = ("FixedWeights", "LossWeighter", "FAMO", "NashMTL", "parameters", "masked")
+COMPILED = ("FAMO", "masked", "SelfAdaptive")
+FEW = (
+    "FixedWeights",
+    "LossWeighter",
+    "FAMO",
+    "NashMTL",
+    "parameters",
+    "masked",
+    *POINTS,
+)
 
 
 def all_cases():
     """All that trains on several devices as on one."""
-    return {**weighters(), **balancers(), **OTHERS, **MASKED}
+    return {**weighters(), **balancers(), **OTHERS, **MASKED, **POINTS}
 
 
 def other_cases():
     """What some backends refuse."""
-    return {**POINTS, **NOW_AND_THEN}
+    return NOW_AND_THEN
 
 
 def build(name, case):
@@ -137,10 +149,13 @@ def data(name):
         x = random.normal(size=(ROWS, 4)).astype("float32")
     zeta = random.normal(size=(ROWS, *steps, 3)).astype("float32") * 3
     alpha = random.integers(0, 4, (ROWS, *steps))
-    if name not in ("complete", "points"):
+    if name != "complete":
         zeta[random.random(ROWS) < 0.5] = np.nan
         zeta[8:12] = np.nan  # a half of the second batch has no label
         alpha[random.random(ROWS) < 0.3] = -1
+    if name in POINTS:  # the second row of a point is on another device
+        row = np.arange(ROWS)
+        x = {"x": x, "zeta_index": (4 * (row // BATCH) + row % 4).astype("int32")}
     return x, {"zeta": zeta, "alpha": alpha}
 
 

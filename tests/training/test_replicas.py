@@ -23,7 +23,7 @@ number, names = int(sys.argv[1]), sys.argv[2].split("|")
 {before}
 import keras
 import numpy as np
-from replica_cases import BATCH, all_cases, build, data, numbers, other_cases
+from replica_cases import BATCH, ROWS, all_cases, build, data, numbers, other_cases
 
 warnings.filterwarnings("ignore", "The loss weight of the branch")  # has collapsed
 cases = {{**all_cases(), **other_cases()}}
@@ -74,7 +74,7 @@ strategy = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=F
 found = {}
 for name in names:
     x, y = data(name)
-    mine = np.arange(len(x)) // (BATCH // 2) % 2 == rank
+    mine = np.arange(ROWS) // (BATCH // 2) % 2 == rank
     one = build(name, cases[name])
     with strategy.scope():
         several = build(name, cases[name])
@@ -84,7 +84,8 @@ for name in names:
     found[name]["one"] = [{}, numbers(one)]
     part = {key: values[mine] for key, values in y.items()}
     with strategy.scope():
-        several.fit(x[mine], part, batch_size=BATCH // 2, shuffle=False, verbose=0)
+        x = keras.tree.map_structure(lambda values: values[mine], x)
+        several.fit(x, part, batch_size=BATCH // 2, shuffle=False, verbose=0)
     found[name]["several"] = [{}, numbers(several)]
 if rank == 0:
     print(json.dumps(found), flush=True)
@@ -92,6 +93,17 @@ jax.distributed.shutdown()  # each waits for the other
 os._exit(0)
 """
 FIT = """
+import tempfile
+import lossweigh as lw
+
+def rows(training, x, y):
+    file = f"{tempfile.mkdtemp()}/run.h5"
+    options = {"batch_size": BATCH, "shuffle": False, "verbose": 0}
+    logger = lw.callbacks.HDF5Logger(file)
+    logs = training.fit(x, y, callbacks=[logger], **options).history
+    table = lw.callbacks.HDF5Logger.read(file)
+    return logs | {f"row_{name}": [*map(float, v)] for name, v in table.items()}
+
 found = {}
 for name in names:
     x, y = data(name)
@@ -100,15 +112,12 @@ for name in names:
         several = build(name, cases[name])
         several.set_weights(one.get_weights())
     found[name] = {"start": numbers(one)}
-    logs = one.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0).history
-    found[name]["one"] = [logs, numbers(one)]
+    found[name]["one"] = [rows(one, x, y), numbers(one)]
     with strategy.scope():
         try:
-            logs = several.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0).history
+            found[name]["several"] = [rows(several, x, y), numbers(several)]
         except ValueError as error:
             found[name]["refused"] = str(error)
-            continue
-    found[name]["several"] = [logs, numbers(several)]
 print(json.dumps(found))
 """
 PROCESSES = """
@@ -126,11 +135,10 @@ LOOP = """
 from torch.nn.parallel import DistributedDataParallel
 
 def batches(x, y):
-    for begin in range(0, len(x), BATCH):
-        rows = slice(begin, begin + BATCH)
-        targets = {f"{name}_target": y[name][rows] for name in y}
-        index = np.arange(len(x))[rows]
-        yield {"x": x[rows], "tokens": x[rows], "zeta_index": index, **targets}
+    named = x if isinstance(x, dict) else {"x": x, "tokens": x}
+    named = {**named, **{f"{name}_target": values for name, values in y.items()}}
+    for begin in range(0, len(named["x"]), BATCH):
+        yield {name: values[begin : begin + BATCH] for name, values in named.items()}
 
 def step(model, batch):
     training = getattr(model, "module", model)
@@ -181,6 +189,42 @@ if rank == 0:
         os.wait()
 torch.distributed.destroy_process_group()
 """
+# Each device has a row more than the one before: what all see, and which rows are its.
+GATHER = """
+import numpy as np
+from lossweigh import _replicas
+
+def gathered(rank):
+    rows = np.arange(rank + 1) + 10 * rank
+    both = [keras.ops.array(rows, "int32"), keras.ops.array(rows[:, None] / 2)]
+    (index, halves), given = _replicas.of_all_rows(both)
+    return index, halves, given
+"""
+GATHERED = {
+    "tensorflow": GATHER
+    + """
+def on_each():
+    rank = tf.distribute.get_replica_context().replica_id_in_sync_group
+    return gathered(rank)
+
+found = [
+    [keras.ops.convert_to_numpy(one).tolist() for one in several.values]
+    for several in strategy.run(on_each)
+]
+print(json.dumps(list(zip(*found))))
+""",
+    "torch": GATHER
+    + """
+mine = [keras.ops.convert_to_numpy(one).tolist() for one in gathered(rank)]
+everyone = [None] * number
+torch.distributed.all_gather_object(everyone, mine)
+if rank == 0:
+    print(json.dumps(everyone))
+    for _ in range(1, number):
+        os.wait()
+torch.distributed.destroy_process_group()
+""",
+}
 WAYS = {
     "tensorflow": {"MirroredStrategy": BEGIN.format(before=MIRRORED) + FIT},
     "torch": {"DistributedDataParallel": BEGIN.format(before=PROCESSES) + LOOP},
@@ -194,9 +238,12 @@ WAYS = {
 
 def trained(way, number, names, **options):
     """What one device and several made of each case, by name."""
-    lines = fresh.run(WAYS[way], number, "|".join(names), **options).splitlines()
-    (line,) = (line for line in lines if line.startswith("{"))
-    return json.loads(line)
+    return fresh_json(WAYS[way], number, "|".join(names), **options)
+
+
+def fresh_json(script, number, names="", **options):
+    """What the script prints as its last line, run with so many devices."""
+    return json.loads(fresh.run(script, number, names, **options).splitlines()[-1])
 
 
 def assert_as_one_device(case):
@@ -208,7 +255,7 @@ def assert_as_one_device(case):
     assert max(moves) > 0.01
     for (path, values), (_, others) in zip(one, several, strict=True):
         np.testing.assert_allclose(others, values, rtol=1e-5, atol=1e-6, err_msg=path)
-    assert logs_of_several.keys() == logs.keys()
+    assert logs_of_several.keys() == logs.keys()  # of epochs, and an HDF5Logger's rows
     for name, values in logs.items():
         np.testing.assert_allclose(
             logs_of_several[name], values, rtol=1e-5, atol=1e-6, err_msg=name
@@ -237,18 +284,27 @@ def test_two_devices(two_devices, name):
 
 
 _NO_FOUR = ("processes", 4)
-REFUSED = {"tensorflow": OTHERS, "torch": ["points"], "jax": []}[BACKEND]
+REFUSED = OTHERS if BACKEND == "tensorflow" else []
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_what_may_be_refused(two_devices, name):
     if name not in REFUSED:
         assert_as_one_device(two_devices[name])
-    elif name == "points":
-        assert "`point_weights` must be left out" in two_devices[name]["refused"]
     else:
         assert "`level` must have `update_every=1`" in two_devices[name]["refused"]
         assert "=lw." in two_devices[name]["refused"]  # the cure
+
+
+if BACKEND in GATHERED:
+
+    def test_parts_of_different_size_are_put_together():
+        before = {"tensorflow": MIRRORED, "torch": PROCESSES}[BACKEND]
+        script = BEGIN.format(before=before) + GATHERED[BACKEND]
+        for rank, (index, halves, given) in enumerate(fresh_json(script, 3)):
+            assert index == [0, 10, 11, 20, 21, 22]
+            assert halves == [[0.0], [5.0], [5.5], [10.0], [10.5], [11.0]]
+            assert given == [[0], [1, 2], [3, 4, 5]][rank]
 
 
 if BACKEND == "torch":
