@@ -68,13 +68,10 @@ import keras
 keras.distribution.initialize(address, num_processes=2, process_id=rank)
 """
 FIT_PARTS = """
-devices = keras.distribution.list_devices()
 assert len(devices) == 2
-strategy = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
 found = {}
 for name in names:
     x, y = data(name)
-    mine = np.arange(ROWS) // (BATCH // 2) % 2 == rank
     one = build(name, cases[name])
     with strategy.scope():
         several = build(name, cases[name])
@@ -85,10 +82,12 @@ for name in names:
     part = {key: values[mine] for key, values in y.items()}
     with strategy.scope():
         x = keras.tree.map_structure(lambda values: values[mine], x)
-        several.fit(x, part, batch_size=BATCH // 2, shuffle=False, verbose=0)
+        several.fit(x, part, batch_size=size, shuffle=False, verbose=0)
     found[name]["several"] = [{}, numbers(several)]
 if rank == 0:
     print(json.dumps(found), flush=True)
+"""
+END = """
 jax.distributed.shutdown()  # each waits for the other
 os._exit(0)
 """
@@ -119,6 +118,47 @@ for name in names:
         except ValueError as error:
             found[name]["refused"] = str(error)
 print(json.dumps(found))
+"""
+# In folders that all processes know.
+FOLDERS = """
+import tempfile
+folders = tempfile.mkdtemp(), tempfile.mkdtemp()
+"""
+ALL_ROWS = """
+mine, size, rank = slice(None), BATCH, 0
+"""
+ROWS_OF_A_PROCESS = """
+devices = keras.distribution.list_devices()
+strategy = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
+mine, size = np.arange(ROWS) // (BATCH // 2) % 2 == rank, BATCH // 2
+"""
+RESUME = """
+import lossweigh as lw
+
+class Stopped(Exception):
+    pass
+
+class Stop(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.optimizer.iterations == 4:  # in the second epoch
+            raise Stopped
+
+def train(folder, *callbacks):
+    with strategy.scope():
+        training = build("FAMO", cases["FAMO"])
+        callbacks = [lw.callbacks.Resume(f"{folder}/state.weights.h5"), *callbacks]
+        options = {"batch_size": size, "shuffle": False, "verbose": 0, "epochs": 3}
+        training.fit(x, y, callbacks=callbacks, **options)
+    return numbers(training)
+
+x, y = keras.tree.map_structure(lambda values: values[mine], data("FAMO"))
+whole = train(folders[0])
+try:
+    train(folders[1], Stop())
+except Stopped:
+    resumed = train(folders[1])
+if rank == 0:
+    print(json.dumps([whole, resumed]), flush=True)
 """
 PROCESSES = """
 import tempfile
@@ -231,7 +271,10 @@ WAYS = {
     "jax": {
         "DataParallel": BEGIN.format(before=DEVICES) + DATA_PARALLEL + FIT,
         "ModelParallel": BEGIN.format(before=DEVICES) + MODEL_PARALLEL + FIT,
-        "processes": BEGIN.format(before=JAX_PROCESSES) + FIT_PARTS,
+        "processes": BEGIN.format(before=JAX_PROCESSES)
+        + ROWS_OF_A_PROCESS
+        + FIT_PARTS
+        + END,
     },
 }[BACKEND]
 
@@ -264,6 +307,14 @@ def assert_as_one_device(case):
         assert [v for _, v in rank] == [v for _, v in several]  # to the bit
 
 
+RESUMED = {
+    "tensorflow": {"MirroredStrategy": BEGIN.format(before=FOLDERS + MIRRORED)},
+    "torch": {},  # its `fit` trains in one process
+    "jax": {
+        "DataParallel": BEGIN.format(before=FOLDERS + DEVICES) + DATA_PARALLEL,
+        "processes": BEGIN.format(before=FOLDERS + JAX_PROCESSES) + ROWS_OF_A_PROCESS,
+    },
+}[BACKEND]
 OTHERS = [*replica_cases.other_cases()]
 
 
@@ -294,6 +345,16 @@ def test_what_may_be_refused(two_devices, name):
     else:
         assert "`level` must have `update_every=1`" in two_devices[name]["refused"]
         assert "=lw." in two_devices[name]["refused"]  # the cure
+
+
+if RESUMED:
+
+    @pytest.mark.parametrize("way", RESUMED)
+    def test_a_stopped_training_goes_on_as_if_it_had_not_been(way):
+        several = way == "processes"
+        script = RESUMED[way] + (RESUME + END if several else ALL_ROWS + RESUME)
+        whole, resumed = fresh_json(script, 2)
+        assert [values for _, values in resumed] == [values for _, values in whole]
 
 
 if BACKEND in GATHERED:
