@@ -27,7 +27,7 @@ ARROWS = {
     "_replicas": {"_backend"},
     "_structure": {"_compat"},
     "constraints": {"_check"},
-    "points": {"_backend", "_check", "_state", "_types"},
+    "points": {"_backend", "_check", "_replicas", "_state", "_types"},
     "branches": {"_backend", "_check", "_compat", "_replicas", "_types", "points"},
     "weighting": {
         "_check",
