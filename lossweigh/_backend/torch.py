@@ -201,8 +201,7 @@ def rows_of_all_replicas(tensors: Sequence[Any]) -> list[Any]:
     number = torch.distributed.get_world_size()
     sizes = [torch.empty((1,), dtype=torch.int64) for _ in range(number)]
     sizes = [size.to(tensors[0].device) for size in sizes]
-    own = torch.full_like(sizes[0], len(tensors[0]))
-    torch.distributed.all_gather(sizes, own)
+    torch.distributed.all_gather(sizes, torch.full_like(sizes[0], len(tensors[0])))
     whole = []
     for tensor in tensors:
         # All must be of one shape there: the shorter ones are filled up.
