@@ -184,10 +184,7 @@ def replica_number() -> Any:
 def sum_over_replicas(tensors: Sequence[Any]) -> list[Any]:
     if any(tensor.is_meta for tensor in tensors):  # Keras asks for shapes
         return list(tensors)
-    summed = [
-        tensor.detach().clone(memory_format=torch.contiguous_format)
-        for tensor in tensors
-    ]
+    summed = [tensor.detach().contiguous().clone() for tensor in tensors]
     work = [torch.distributed.all_reduce(one, async_op=True) for one in summed]
     for one in work:
         one.wait()
@@ -198,19 +195,16 @@ def sum_over_replicas(tensors: Sequence[Any]) -> list[Any]:
 def rows_of_all_replicas(tensors: Sequence[Any]) -> list[Any]:
     if any(tensor.is_meta for tensor in tensors):  # Keras asks for shapes
         return list(tensors)
-    number = torch.distributed.get_world_size()
-    sizes = [torch.empty((1,), dtype=torch.int64) for _ in range(number)]
-    sizes = [size.to(tensors[0].device) for size in sizes]
-    torch.distributed.all_gather(sizes, torch.full_like(sizes[0], len(tensors[0])))
+    sizes = [0] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(sizes, len(tensors[0]))
     whole = []
     for tensor in tensors:
         # All must be of one shape there: the shorter ones are filled up.
-        filled = tensor.new_zeros((int(max(sizes)), *tensor.shape[1:]))
+        filled = tensor.new_zeros((max(sizes), *tensor.shape[1:]))
         filled[: len(tensor)] = tensor.detach()
-        parts = [torch.empty_like(filled) for _ in range(number)]
+        parts = [torch.empty_like(filled) for _ in sizes]
         torch.distributed.all_gather(parts, filled)
-        cut = [part[: int(size)] for part, size in zip(parts, sizes, strict=True)]
-        whole.append(torch.cat(cut))
+        whole.append(torch.cat([p[:n] for p, n in zip(parts, sizes, strict=True)]))
     return whole
 
 
