@@ -193,6 +193,13 @@ def train(method, seed, steps, solution, bar):
     return error.read(), error.errors, history.history
 
 
+def averaged(steps, values, most=100):
+    """Means of neighbours, so that at most so many are left."""
+    size = -(-len(steps) // most)
+    of_both = np.array([steps, values])[:, : len(steps) // size * size]
+    return of_both.reshape(2, -1, size).mean(axis=-1)
+
+
 def draw(path, solution, results):
     """Above the solutions; below the errors and the weights of the gradients."""
     figure = Figure((9, 6), layout="constrained")
@@ -221,10 +228,11 @@ def draw(path, solution, results):
         left.semilogy(steps, errors, color=METHOD_COLORS[name], label=name)
         if "start_balance" in history:
             for branch, color in COLORS.items():
-                values = history[f"{branch}_balance"]
-                right.plot(steps, values, color=color, label=branch)
+                of_steps, means = averaged(steps, history[f"{branch}_balance"])
+                right.plot(of_steps, means, color=color, label=branch)
     left.set(xlabel="training step", ylabel="mean squared error", xmargin=0)
-    right.set(xlabel="training step", ylabel="ConFIG's weight", xmargin=0, yscale="log")
+    right.set(xlabel="training step", ylabel="ConFIG's weight", xmargin=0)
+    right.set_yscale("symlog", linthresh=1)  # some are below 0
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
