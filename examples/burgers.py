@@ -235,7 +235,7 @@ def draw(path, solution, results):
     right.set_yscale("symlog", linthresh=1)  # some are below 0
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, ncol=3, loc="lower left", bbox_to_anchor=(0, 1))
     figure.savefig(path, dpi=110)
 
 

@@ -116,7 +116,7 @@ def test_the_second_paragraph_is_one_sentence(gallery, name):
 
 
 # One draws nothing, and the other's picture is still to be drawn.
-WITHOUT_PICTURE = {"several_processes_torch", "burgers"}
+WITHOUT_PICTURE = {"several_processes_torch"}
 
 
 @pytest.mark.parametrize("name", sorted({*EXAMPLES} - WITHOUT_PICTURE))

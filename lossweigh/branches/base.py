@@ -134,7 +134,7 @@ class Branch(keras.layers.Layer, abc.ABC):
                     "(batch, time, ...). Received a prediction of shape "
                     f"{tuple(prediction.shape)}."
                 )
-            return sequence_mask(step_mask, ops.shape(prediction)[1])
+            return sequence_mask(step_mask, prediction)
         if self.mask_name is False:
             return None
         if mask is None and self.lost_mask and self.rows is None:

@@ -27,6 +27,7 @@ from lossweigh.branches.masking import (
     replace_invalid,
     weighs_elements,
 )
+from lossweigh.branches.results import classes_not_last
 from lossweigh.branches.signatures import build_loss, check_tensors
 from lossweigh.branches.target_branch import TargetBranch
 from lossweigh.branches.target_spec import TargetSpec
@@ -155,6 +156,7 @@ class BranchLoss(TargetBranch):
             shapes = list(first)  # of several outputs
         elif first:
             self.num_classes = num_classes(self.loss, first[self.class_axis])
+            self.has_classes_last = self.class_axis in (-1, len(first) - 1)
         if self.class_weight:
             self.check_classes("class_weight", self.class_weight)
         check_tensors(self._what(), self, len(shapes))
@@ -201,6 +203,9 @@ class BranchLoss(TargetBranch):
         # 3. Validity: 1 where the element counts.
         valid = combine_masks(mask, labelled, rank=len(y_pred.shape) - 1)
         if valid is not None:
+            if not self.has_classes_last:
+                what = f"`mask` and missing labels{self._of_branch()}"
+                raise ValueError(classes_not_last(what, self.class_axis))
             y_pred = replace_invalid(y_pred, valid)
         values = self._values(y_true, [y_pred], valid)
         if may_mask_values(self.loss):

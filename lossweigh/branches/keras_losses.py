@@ -110,6 +110,12 @@ def is_binary(loss: Any) -> bool:
     return _is_one_of(loss, _BINARY)
 
 
+def takes_probabilities(loss: Any) -> bool:
+    """Whether the targets of a Keras loss are numbers from 0 to 1."""
+    of_classes = _is_one_of(loss, _CATEGORICAL) and not is_sparse(loss)
+    return of_classes or is_binary(loss)
+
+
 def other_target_shape(loss: Any) -> Shape | None:
     """The shape of a sample's target, whole numbers, where a Keras loss has its own."""
     for losses, shape in _OTHER_TARGETS:

@@ -63,7 +63,7 @@ def weight_of_class(
         return None
     y_true = ops.convert_to_tensor(y_true)
     if len(y_true.shape) > 1:
-        if y_true.shape[-1] == 1:
+        if y_true.shape[-1] == 1 and axis in (None, -1):
             y_true = ops.squeeze(y_true, -1)
         elif axis is not None:
             y_true = ops.argmax(y_true, axis=axis)

@@ -97,19 +97,19 @@ def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     return ops.where(denominator > 0, numerator / safe, ops.zeros_like(numerator))
 
 
-def sequence_mask(mask: Mask, num_steps: Any) -> Mask:
+def sequence_mask(mask: Mask, prediction: Tensor) -> Mask:
     """A mask `(batch, time)` from a mask or from the sequences' lengths.
 
     Args:
         mask: `(batch, time)`, 1 or True at a real step; or `(batch,)` or
             `(batch, 1)` with the number of real steps of each sequence, which come
             first.
-        num_steps: Number of time steps of the prediction.
+        prediction: `(batch, time, ...)`.
     """
-    if len(mask.shape) == 2 and mask.shape[-1] == 1 and num_steps != 1:
+    if len(mask.shape) == 2 and mask.shape[-1] == 1 and prediction.shape[1] != 1:
         mask = ops.squeeze(mask, -1)
     if len(mask.shape) == 1:
-        order = ops.arange(num_steps, dtype="int32")
+        order = ops.arange(ops.shape(prediction)[1], dtype="int32")
         lengths = ops.expand_dims(ops.cast(mask, "int32"), -1)
         return ops.expand_dims(order, 0) < lengths
     return ops.cast(mask, "bool")

@@ -128,3 +128,12 @@ def no_mask(of_branch: str, loss: Any) -> str:
         "prediction model starts one: if its second axis is time, padded steps count. "
         f"{_NAME_THE_MASK}"
     )
+
+
+def classes_not_last(what: str, axis: int) -> str:
+    """What to say where labels are told from others along the last axis."""
+    return (
+        f"{what} must be for a loss along the prediction's last axis. Received a loss "
+        f"with axis={axis}. Give the model a further output with the classes last, "
+        f"`keras.ops.moveaxis(output, {axis}, -1)`, and the loss axis=-1."
+    )

@@ -21,6 +21,7 @@ from lossweigh.branches.keras_losses import (
     is_sparse,
     num_classes,
     other_target_shape,
+    takes_probabilities,
 )
 from lossweigh.branches.labels import (
     check_class_range,
@@ -30,11 +31,7 @@ from lossweigh.branches.labels import (
     weight_of_class,
 )
 from lossweigh.branches.loss_resolution import loss_name
-from lossweigh.branches.masking import (
-    fit_target_rank,
-    fits,
-    intersect_masks,
-)
+from lossweigh.branches.masking import fit_target_rank, fits, intersect_masks
 from lossweigh.branches.target_spec import (
     TargetSpec,
     checked_shape,
@@ -86,7 +83,9 @@ class TargetBranch(Branch, abc.ABC):
         self._is_keras = is_sparse(loss) or self._is_elementwise
         self.is_sparse = is_sparse(loss) or getattr(loss, "is_sparse", False)
         self._is_binary = is_binary(loss)
+        self.takes_probabilities = takes_probabilities(loss)
         self.class_axis = axis_of(loss) if isinstance(axis_of(loss), int) else -1
+        self.has_classes_last = True  # until the prediction's rank is known
         self.ignored_class = ignored_class(loss)
         self.num_classes = num_classes(loss, None)
         self.class_weight = check_class_weight("class_weight", class_weight)

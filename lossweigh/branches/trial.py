@@ -26,9 +26,11 @@ def try_out(
         kwargs: Likewise.
     """
     symbolic = [t for t in keras.tree.flatten((inputs, kwargs)) if _is_symbolic(t)]
-    layer.rows = symbolic[0].shape[0] or tell_tale_size(symbolic)
+    rows = symbolic[0].shape[0]
+    is_clear = rows and not any(rows in tensor.shape[1:] for tensor in symbolic)
+    layer.rows = rows if is_clear else tell_tale_size(symbolic)
     try:
-        tried = with_sizes((inputs, mask, kwargs), {0: (None, layer.rows)})
+        tried = with_sizes((inputs, mask, kwargs), {0: (rows, layer.rows)})
         _shape(layer, spec, *tried)
         layer.loses_time = layer.takes_no_mask and _loses_time(layer, spec, tried)
     except Exception as error:

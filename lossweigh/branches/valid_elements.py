@@ -61,7 +61,7 @@ class ValidElements(keras.layers.Layer):
         rank = rank if self.elements else max(rank - 1, 1)
         mask = mask[1] if mask is not None and self.use_mask else None
         if step_mask is not None:
-            mask = sequence_mask(step_mask, ops.shape(y_pred)[1])
+            mask = sequence_mask(step_mask, y_pred)
         label_masks = [
             labelled(y_true, mark) for mark in (self.missing, self.ignored_class)
         ]

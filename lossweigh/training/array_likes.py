@@ -24,6 +24,23 @@ def as_array(name: str, value: Any) -> Any:
         ) from None
 
 
+def with_shape(name: str, value: Any) -> tuple[Any, tuple[Any, ...] | None]:
+    """A target or weight as an array or tensor, dense, and its shape if it is known."""
+    if not hasattr(value, "shape") or library(value) in ("pandas", "h5py"):
+        value = as_array(name, value)
+    elif library(value) == "scipy":
+        value = value.toarray()  # Keras makes inputs dense
+    return value, known_shape(value)
+
+
+def known_shape(value: Any) -> tuple[Any, ...] | None:
+    """The shape of an array or tensor, `None` for TensorFlow's unknown rank."""
+    try:
+        return tuple(value.shape)
+    except ValueError:
+        return None
+
+
 def library(value: Any) -> str:
     """The library that a value's class is from."""
     return type(value).__module__.split(".")[0]

@@ -148,6 +148,12 @@ class Batches:
         for branch, weights in checked.items():
             layer: Any = self.wiring.losses[branch]  # a BranchLoss, or there are none
             layer.check_classes(f"class_weight[{branch!r}]", weights)
+            if not layer.has_classes_last:
+                raise ValueError(
+                    f"`class_weight` of {branch!r} must be given to its loss, whose "
+                    f"classes are along axis {layer.class_axis}: "
+                    "`BranchLoss(loss, class_weight=...)`."
+                )
         new = checked != self.class_weight
         self.class_weight = checked
         return new

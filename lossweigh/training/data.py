@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lossweigh import _backend, _check
-from lossweigh.branches.masking import fits
-from lossweigh.training.array_likes import as_array, by_column, library
+from lossweigh import _check
+from lossweigh.training.array_likes import by_column
+from lossweigh.training.fitted_ranks import fitted_target, fitted_weight
 from lossweigh.training.input_names import InputNames, describe
 from lossweigh.training.names import (
     data_names,
@@ -70,11 +70,46 @@ class TrainingInputs:
             f"both in one list [{', '.join([*self.x_names, *self.target_names])}]",
         )
 
-    def holds_targets(self, x: Any) -> bool:
-        """Whether `x` alone is complete: `[x, *targets]`, or a dict of all inputs."""
-        if isinstance(x, Mapping):
-            needed = self.target_names or self.x_names
-            return all(name in x for name in needed)
+    def merge(self, x: Any, y: Any = None, sample_weight: Any = None) -> dict[str, Any]:
+        """Named inputs from whatever `fit` or a data source gives.
+
+        Args:
+            x: What the prediction model takes, or that followed by the targets. A
+                dict may have beside it the training model's other inputs: targets,
+                sample weights, and which points a branch's rows are.
+            y: Targets: by name, in the order of the outputs, or the target itself if
+                there is one; before those in `x`, if it names them. A dummy where `x`
+                holds the targets, or there are none.
+            sample_weight: Weights by the name of a branch, or of a target for all
+                its branches (some or all); in the order of the targets; or one array
+                for all branches. They go before those in `x`.
+
+        Returns:
+            A dict with the prediction model's inputs, the targets, and the sample
+            weights and points that were given.
+        """
+        named = isinstance(y, (Mapping, list, tuple))
+        if not named and self._is_complete_list(x):
+            x = dict(zip([*self.x_names, *self.target_names], x, strict=True))
+        x, merged = self._split(x)
+        targets = {target_name(t): t for t in (*self.targets, *self.metric_targets)}
+        lacking = [name for name in targets if name not in merged]
+        merged.update(self._named_x(x, merged))
+        if lacking and y is None and len(lacking) < len(targets):
+            raise ValueError(f"`x` must also have the inputs {lacking}.")
+        if lacking or (targets and named):
+            of_y = self._by_target("y", y, list(targets.values()))
+            merged.update({name: of_y[target] for name, target in targets.items()})
+        for branch, weight in self._weights(sample_weight).items():
+            merged[sample_weight_name(branch)] = weight
+        for name in (*self.target_names, *self.weight_names):
+            if name in merged:
+                fit = fitted_weight if name in self.weight_names else fitted_target
+                merged[name] = fit(name, merged[name], self.specs[name][0])
+        return merged
+
+    def _is_complete_list(self, x: Any) -> bool:
+        """Whether `x` is `[x, *targets]`."""
         return (
             isinstance(x, (list, tuple))
             and bool(self.targets)
@@ -82,55 +117,39 @@ class TrainingInputs:
             and not any(isinstance(part, (Mapping, list, tuple)) for part in x)
         )
 
-    def merge(self, x: Any, y: Any = None, sample_weight: Any = None) -> dict[str, Any]:
-        """Named inputs from whatever `fit` or a data source gives.
-
-        Args:
-            x: What the prediction model takes, or that followed by the targets. A
-                dict may say beside it which points a branch's rows are.
-            y: Targets: by name, in the order of the outputs, or the target itself if
-                there is one. A dummy where `x` holds the targets, or there are none.
-            sample_weight: Weights by the name of a branch, or of a target for all
-                its branches (some or all); in the order of the targets; or one array
-                for all branches.
-
-        Returns:
-            A dict with the prediction model's inputs, the targets, and the sample
-            weights and points that were given.
-        """
-        x, indices = taken_out(x, self.index_names)
-        named = isinstance(y, (Mapping, list, tuple)) and not isinstance(x, Mapping)
-        if self.holds_targets(x) and not named:
-            merged = self._complete(x)
-        else:
-            merged = self._named_x(x)
-            if targets := [*self.targets, *self.metric_targets]:
-                for name, target in self._by_target("y", y, targets).items():
-                    merged[target_name(name)] = target
-        for branch, weight in self._weights(sample_weight).items():
-            merged[sample_weight_name(branch)] = weight
-        for name in (*self.target_names, *self.weight_names):
-            if name in merged:
-                merged[name] = self._fitted(name, merged[name])
-        return merged | indices
-
-    def _complete(self, x: Any) -> dict[str, Any]:
+    def _split(self, x: Any) -> tuple[Any, dict[str, Any]]:
+        """`x`, and by name what a dict has beside the prediction model's inputs."""
+        x, beside = taken_out(x, self.index_names)
         if not isinstance(x, Mapping):
-            return dict(zip([*self.x_names, *self.target_names], x, strict=True))
-        extra = [target_name(output) for output in self.metric_targets]
-        _check.known_names("x", x, [*self.specs, *extra])
-        needed = [name for name in self.x_names if name not in self.optional]
-        missing = [name for name in (*needed, *extra) if name not in x]
-        if missing:
-            raise ValueError(f"`x` must also have the inputs {missing}.")
-        return {name: value for name, value in x.items() if value is not None}
+            return x, beside
+        names = {*self.target_names, *map(target_name, self.metric_targets)}
+        names.update(self.weight_names)
+        beside |= {k: v for k, v in x.items() if k in names and v is not None}
+        return {k: v for k, v in x.items() if k not in names}, beside
 
-    def _named_x(self, x: Any) -> dict[str, Any]:
+    def _named_x(self, x: Any, beside: Mapping[str, Any]) -> dict[str, Any]:
+        """The prediction model's inputs: by name in one dict, or in its structure."""
         if x is None:
             raise ValueError(
                 f"`x` must have the inputs {self.x_names}. Received: None."
             )
-        return self.input_names.name(x)
+        if not isinstance(x, Mapping):
+            return self.input_names.name(x)
+        needed = [name for name in self.x_names if name not in self.optional]
+        missing = [name for name in needed if name not in x]
+        has_targets = all(name in beside for name in self.target_names)
+        if not has_targets or (missing and not self.targets):
+            _check.known_names("x", [n for n in x if self._is_beside(n)], self.specs)
+            return self.input_names.name(x)
+        _check.known_names("x", x, self.specs)
+        if missing:
+            raise ValueError(f"`x` must also have the inputs {missing}.")
+        return {name: value for name, value in x.items() if value is not None}
+
+    def _is_beside(self, name: str) -> bool:
+        """Whether a name looks as one of an input beside the prediction model's."""
+        ends = ("_sample_weight", "_index") if self.index_names else "_sample_weight"
+        return name.endswith(ends) and name not in self.x_names
 
     def _by_target(
         self, argument: str, values: Any, targets: Sequence[str]
@@ -201,47 +220,3 @@ class TrainingInputs:
             for branch, target in self.target_of.items()
         }
         return {name: value for name, value in by_branch.items() if value is not None}
-
-    def _fitted(self, name: str, value: Any) -> Any:
-        """A target or weight of the rank that its input has, or a worded error."""
-        if not hasattr(value, "shape") or library(value) in ("pandas", "h5py"):
-            value = as_array(name, value)
-        elif library(value) == "scipy":
-            value = value.toarray()  # a target or weight; Keras makes inputs dense
-        shape, _ = self.specs[name]
-        try:
-            received = tuple(value.shape)
-        except ValueError:  # TensorFlow's unknown rank: nothing to check yet
-            return value
-        if name in self.weight_names:
-            if len(shape) == 1 and received[1:] == (1,):
-                return value[..., 0]
-            if not 1 <= len(received) <= len(shape):
-                raise ValueError(
-                    f"`sample_weight` of {name.removesuffix('_sample_weight')!r} must "
-                    f"have 1 to {len(shape)} axes, (batch,) or a leading part of "
-                    f"the prediction's shape. Received the shape {received}."
-                )
-            for _ in range(len(shape) - len(received)):
-                value = value[..., None]
-            return value
-        branch = name.removesuffix("_target")
-        # A fixed batch size isn't looked at: these may be all rows of an array.
-        got, want = received[1:], shape[1:]
-        if not (
-            fits(got, want)
-            or (got[-1:] == (1,) and fits(got[:-1], want))
-            or (want[-1:] == (1,) and fits(got, want[:-1]))
-        ):
-            raise ValueError(
-                f"The target of the branch {branch!r} must have the shape {shape}. "
-                f"Received an array of shape {received}. (For a loss of your own whose "
-                "target isn't shaped like the prediction, give "
-                "`BranchLoss(..., target_shape=...)`.)"
-            )
-        # One rank for all batches, or TensorFlow traces a step of unknown rank.
-        if len(received) > len(shape):
-            value = value[..., 0]
-        elif len(received) < len(shape):
-            value = value[..., None]
-        return _backend.ensure_shape(value, (None, *want))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,9 +12,13 @@ from keras import ops
 from lossweigh import _backend
 from lossweigh.branches import Branch, BranchLoss, TargetSpec, split_labels
 from lossweigh.points import PointWeights
-from lossweigh.training.array_likes import as_array, library
+from lossweigh.training.array_likes import as_array, known_shape, library
 from lossweigh.training.names import index_name, sample_weight_name, target_name
 from lossweigh.training.point_index import number_out_of_range
+
+_LABELS_MISSING = (
+    " If a number marks missing labels, give `BranchLoss(..., missing=that_number)`."
+)
 
 
 def as_arrays(merged: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,6 +114,7 @@ def _check_dtype(what: str, values: Any) -> None:
     if any(word in kind for word in ("object", "str", "<U", "|S")):
         raise TypeError(
             f"{what} must hold numbers. Received an array of dtype {kind}. "
+            'For `None` in place of numbers write nan, `array.astype("float32")`. '
             "For words that name classes, give each one's number: "
             "`np.unique(words, return_inverse=True)[1]`, or of a pandas column "
             '`column.astype("category").cat.codes`.'
@@ -156,7 +162,19 @@ def _check_target(layer: BranchLoss, target: np.ndarray, classes: int | None) ->
         raise ValueError(
             f"The target of the branch {branch!r} must hold class indices, whole "
             f"numbers from 0 to {classes - 1}. Received numbers from "
-            f"{known.min()} to {known.max()}."
+            f"{known.min()} to {known.max()}.{_LABELS_MISSING}"
+        )
+    if (
+        layer.takes_probabilities
+        and known.size
+        and (known.min() < 0 or known.max() > 1)
+    ):
+        warnings.warn(
+            f"The target of the branch {branch!r} should hold numbers from 0 to 1: its "
+            f"loss is a cross-entropy. Received numbers from {known.min()} to "
+            f"{known.max()}."
+            f"{_LABELS_MISSING} Divide the pixels of an image by 255.",
+            stacklevel=2,
         )
 
 
@@ -173,10 +191,7 @@ def check_batch(merged: Mapping[str, Any], dtypes: Mapping[str, str]) -> None:
             continue
         if dtypes.get(name) != "string":
             _check_dtype(f"The input {name!r}", values)
-        try:
-            shape = tuple(values.shape)
-        except ValueError:  # TensorFlow's unknown rank
-            continue
+        shape = known_shape(values)
         if shape and shape[0] is not None:
             known[name] = values
     if known:
@@ -208,14 +223,20 @@ def suspects(
         branch = str(layer.branch)
         classes = num_classes.get(branch)
         targets.append(ops.zeros((), "float32"))
-        if classes is not None and isinstance(layer, BranchLoss):
+        if isinstance(layer, BranchLoss) and (
+            classes is not None or layer.takes_probabilities
+        ):
             target = ops.convert_to_tensor(merged[target_name(layer.target)])
             known = ops.ones_like(target, "bool")
             for value in (layer.missing, layer.ignored_class):
                 labelled, _ = split_labels(target, value)
                 known = known if labelled is None else ops.logical_and(known, labelled)
             number = ops.cast(target, "float32")
-            wrong = (number < 0) | (number >= classes) | (number != ops.round(number))
+            if classes is None:
+                wrong = (number < 0) | (number > 1)
+            else:
+                not_whole = number != ops.round(number)
+                wrong = (number < 0) | (number >= classes) | not_whole
             targets[-1] = ops.sum(ops.cast(wrong & known, "float32"))
         weight = merged.get(sample_weight_name(branch))
         weights.append(ops.zeros((), "float32"))

@@ -112,7 +112,8 @@ class BranchLogs:
         """Tells which numbers don't fit, and begins to count anew.
 
         Args:
-            num_classes: By branch, where targets are class indices.
+            num_classes: By branch, where targets are class indices. Others that don't
+                fit are no probabilities.
         """
         counts = ops.convert_to_numpy(self.suspects.counts.value)
         if not counts.any():
@@ -123,11 +124,14 @@ class BranchLogs:
             self.branches, *by_kind, strict=True
         ):
             if in_target:
+                expected = "numbers from 0 to 1"
+                if branch in num_classes:
+                    last = num_classes[branch] - 1
+                    expected = f"class indices, whole numbers from 0 to {last}"
                 warnings.warn(
-                    f"The target of the branch {branch!r} must hold class indices, "
-                    f"whole numbers from 0 to {num_classes[branch] - 1}. The data set "
-                    f"gave {in_target:.0f} others, and the losses, metrics and "
-                    "gradients of these batches are wrong.",
+                    f"The target of the branch {branch!r} must hold {expected}. The "
+                    f"data set gave {in_target:.0f} others, and the losses, metrics "
+                    "and gradients of these batches are wrong.",
                     stacklevel=2,
                 )
             if in_weights:

@@ -11,7 +11,7 @@ from keras import ops
 
 from lossweigh import _backend
 from lossweigh.points import PointWeights
-from lossweigh.training.array_likes import as_array, library
+from lossweigh.training.array_likes import with_shape
 from lossweigh.training.names import index_name
 
 
@@ -35,17 +35,14 @@ def taken_out(x: Any, names: Mapping[str, str]) -> tuple[Any, dict[str, Any]]:
 def _as_index(branch: str, value: Any) -> Any:
     """An index of shape `(n,)`, or a worded error."""
     name = index_name(branch)
-    if not hasattr(value, "shape") or library(value) in ("pandas", "h5py"):
-        value = as_array(name, value)
+    value, shape = with_shape(name, value)
     if "int" not in str(value.dtype):
         raise TypeError(
             f"`{name}` must hold which point each row is, whole numbers of an integer "
             f"dtype. Received an array of dtype {value.dtype}. Give "
             '`index.astype("int32")`.'
         )
-    try:
-        shape = tuple(value.shape)
-    except ValueError:  # TensorFlow's unknown rank: nothing to check yet
+    if shape is None:
         return value
     if len(shape) == 2 and shape[1] == 1:
         return value[:, 0]

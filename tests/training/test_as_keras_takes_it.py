@@ -248,6 +248,19 @@ def test_a_fixed_batch_size(weights):
     training.fit(X, Y, batch_size=4, sample_weight=weights, verbose=0)
 
 
+@pytest.mark.parametrize("steps", [7, 8])
+def test_a_fixed_batch_size_may_be_that_of_another_axis(steps):
+    x = keras.Input(batch_shape=(8, steps, 3), name="x")
+    model = keras.Model(x, layers.Dense(1, name="y")(x))
+    model.compile("sgd", loss="mse")
+    data, y = RNG.normal(size=(8, steps, 3)), RNG.normal(size=(8, steps, 1))
+    expected = model.evaluate(data, y, 8, verbose=0)
+    training = lw.build_training_model(model, "mse")
+    training.compile("sgd")
+    logs = training.evaluate(data, y, 8, verbose=0, return_dict=True)
+    assert logs["loss"] == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("structure", [dict, list])
 def test_further_keys_of_x(structure):
     """A table may have more columns than the model takes, as in Keras."""

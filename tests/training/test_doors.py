@@ -47,6 +47,44 @@ def test_as_many_arrays_as_inputs_and_targets():
         training.fit([X, X], {"z": X}, verbose=0)
 
 
+def test_a_dict_may_have_weights_beside_the_inputs():
+    """As `sample_weight` would give them, which goes before them."""
+    training = built(two_heads(), LOSSES)
+    y, weights = {"z": Y, "k": KINDS}, np.arange(12.0)
+    targets = {f"{name}_target": values for name, values in y.items()}
+
+    def losses(x, *args, **kwargs):
+        return training.evaluate(x, *args, verbose=0, return_dict=True, **kwargs)
+
+    expected = losses(X, y, sample_weight={"z": weights})
+    assert expected["z_loss"] != pytest.approx(losses(X, y)["z_loss"])
+    beside = {"x": X, "z_sample_weight": weights}
+    assert losses(beside, y) == pytest.approx(expected)
+    assert losses({**beside, **targets}) == pytest.approx(expected)
+    ones = {"z": np.ones(12)}
+    assert losses(beside, y, sample_weight=ones) == pytest.approx(losses(X, y))
+    with pytest.raises(ValueError, match=r"unknown: \['w_sample_weight'\]"):
+        losses({"x": X, "w_sample_weight": weights}, y)
+
+
+def test_targets_in_y_go_before_those_beside_the_inputs():
+    training = built(two_heads(), LOSSES)
+    y = {"z": Y, "k": KINDS}
+    beside = {"x": X, "z_target": Y + 9, "k_target": KINDS}
+    found = training.evaluate(beside, y, verbose=0)
+    assert found == pytest.approx(training.evaluate(X, y, verbose=0))
+    dummy = training.evaluate(beside, np.zeros(12), verbose=0)
+    assert dummy == pytest.approx(training.evaluate(X, {**y, "z": Y + 9}, verbose=0))
+
+
+def test_targets_for_metrics_alone_beside_a_dict_of_inputs():
+    net = two_heads()
+    training = lw.build_training_model(net, {"z": lw.TargetFreeLoss(ops.square)})
+    training.compile(keras.optimizers.SGD(0.1), metrics={"k": "accuracy"})
+    found = training.evaluate({"x": X}, {"k": KINDS}, verbose=0)
+    assert found == training.evaluate(X, {"k": KINDS}, verbose=0)
+
+
 def test_a_sparse_matrix():
     is_sparse = keras.backend.backend() != "torch"  # where Keras makes it dense
     x = keras.Input((4,), sparse=is_sparse, name="x")

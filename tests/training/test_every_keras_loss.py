@@ -8,6 +8,7 @@ import pytest
 from keras import layers, ops
 
 import lossweigh as lw
+from lossweigh.branches.labels import weight_of_class
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 4)).astype("float32")
@@ -233,3 +234,44 @@ def test_class_weights_along_the_axis_of_the_loss():
         expected = (values * per_label).mean()
         logs = training.test_on_batch(X, true, return_dict=True)
         assert logs["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_classes_along_another_axis_where_the_last_has_one_element():
+    """Where a loss itself can't be tried: Keras on torch refuses such a prediction."""
+    classes = RNG.integers(0, 3, (6, 1))
+    y = np.moveaxis(np.eye(3, dtype="float32")[classes], -1, 1)
+    weight = {0: 1.0, 1: 5.0, 2: 0.5}
+    found = ops.convert_to_numpy(weight_of_class(y, weight, axis=1))
+    np.testing.assert_array_equal(found, np.vectorize(weight.get)(classes))
+
+
+def test_missing_labels_along_another_axis_are_refused():
+    """Which of the last axis's vectors have a label is all that a branch can tell."""
+    loss = keras.losses.CategoricalCrossentropy(axis=1, from_logits=True)
+    model, _ = both(loss, "linear", (4, 4))
+    with pytest.raises(ValueError, match=r"axis=1.*moveaxis\(output, 1, -1\)"):
+        lw.build_training_model(model, lw.BranchLoss(loss, missing="nan"))
+    # The cure.
+    output = ops.moveaxis(model.output, 1, -1)
+    moved = keras.Model(model.input, output)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    training = lw.build_training_model(moved, lw.BranchLoss(loss, missing="nan"))
+    training.compile("sgd")
+    classes = RNG.integers(0, 4, (6, 4))
+    y = np.eye(4, dtype="float32")[classes]
+    y[::2, 1] = np.nan
+    prediction = np.exp(moved.predict(X, verbose=0))
+    values = -np.log(prediction / prediction.sum(-1, keepdims=True)) * y
+    logs = training.test_on_batch(X, y, return_dict=True)
+    expected = np.nanmean(np.where(np.isnan(y).any(-1), np.nan, values.sum(-1)))
+    assert logs["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_class_weights_of_fit_along_another_axis_are_refused():
+    loss = keras.losses.CategoricalCrossentropy(axis=1, from_logits=True)
+    model, _ = both(loss, "linear", (3, 5))
+    training = lw.build_training_model(model, lw.BranchLoss(loss))
+    training.compile("sgd")
+    y = np.moveaxis(np.eye(3, dtype="float32")[RNG.integers(0, 3, (6, 5))], -1, 1)
+    with pytest.raises(ValueError, match="must be given to its loss"):
+        training.fit(X, y, class_weight={training.branches[0]: {1: 2.0}}, verbose=0)

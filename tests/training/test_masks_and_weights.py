@@ -102,6 +102,28 @@ def reduced(values, mask, weight, normalize):
     return np.mean(score * weight / np.mean(weight != 0))
 
 
+@pytest.mark.compiled
+@pytest.mark.parametrize("shape", [(), (1,)])
+@pytest.mark.parametrize("steps", [None, STEPS])
+def test_lengths_may_be_a_column(shape, steps):
+    x = keras.Input((steps, SIZE), name="x")
+    lengths = keras.Input(shape, dtype="int32", name="lengths")
+    y = layers.Dense(1, name="y")(x)
+    model = keras.Model({"x": x, "lengths": lengths}, y)
+    loss = lw.BranchLoss("mse", mask="lengths")
+    training = lw.build_training_model(model, {"y": loss})
+    training.compile("sgd", metrics=["mse"])
+    _, real, numbers = tokens(ROWS, STEPS, "right")
+    rng = np.random.default_rng(1)
+    data = rng.normal(size=(ROWS, STEPS, SIZE)).astype("float32")
+    target = rng.normal(size=(ROWS, STEPS, 1)).astype("float32")
+    given = {"x": data, "lengths": numbers.reshape(ROWS, *shape)}
+    logs = training.evaluate(given, target, ROWS, verbose=0, return_dict=True)
+    squares = (model.predict(given, verbose=0) - target)[..., 0] ** 2
+    assert logs["loss"] == pytest.approx(squares[real].mean(), rel=1e-5)
+    assert logs["mse"] == pytest.approx(squares[real].mean(), rel=1e-5)
+
+
 def inputs(model, x, lengths):
     return {"x": x, "lengths": lengths} if len(model.inputs) == 2 else x
 

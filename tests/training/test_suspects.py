@@ -106,3 +106,43 @@ if keras.backend.backend() == "tensorflow":
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[4,1\]"):
             training.fit(data, shuffle=False, verbose=0)
         training.fit(data, steps_per_epoch=1, shuffle=False, verbose=0)
+
+
+def sold():
+    x = keras.Input((4,), name="x")
+    output = keras.layers.Dense(2, activation="sigmoid", name="sold")(x)
+    training = lw.build_training_model(
+        keras.Model(x, output), lw.BranchLoss("binary_crossentropy", missing=-5)
+    )
+    # Eager torch refuses such a target itself, once it comes to the loss.
+    training.compile("sgd")
+    return training
+
+
+OUTSIDE = np.repeat([[0.0, 1.0], [-1.0, -5.0]], ROWS // 2, axis=0).astype("float32")
+
+
+def test_a_cross_entropy_is_for_numbers_from_0_to_1():
+    training = sold()
+    words = r"'sold' should hold numbers from 0 to 1.*from -1.0 to 1.0.*missing="
+    with pytest.warns(UserWarning, match=words) as told:
+        goes_on(training.fit, X, OUTSIDE, verbose=0)
+    assert len(told) == 1
+
+
+def test_a_data_set_for_a_cross_entropy():
+    training = sold()
+    words = f"'sold' must hold numbers from 0 to 1. The data set gave {ROWS}"
+    if keras.backend.backend() == "torch":
+        training.fit(data_set(X, np.maximum(OUTSIDE, 0)), verbose=0)  # nothing to tell
+        return
+    with pytest.warns(UserWarning, match=words):
+        training.fit(data_set(X, OUTSIDE), verbose=0)
+
+
+def goes_on(function, *args, **kwargs):
+    """Calls it; torch may then refuse what Keras gives it."""
+    try:
+        function(*args, **kwargs)
+    except RuntimeError:
+        assert keras.backend.backend() == "torch"
