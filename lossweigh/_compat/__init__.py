@@ -20,6 +20,7 @@ from lossweigh._compat.metrics import (
     build_metrics_from_spec,
     compiled_metrics,
     direction,
+    has_metrics,
     metric_function,
     names_in_order,
     symbolic_build,
@@ -33,18 +34,20 @@ from lossweigh._compat.optimizers import (
     overwrite_in_each_step,
 )
 from lossweigh._compat.saving import serialize_loss, serialize_shared
-from lossweigh._compat.variables import Assignments, keeps_variables
+from lossweigh._compat.variables import Assignments, bring_state, keeps_variables
 
 __all__ = [
     "Assignments",
     "as_frozen",
     "batches_given",
     "begin_at_epoch",
+    "bring_state",
     "build_metrics",
     "calls_of",
     "compiled_metrics",
     "direction",
     "exclude_from_weight_decay",
+    "has_metrics",
     "in_inference",
     "keeps_variables",
     "keras_mask",

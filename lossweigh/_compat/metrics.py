@@ -127,6 +127,11 @@ def update_metrics(
                 )
 
 
+def has_metrics(model: keras.Model) -> bool:
+    """Whether `compile` was given metrics."""
+    return model._compile_metrics is not None
+
+
 def compiled_metrics(
     model: keras.Model, outputs: list[str]
 ) -> list[tuple[str, str, Any]]:

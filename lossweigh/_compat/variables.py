@@ -71,3 +71,12 @@ def keeps_variables(model: keras.Model) -> Iterator[None]:
             for variable, value in lost:
                 variable.assign(value)
         raise
+
+
+def bring_state(model: keras.Model) -> None:
+    """Brings the state of a `fit` under way to the model's variables.
+
+    On JAX the steps hold it. Keras does this where a callback asks for `self.model`.
+    """
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()

@@ -119,9 +119,11 @@ def build_training_model(
             "give its `prediction_model`."
         )
     balancer = as_balancer(balancer)
-    weighter = as_weighter(weighter)
-    check_fresh(weighter)
     inputs = symbolic_inputs(pred_model)
+    of_inputs = [tensor.name for tensor in keras.tree.flatten(inputs)]
+    taken = {pred_model.name, *of_inputs}
+    weighter = as_weighter(weighter, unused("weighter", taken))
+    check_fresh(weighter)
     warn_of_own_training(pred_model)
     structure = pred_model(inputs)
     outputs = named_outputs(pred_model, structure)
@@ -134,8 +136,6 @@ def build_training_model(
         if not isinstance(structure, Mapping):  # a list means what it means in Keras
             chosen = {name: chosen[name] for name in [*in_order, *further]}
     branches = list(chosen)
-    of_inputs = [tensor.name for tensor in keras.tree.flatten(inputs)]
-    taken = {pred_model.name, *of_inputs}
     layers = {name: as_branch(name, loss, taken) for name, loss in chosen.items()}
     check_identities(layers)
     check_names(layers, list(outputs), of_inputs)

@@ -99,13 +99,22 @@ def with_ours(
         *(f"{b}_loss" for b in model.branches),
     ]
     directions.update(dict.fromkeys(losses, "min"))
-    if moved and model._logs.expect_moving_weights():
+    monitored = {_monitored(callback) for callback in given}
+    changed = model._logs.expect_monitored(
+        monitored & {"unweighted_loss", RELATIVE_LOSS}
+    )
+    changed |= moved and model._logs.expect_moving_weights()
+    if changed:
         model.train_function = model.test_function = None  # these log too few
     for callback in given:
         if isinstance(callback, WeightsFromValidation):
             callback.directions = directions
             continue  # `mode` isn't Keras's there
         if getattr(callback, "mode", None) == "auto":
-            log = str(getattr(callback, "monitor", "")).removeprefix("val_")
-            callback.mode = directions.get(log) or "auto"
+            callback.mode = directions.get(_monitored(callback)) or "auto"
     return callbacks
+
+
+def _monitored(callback: Any) -> str:
+    """The log that a callback looks at, of training or of validation."""
+    return str(getattr(callback, "monitor", "")).removeprefix("val_")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,12 @@ class BranchLogs:
         before = set(self.words)
         if self.given is None:
             self.words |= OF_MOVING_WEIGHTS
+        return self.words != before
+
+    def expect_monitored(self, words: Iterable[str]) -> bool:
+        """As `expect_moving_weights`, for words that a callback monitors."""
+        before = set(self.words)
+        self.words.update(words)
         return self.words != before
 
     @property

@@ -16,8 +16,12 @@ from lossweigh.weighting.base import Weighter
 from lossweigh.weighting.fixed_weights import FixedWeights
 
 
-def as_weighter(weighter: Any) -> Weighter | None:
+def as_weighter(weighter: Any, name: str) -> Weighter | None:
     """The argument `weighter` as a layer; numbers become `FixedWeights`.
+
+    Args:
+        weighter: What was given.
+        name: The name of a layer that is made of numbers.
 
     Raises:
         TypeError: If it is something else, such as a class or a name.
@@ -25,7 +29,7 @@ def as_weighter(weighter: Any) -> Weighter | None:
     if weighter is None or isinstance(weighter, Weighter):
         return weighter
     if isinstance(weighter, (list, tuple, Mapping)):
-        return FixedWeights(weighter, name="weighter")
+        return FixedWeights(weighter, name=name)
     raise TypeError(
         "`weighter` must be a lossweigh weighter, such as `LossWeighter()` or "
         f"`FixedWeights([1.0, 2.0])`. Received: weighter={weighter!r}."
@@ -45,6 +49,10 @@ def as_balancer(balancer: Any) -> Balancer | None:
 
 def _did_you_mean(given: Any, methods: Any) -> str:
     """The method that was meant by a class or a name, as it must be written."""
+    if isinstance(given, Balancer):
+        return " This is a balancer: give it as `balancer=`."
+    if isinstance(given, Weighter):
+        return " This is a weighter: give it as `weighter=`."
     if isinstance(given, type):
         given = given.__name__
     if not isinstance(given, str):
@@ -135,5 +143,5 @@ def check_no_lists(
                     f"`{argument}` of {type(layer).__name__} is a list in an "
                     f"unclear order: `losses` has the branches "
                     f"{branches}, the prediction model the outputs {outputs}. Give "
-                    "`losses` in the order of the outputs."
+                    "`losses` in the order of the outputs, or a dict by branch name."
                 )

@@ -162,6 +162,8 @@ class StepModel(WiredModel):
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
         wiring = self._wiring
+        if not _compat.has_metrics(self):
+            return self.get_metrics_result()
         data = {**x, **(y or {})}
         result = StepResult.of_outputs(y_pred, wiring.losses)
         handed = hand_over(data, result, wiring.data.outputs, wiring.measured)

@@ -95,7 +95,10 @@ class Trainer(StepModel):
         self._build_from(x)
         if isinstance(validation_data, (list, tuple)):
             some = (*validation_data, None, None)[:3]
-            validation_data = (self._batches.named(*some),)
+            try:
+                validation_data = (self._batches.named(*some),)
+            except ValueError as error:
+                raise ValueError(f"Of `validation_data`: {error}") from None
         self._use_class_weight(class_weight)
         metrics = _compat.compiled_metrics(self, self._wiring.data.outputs)
         callbacks = with_ours(callbacks, self, metrics, x)

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from lossweigh import _compat
 from lossweigh.balancing.base import Balancer
 from lossweigh.branches import Branch
 from lossweigh.points import PointWeights
@@ -15,7 +16,10 @@ from lossweigh.weighting.base import Weighter
 
 
 class WiredModel(keras.Model):
-    """The parts of a `TrainingModel`, whose constructor sets `_wiring`."""
+    """The parts of a `TrainingModel`, whose constructor sets `_wiring`.
+
+    What has state is brought up to date when a callback asks for it.
+    """
 
     _wiring: Wiring
 
@@ -25,6 +29,7 @@ class WiredModel(keras.Model):
 
     @property
     def weighter(self) -> Weighter:
+        _compat.bring_state(self)
         return self._wiring.weighter
 
     @property
@@ -55,7 +60,7 @@ class WiredModel(keras.Model):
     def loss_weights(self, value: Any) -> None:
         raise TypeError(
             "`loss_weights` can be read only. Set the weights of a `FixedWeights` by "
-            "`training.weighter.assign([...])`, or of a `LossWeighter` likewise. "
+            "`training.weighter.assign([...])`. Other weighters find theirs. "
             f"Received: {value!r}."
         )
 
@@ -66,6 +71,7 @@ class WiredModel(keras.Model):
         Each is 1 before the first step, and while the balancer rests because all that
         the branches share is frozen. Empty without a balancer.
         """
+        _compat.bring_state(self)
         balanced = self._wiring.balanced
         return {} if balanced is None else self._by_branch(balanced.loss_weights)
 
@@ -80,6 +86,7 @@ class WiredModel(keras.Model):
     @property
     def point_weights(self) -> dict[str, PointWeights]:
         """What weighs the points of a branch, by branch, where something does."""
+        _compat.bring_state(self)
         return dict(self._wiring.points)
 
     def _by_branch(self, weights: Any) -> dict[str, float]:

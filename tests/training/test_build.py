@@ -313,3 +313,19 @@ def test_what_is_built():
         id(v) for part in (model, training.weighter) for v in part.trainable_variables
     )
     assert lw.build_training_model(model, LOSSES, name="mine").name == "mine"
+
+
+def test_numbers_as_weights_where_an_input_is_called_weighter():
+    x = keras.Input((4,), name="weighter")
+    outputs = {name: keras.layers.Dense(1, name=name)(x) for name in "ab"}
+    model = keras.Model(x, outputs)
+    training = lw.build_training_model(model, {"a": "mse", "b": "mae"}, [1.0, 2.0])
+    assert training.loss_weights == {"a": 1.0, "b": 2.0}
+
+
+def test_a_balancer_in_place_of_a_weighter():
+    model = two_heads()
+    with pytest.raises(TypeError, match="This is a balancer: give it as `balancer=`"):
+        lw.build_training_model(model, LOSSES, lw.UPGrad())
+    with pytest.raises(TypeError, match="This is a weighter: give it as `weighter=`"):
+        lw.build_training_model(model, LOSSES, balancer=lw.Uncertainty())

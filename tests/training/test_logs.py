@@ -405,3 +405,40 @@ def test_branches_have_one_cosine_each(names):
         expected = np.delete(cosines[index], index).min()
         np.testing.assert_allclose(lowest, expected, rtol=1e-4)
     assert not any(key.endswith("c_cosine_at_representation") for key in history)
+
+
+@pytest.mark.parametrize("log", [None, ["losses"]])
+@pytest.mark.parametrize("monitor", ["val_relative_loss", "unweighted_loss"])
+def test_what_a_callback_monitors_is_logged(monitor, log, tmp_path):
+    """With fixed weights too, where it isn't by default."""
+    training = build(lw.FixedWeights())
+    training.compile("sgd", log=log)
+    plain = training.fit(X, Y, validation_data=(X, Y), verbose=0).history
+    assert monitor not in plain
+    best = keras.callbacks.ModelCheckpoint(
+        tmp_path / "best.keras", monitor=monitor, save_best_only=True
+    )
+    options = {"validation_data": (X, Y), "callbacks": [best], "verbose": 0}
+    history = training.fit(X, Y, epochs=2, **options).history
+    assert best.best == pytest.approx(min(history[monitor]))
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("kind", [lw.LossWeighter, lw.FixedWeights])
+def test_a_callback_may_move_weights_within_an_epoch(kind):
+    """By the training model that it holds, as by its `self.model`."""
+    training = build(kind())
+    training.compile(keras.optimizers.SGD(0.5))
+    seen = []
+
+    class Move(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 0 and kind is lw.FixedWeights:
+                training.weighter.assign({"zeta": 0.25, "alpha": 0.75})
+            elif batch == 0:
+                training.weighter.freeze()
+            seen.append(training.loss_weights["zeta"])
+
+    training.fit(X, Y, batch_size=ROWS // 4, callbacks=[Move()], verbose=0)
+    assert len(seen) > 3 and set(seen) == {seen[0]}
+    assert kind is lw.LossWeighter or seen[0] == 0.25
