@@ -16,9 +16,7 @@ from lossweigh.training.array_likes import as_array, known_shape, library
 from lossweigh.training.names import index_name, sample_weight_name, target_name
 from lossweigh.training.point_index import number_out_of_range
 
-_LABELS_MISSING = (
-    " If a number marks missing labels, give `BranchLoss(..., missing=that_number)`."
-)
+_MISSING = " If a number marks missing labels, give `BranchLoss(..., missing=number)`."
 
 
 def as_arrays(merged: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,7 +160,7 @@ def _check_target(layer: BranchLoss, target: np.ndarray, classes: int | None) ->
         raise ValueError(
             f"The target of the branch {branch!r} must hold class indices, whole "
             f"numbers from 0 to {classes - 1}. Received numbers from "
-            f"{known.min()} to {known.max()}.{_LABELS_MISSING}"
+            f"{known.min()} to {known.max()}.{_MISSING}"
         )
     if (
         layer.takes_probabilities
@@ -173,7 +171,7 @@ def _check_target(layer: BranchLoss, target: np.ndarray, classes: int | None) ->
             f"The target of the branch {branch!r} should hold numbers from 0 to 1: its "
             f"loss is a cross-entropy. Received numbers from {known.min()} to "
             f"{known.max()}."
-            f"{_LABELS_MISSING} Divide the pixels of an image by 255.",
+            f"{_MISSING} Divide the pixels of an image by 255.",
             stacklevel=2,
         )
 
