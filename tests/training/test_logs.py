@@ -440,5 +440,6 @@ def test_a_callback_may_move_weights_within_an_epoch(kind):
             seen.append(training.loss_weights["zeta"])
 
     training.fit(X, Y, batch_size=ROWS // 4, callbacks=[Move()], verbose=0)
-    assert len(seen) > 3 and set(seen) == {seen[0]}
+    assert len(seen) > 3
+    assert set(seen) == {seen[0]}
     assert kind is lw.LossWeighter or seen[0] == 0.25
