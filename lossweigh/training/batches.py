@@ -16,11 +16,11 @@ from lossweigh.training.data_values import (
     as_arrays,
     check_arrays,
     check_batch,
-    suspects,
 )
 from lossweigh.training.log_metrics import SUSPECTS
 from lossweigh.training.names import sample_weight_name, target_name
 from lossweigh.training.point_index import check_batch_of, fill
+from lossweigh.training.suspects import suspects
 from lossweigh.training.wiring import Wiring
 
 

@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from lossweigh import _backend
-from lossweigh.branches import Branch, BranchLoss, TargetSpec, split_labels
-from lossweigh.points import PointWeights
+from lossweigh.branches import Branch, BranchLoss, TargetSpec
 from lossweigh.training.array_likes import as_array, known_shape, library
-from lossweigh.training.names import index_name, sample_weight_name, target_name
-from lossweigh.training.point_index import number_out_of_range
+from lossweigh.training.names import sample_weight_name, target_name
 
 _MISSING = " If a number marks missing labels, give `BranchLoss(..., missing=number)`."
 
@@ -194,56 +191,3 @@ def check_batch(merged: Mapping[str, Any], dtypes: Mapping[str, str]) -> None:
             known[name] = values
     if known:
         _check_lengths(known)
-
-
-def suspects(
-    merged: Mapping[str, Any],
-    branches: Iterable[Branch],
-    num_classes: Mapping[str, int],
-    points: Mapping[str, PointWeights],
-) -> Any:
-    """How many numbers of a batch `check_arrays` would refuse, where it can't look.
-
-    A step counts them on its device, and the end of an epoch tells.
-
-    Args:
-        merged: Named tensors.
-        branches: The branches' losses.
-        num_classes: As for `check_arrays`.
-        points: What weighs a branch's points, by branch.
-
-    Returns:
-        `(3 K,)` float32: for each branch those in its target, then for each those in
-        its sample weights, then for each those in its index.
-    """
-    targets, weights, indices = [], [], []
-    for layer in branches:
-        branch = str(layer.branch)
-        classes = num_classes.get(branch)
-        targets.append(ops.zeros((), "float32"))
-        if isinstance(layer, BranchLoss) and (
-            classes is not None or layer.takes_probabilities
-        ):
-            target = ops.convert_to_tensor(merged[target_name(layer.target)])
-            known = ops.ones_like(target, "bool")
-            for value in (layer.missing, layer.ignored_class):
-                labelled, _ = split_labels(target, value)
-                known = known if labelled is None else ops.logical_and(known, labelled)
-            number = ops.cast(target, "float32")
-            if classes is None:
-                wrong = (number < 0) | (number > 1)
-            else:
-                not_whole = number != ops.round(number)
-                wrong = (number < 0) | (number >= classes) | not_whole
-            targets[-1] = ops.sum(ops.cast(wrong & known, "float32"))
-        weight = merged.get(sample_weight_name(branch))
-        weights.append(ops.zeros((), "float32"))
-        if weight is not None:
-            weight = ops.cast(weight, "float32")
-            wrong = ops.logical_not(ops.isfinite(weight) & (weight >= 0))
-            weights[-1] = ops.sum(ops.cast(wrong, "float32"))
-        indices.append(ops.zeros((), "float32"))
-        if branch in points:
-            index = merged[index_name(branch)]
-            indices[-1] = number_out_of_range(index, points[branch].num_points)
-    return _backend.stack([*targets, *weights, *indices])

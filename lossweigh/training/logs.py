@@ -17,6 +17,7 @@ from lossweigh.training.log_metrics import Suspects, VectorMean
 from lossweigh.training.log_words import OF_MOVING_WEIGHTS, OF_THE_EPOCH
 from lossweigh.training.names import index_name
 from lossweigh.training.relative_loss import RELATIVE_LOSS, RelativeLoss
+from lossweigh.training.suspects import expected_of_target
 from lossweigh.training.wiring import Wiring
 from lossweigh.weighting.fixed_weights import FixedWeights
 
@@ -48,7 +49,7 @@ class BranchLogs:
     def __init__(
         self, wiring: Wiring, given: list[str] | None, *, advises: bool
     ) -> None:
-        self.branches = list(wiring.losses)
+        self.branches, self.losses = list(wiring.losses), wiring.losses
         self.weighter, self.balanced = wiring.weighter, wiring.balanced
         self.given, self.advises = given, advises
         self.advice = set(KINDS if advises else ())
@@ -118,8 +119,7 @@ class BranchLogs:
         """Tells which numbers don't fit, and begins to count anew.
 
         Args:
-            num_classes: By branch, where targets are class indices. Others that don't
-                fit are no probabilities.
+            num_classes: By branch, where targets are class indices.
         """
         counts = ops.convert_to_numpy(self.suspects.counts.value)
         if not counts.any():
@@ -130,10 +130,8 @@ class BranchLogs:
             self.branches, *by_kind, strict=True
         ):
             if in_target:
-                expected = "numbers from 0 to 1"
-                if branch in num_classes:
-                    last = num_classes[branch] - 1
-                    expected = f"class indices, whole numbers from 0 to {last}"
+                layer: Any = self.losses[branch]  # a BranchLoss, or there is no target
+                expected = expected_of_target(layer, num_classes.get(branch))
                 warnings.warn(
                     f"The target of the branch {branch!r} must hold {expected}. The "
                     f"data set gave {in_target:.0f} others, and the losses, metrics "
