@@ -49,9 +49,9 @@ def functional(model: keras.Model) -> keras.Model:
 
 def _opaque(model: keras.Model, reason: str) -> str:
     return (
-        "`balancer` must know which layers the branches share, and the model "
-        f"{model.name!r} (a {type(model).__name__}) doesn't show them as "
-        f"`keras.Model(x, {model.name}.call(x))`. {reason.rstrip('.')}. Build the "
-        "prediction model as a functional one, `keras.Model(inputs, outputs)` (its "
-        "layers may be subclassed), or leave `balancer` out."
+        "The prediction model must show which layers the branches share, for a "
+        f"balancer and for `inspect`, and {model.name!r} (a {type(model).__name__}) "
+        f"doesn't show them as `keras.Model(x, {model.name}.call(x))`. "
+        f"{reason.rstrip('.')}. Build it as a functional model, "
+        "`keras.Model(inputs, outputs)`, whose layers may be subclassed."
     )

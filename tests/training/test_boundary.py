@@ -234,7 +234,7 @@ def test_a_model_that_does_not_show_its_layers(kind, reason):
     model = kind()
     x, _ = data(plain())
     model(x)
-    with pytest.raises(ValueError, match=f"{reason}.*as a functional one"):
+    with pytest.raises(ValueError, match=f"{reason}.*as a functional model"):
         lw.build_training_model(model, {"z": "mse", "b": "mse"}, balancer=lw.MGDA())
 
 
