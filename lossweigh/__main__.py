@@ -73,7 +73,7 @@ def _check_report(path: Path) -> None:
             f"`--html` must be a file in a folder that exists. There is no folder "
             f"{path.parent}."
         )
-    need("matplotlib.figure", "plot")
+    need("matplotlib.figure")
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -6,12 +6,11 @@ import importlib
 from typing import Any
 
 
-def need(module: str, extra: str = "compare") -> Any:
-    """A module of a package that only an extra brings along.
+def need(module: str) -> Any:
+    """A module of a package that only an extra of lossweigh brings along.
 
     Args:
         module: Its name, such as `"scipy.stats"`.
-        extra: The extra of lossweigh that has the package.
 
     Raises:
         ValueError: If the package isn't installed.
@@ -22,5 +21,5 @@ def need(module: str, extra: str = "compare") -> Any:
         package = module.split(".")[0]
         raise ValueError(
             f"A comparison needs {package}, which can't be imported ({error}). Install "
-            f"it: `pip install 'lossweigh[{extra}]'`."
+            f"it: `pip install {package}`."
         ) from None

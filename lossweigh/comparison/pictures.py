@@ -92,7 +92,7 @@ def plot_pareto(comparison: Comparison) -> Any:
 
 def _figure(width: float, height: float) -> Any:
     size = (width, height)
-    return need("matplotlib.figure", "plot").Figure(figsize=size, layout="constrained")
+    return need("matplotlib.figure").Figure(figsize=size, layout="constrained")
 
 
 def _compared(comparison: Comparison) -> list[Row]:

@@ -23,8 +23,8 @@ def new_figure(width: float, height: float) -> Any:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ValueError(
-            "A picture needs matplotlib, which isn't installed. Install it: "
-            '`pip install "lossweigh[plot]"`.'
+            "A picture needs Matplotlib, which isn't installed. Install it: "
+            "`pip install matplotlib`."
         ) from error
     return Figure((width, height), layout="constrained")
 

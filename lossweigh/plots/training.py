@@ -51,7 +51,7 @@ def plot_training(history: Any, *, path: str | os.PathLike[str] | None = None) -
     Raises:
         TypeError: If `history` is none of these.
         ValueError: If it has no epoch or no branch, the file is neither logger's, or
-            matplotlib isn't installed: `pip install "lossweigh[plot]"`.
+            Matplotlib isn't installed: `pip install matplotlib`.
 
     Examples:
         >>> figure = plot_training(

@@ -196,6 +196,6 @@ def test_it_is_written_and_nothing_is_left_open(tmp_path):
 
 def test_a_missing_matplotlib_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # as if not installed
-    message = re.escape('Install it: `pip install "lossweigh[plot]"`.')
+    message = re.escape("Install it: `pip install matplotlib`.")
     with pytest.raises(ValueError, match=message):
         lw.plot_training(LOSSES)
