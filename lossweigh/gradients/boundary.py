@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import keras
 
 from lossweigh.balancing.base import Balancer
-from lossweigh.gradients.dense_heads import DenseHeads
-from lossweigh.gradients.exits import Copies, Exit, Exits, FactoredExit
+from lossweigh.gradients.dense_heads import DenseHeads, PointwiseHeads
+from lossweigh.gradients.exits import Copies, Exit, Exits
 from lossweigh.gradients.graph import Call, Graph, tensors
-from lossweigh.gradients.pointwise_heads import PointwiseHeads
 from lossweigh.gradients.sharing import (
     read_branches,
     refuse_nothing_shared,
@@ -21,7 +20,7 @@ from lossweigh.gradients.sharing import (
 )
 
 # The exits that are tried, in this order, before `Copies`.
-FACTORED: tuple[type[FactoredExit], ...] = (DenseHeads, PointwiseHeads)
+FACTORED: tuple[type[DenseHeads], ...] = (DenseHeads, PointwiseHeads)
 _NO_BRANCH = -1
 
 
@@ -214,7 +213,7 @@ def _of_layers(
 
 
 def _exit(
-    kinds: Sequence[type[FactoredExit]],
+    kinds: Sequence[type[DenseHeads]],
     calls: Sequence[Call],
     branches: Sequence[int],
     tensor: Any,

@@ -1,4 +1,4 @@
-"""Branches that leave a shared tensor by a `Dense` layer each."""
+"""Branches that leave a shared tensor by a small layer each."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from keras import ops
 
 from lossweigh.balancing.base import Balancer
 from lossweigh.balancing.site import Site
-from lossweigh.gradients.exits import Exit, FactoredExit
+from lossweigh.gradients.exits import Exit
 from lossweigh.gradients.factored import Factored
 from lossweigh.gradients.graph import Call
 
+_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
-class DenseHeads(FactoredExit):
+
+class DenseHeads(Exit):
     """Gives out the layers' products, side by side, in the tensor's place.
 
     So the products' gradients come back, with as many columns as the layers have units.
@@ -50,6 +52,14 @@ class DenseHeads(FactoredExit):
         tensor: Any,
         balancer: Balancer,
     ) -> Exit | None:
+        """The exit for these calls, or `None` if it can't stand for them or costs more.
+
+        Args:
+            calls: All calls of the heads that take the tensor.
+            branches: The branches that leave here, as indices.
+            tensor: The shared tensor, a KerasTensor.
+            balancer: What combines the gradients.
+        """
         leaving = sorted(branch for call in calls for branch in call.needed_by)
         if leaving != list(branches) or not all(
             cls.fits(call.operation)
@@ -133,6 +143,26 @@ class DenseHeads(FactoredExit):
 
     def parameter_gradients(self, site: Any, tensor: Any) -> list[Any]:
         return [site.kernel_gradient(tensor)]
+
+
+class PointwiseHeads(DenseHeads):
+    """As `DenseHeads`, by convolutions of size 1: `Dense` layers of the channels."""
+
+    @staticmethod
+    def fits(layer: Any) -> bool:
+        return (
+            type(layer) in _CONVOLUTIONS
+            and {*layer.kernel_size, *layer.strides, layer.groups} == {1}
+            and layer.data_format == "channels_last"
+        )
+
+    @staticmethod
+    def units_of(layer: Any) -> int:
+        return int(layer.filters)
+
+    @staticmethod
+    def kernel_of(layer: Any) -> Any:
+        return ops.reshape(layer.kernel, (-1, layer.filters))
 
 
 def pays(balancer: Balancer, units: Sequence[int], features: int) -> bool:

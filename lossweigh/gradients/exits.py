@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 
-from lossweigh.balancing.base import Balancer
 from lossweigh.balancing.site import Site
 from lossweigh.gradients.graph import Call
 from lossweigh.gradients.written_out import WrittenOut
@@ -19,8 +18,8 @@ class Exit(abc.ABC):
     """How some branches leave one shared tensor.
 
     Abstract: a subclass gives something out in the forward pass, and makes a `Site` of
-    the gradients that come back for it. `Copies` serves any model; `matching` of the
-    others says which calls they can stand for.
+    the gradients that come back for it. `Copies` serves any model, and
+    `DenseHeads.matching` says which calls the others can stand for.
 
     Attributes:
         branches: The branches that leave here, as indices.
@@ -93,31 +92,6 @@ class Copies(Exit):
 
     def site(self, gradients: Sequence[Any], parameters: Sequence[Any]) -> Site:
         return WrittenOut(self.branches, gradients)
-
-
-class FactoredExit(Exit):
-    """An exit that stands for the first layer of each branch's head.
-
-    Abstract.
-    """
-
-    @classmethod
-    @abc.abstractmethod
-    def matching(
-        cls,
-        calls: Sequence[Call],
-        branches: Sequence[int],
-        tensor: Any,
-        balancer: Balancer,
-    ) -> Exit | None:
-        """The exit for these calls, or `None` if it can't stand for them or costs more.
-
-        Args:
-            calls: All calls of the heads that take the tensor.
-            branches: The branches that leave here, as indices.
-            tensor: The shared tensor, a KerasTensor.
-            balancer: What combines the gradients.
-        """
 
 
 class Exits:
