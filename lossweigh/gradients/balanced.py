@@ -160,7 +160,7 @@ class BalancedModel(keras.layers.Layer):
             return self._results(named, copies, open_tap(len(self.branches)))
         if not self.in_model_step:
             check_canary(self.balancer, self.state.canary)
-        outputs, tap, losses = forward(
+        outputs, trunk = forward(
             self.cut,
             self.balancer,
             self.state,
@@ -169,10 +169,10 @@ class BalancedModel(keras.layers.Layer):
             self.generator,
             self.exact,
         )
-        for loss in losses:
+        for loss in trunk.losses:
             self.add_loss(loss)
         named = {name: outputs[index] for name, index in self._order.items()}
-        return self._results(named, outputs[len(named) :], tap)
+        return self._results(named, outputs[len(named) :], trunk.tap)
 
     def _results(
         self, named: dict[str, Any], copies: Sequence[Any], tap: Any

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 from keras import ops
@@ -17,20 +17,6 @@ from lossweigh.gradients.representation import balance_tensors
 from lossweigh.gradients.state import BalancerState
 
 
-class ForwardPass(NamedTuple):
-    """What a forward pass gives.
-
-    Attributes:
-        outputs: The outputs of `Cut.heads`.
-        tap: `(K + 1,)`, for `LossTap`.
-        losses: The losses that the shared layers added and Keras doesn't know of.
-    """
-
-    outputs: list[Any]
-    tap: Any
-    losses: list[Any]
-
-
 def forward(
     cut: Cut,
     balancer: Balancer,
@@ -39,7 +25,7 @@ def forward(
     masks_of: Callable[[Sequence[Any]], list[Any]],
     generator: keras.random.SeedGenerator | None,
     exact: bool | None,
-) -> ForwardPass:
+) -> tuple[list[Any], TrunkCall]:
     """Calls the shared layers, and then the heads on what leaves these.
 
     Args:
@@ -50,6 +36,9 @@ def forward(
         masks_of: The masks of a list of tensors that layers have just given.
         generator: For a balancer that draws random numbers.
         exact: As for `balance_parameters`.
+
+    Returns:
+        The outputs of `Cut.heads`, and what the shared layers gave.
     """
     state = state.filled(ops.convert_to_tensor(variable) for variable in state.flat())
     draws = None
@@ -73,10 +62,10 @@ def forward(
     ]
     outputs = _outputs_of(
         cut.heads,
-        [*trunk.departure.tensors, *trunk.plain, *direct],
+        [*trunk.tensors, *trunk.plain, *direct],
         [*masks, *trunk.masks[len(exits) :], *masks_of(direct)],
     )
-    return ForwardPass(outputs, trunk.departure.tap, trunk.losses)
+    return outputs, trunk
 
 
 def _call_trunk(
@@ -96,8 +85,8 @@ def _call_trunk(
     noise = None
     if balancer.needs_noise and generator is not None:
         noise = [_backend.uniform(ops.shape(tensor), generator) for tensor in shared]
-    departure = balance_tensors(balancer, state, shared, cut.exits, draws, noise)
-    return TrunkCall(departure, plain, masks, losses=[])
+    leaving, tap = balance_tensors(balancer, state, shared, cut.exits, draws, noise)
+    return TrunkCall(leaving, tap, plain, masks, losses=[])
 
 
 def _outputs_of(model: keras.Model, inputs: Any, masks: Any) -> list[Any]:

@@ -13,7 +13,6 @@ from lossweigh.balancing.base import Balancer
 from lossweigh.gradients.exact import Trunk, balance_step
 from lossweigh.gradients.exits import Exits, parts
 from lossweigh.gradients.loss_tap import open_tap, read_tap
-from lossweigh.gradients.representation import Departure
 from lossweigh.gradients.state import BalancerState
 from lossweigh.gradients.step import BranchGradients
 
@@ -22,13 +21,15 @@ class TrunkCall(NamedTuple):
     """What a call of the shared layers gives.
 
     Attributes:
-        departure: What leaves by the exits.
+        tensors: What the heads take, shared tensor by shared tensor.
+        tap: `(K + 1,)`, for `LossTap`.
         plain: The other tensors, which no branch's gradient comes back from.
         masks: The masks of the trunk's tensors, `None` where there is none.
-        losses: The losses that its layers added.
+        losses: The losses that its layers added and Keras doesn't know of.
     """
 
-    departure: Departure
+    tensors: list[Any]
+    tap: Any
     plain: list[Any]
     masks: list[Any]
     losses: list[Any]
@@ -128,8 +129,7 @@ def balance_parameters(
     masks: list[Any] = [None] * num_tensors
     for index in masked:
         masks[index] = next(rest)
-    departure = Departure(exits.finish(leaving), tap)
-    return TrunkCall(departure, plain, masks, losses=list(rest))
+    return TrunkCall(exits.finish(leaving), tap, plain, masks, losses=list(rest))
 
 
 def _check_assigned(balancer: Balancer, moved: Sequence[Any]) -> None:

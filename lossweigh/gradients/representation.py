@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from lossweigh import _backend
 from lossweigh.balancing.base import Balancer
@@ -19,18 +19,6 @@ from lossweigh.gradients.step import (
 )
 
 
-class Departure(NamedTuple):
-    """What leaves the shared layers.
-
-    Attributes:
-        tensors: What the heads take, shared tensor by shared tensor.
-        tap: `(K + 1,)`, for `LossTap`.
-    """
-
-    tensors: list[Any]
-    tap: Any
-
-
 def balance_tensors(
     balancer: Balancer,
     state: BalancerState,
@@ -38,7 +26,7 @@ def balance_tensors(
     exits: Exits,
     draws: Any,
     noise: Sequence[Any] | None,
-) -> Departure:
+) -> tuple[list[Any], Any]:
     """Gives out the shared tensors; their gradients are balanced when they come back.
 
     Args:
@@ -49,6 +37,10 @@ def balance_tensors(
         exits: How the branches leave them.
         draws: `(K, K)` random numbers, or `None`.
         noise: Random numbers of each tensor's shape, or `None`.
+
+    Returns:
+        What the heads take, shared tensor by shared tensor, and the tap `(K + 1,)`, for
+        `LossTap`.
     """
     kernels, variables = exits.parameters(), state.flat()
     lengths = [len(tensors), len(kernels), len(variables)]
@@ -74,4 +66,4 @@ def balance_tensors(
         return (*exits.leave(shared, kernels), tap), gradient
 
     *leaving, tap = _backend.custom_gradient(function, [*tensors, *kernels, *variables])
-    return Departure(exits.finish(leaving), tap)
+    return exits.finish(leaving), tap
