@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -128,3 +128,8 @@ def keras_mask(tensor: Any) -> Any:
     reader = _Reader()
     reader(tensor)
     return reader._found[0]
+
+
+def keras_masks(tensors: Iterable[Any]) -> list[Any]:
+    """`keras_mask` of each of several tensors."""
+    return [keras_mask(tensor) for tensor in tensors]

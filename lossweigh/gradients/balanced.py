@@ -13,7 +13,7 @@ from lossweigh.balancing.base import Balancer
 from lossweigh.balancing.levels import Parameters, Representation
 from lossweigh.gradients.boundary import Cut, cut
 from lossweigh.gradients.canary import check_canary
-from lossweigh.gradients.forward import forward, masks_of, no_masks
+from lossweigh.gradients.forward import forward
 from lossweigh.gradients.loss_tap import open_tap
 from lossweigh.gradients.refusals import (
     check_parameters,
@@ -90,7 +90,6 @@ class BalancedModel(keras.layers.Layer):
         model = self.prediction_model
         self._order = output_positions(model)  # the heads' outputs have it too
         self.supports_masking = may_mask(model)  # else Keras checks each output
-        self._masks_of = masks_of if self.supports_masking else no_masks
         self.state = add_state(self, self.balancer, len(self.branches))
         if self.balancer.needs_draws or self.balancer.needs_noise:
             self.generator = keras.random.SeedGenerator(self.balancer.seed)
@@ -165,7 +164,6 @@ class BalancedModel(keras.layers.Layer):
             self.balancer,
             self.state,
             inputs,
-            self._masks_of,
             self.generator,
             self.exact,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -22,7 +21,6 @@ def forward(
     balancer: Balancer,
     state: BalancerState,
     inputs: Any,
-    masks_of: Callable[[Sequence[Any]], list[Any]],
     generator: keras.random.SeedGenerator | None,
     exact: bool | None,
 ) -> tuple[list[Any], TrunkCall]:
@@ -33,7 +31,6 @@ def forward(
         balancer: What combines the branches' gradients on their way back.
         state: The balancer's variables.
         inputs: What the prediction model takes.
-        masks_of: The masks of a list of tensors that layers have just given.
         generator: For a balancer that draws random numbers.
         exact: As for `balance_parameters`.
 
@@ -47,10 +44,10 @@ def forward(
         draws = keras.random.uniform((number, number), dtype="float32", seed=generator)
         draws = _replicas.of_the_first(draws)
     if isinstance(balancer.level, Representation):
-        trunk = _call_trunk(cut, balancer, state, inputs, masks_of, generator, draws)
+        trunk = _call_trunk(cut, balancer, state, inputs, generator, draws)
     else:
         trunk = balance_parameters(
-            balancer, state, cut.trunk, inputs, cut.exits, masks_of, draws, exact
+            balancer, state, cut.trunk, inputs, cut.exits, draws, exact
         )
     flat = keras.tree.flatten(inputs)
     direct = [flat[index] for index in cut.direct]
@@ -63,7 +60,7 @@ def forward(
     outputs = _outputs_of(
         cut.heads,
         [*trunk.tensors, *trunk.plain, *direct],
-        [*masks, *trunk.masks[len(exits) :], *masks_of(direct)],
+        [*masks, *trunk.masks[len(exits) :], *_compat.keras_masks(direct)],
     )
     return outputs, trunk
 
@@ -73,13 +70,12 @@ def _call_trunk(
     balancer: Balancer,
     state: BalancerState,
     inputs: Any,
-    masks_of: Callable[[Sequence[Any]], list[Any]],
     generator: keras.random.SeedGenerator | None,
     draws: Any,
 ) -> TrunkCall:
     """The shared layers as Keras calls them, with a balancer behind them."""
     tensors = _outputs_of(cut.trunk, inputs, None)
-    masks = masks_of(tensors)
+    masks = _compat.keras_masks(tensors)
     number = len(cut.exits.exits)
     shared, plain = tensors[:number], tensors[number:]
     noise = None
@@ -94,13 +90,3 @@ def _outputs_of(model: keras.Model, inputs: Any, masks: Any) -> list[Any]:
     # Not by `model(...)`: that warns of masks which its layers do take.
     outputs = model.call(inputs, training=True, mask=masks)
     return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
-
-
-def masks_of(tensors: Sequence[Any]) -> list[Any]:
-    """The masks that layers gave their outputs, `None` where there is none."""
-    return [_compat.keras_mask(tensor) for tensor in tensors]
-
-
-def no_masks(tensors: Sequence[Any]) -> list[Any]:
-    """`None` for each tensor, where no layer of the model starts a mask."""
-    return [None] * len(tensors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -42,7 +42,6 @@ def balance_parameters(
     trunk: keras.Model,
     inputs: Any,
     exits: Exits,
-    masks_of: Callable[[Sequence[Any]], list[Any]],
     draws: Any = None,
     exact: bool | None = None,
 ) -> TrunkCall:
@@ -55,7 +54,6 @@ def balance_parameters(
             others that no gradient comes back from.
         inputs: What it takes.
         exits: How the branches leave the shared tensors.
-        masks_of: The masks of a list of tensors that layers have just given.
         draws: `(K, K)` random numbers, or `None`.
         exact: Whether this step makes an exact pass; `None` to see by the state's age.
 
@@ -83,7 +81,7 @@ def balance_parameters(
         moved[:] = scope.assigned.values()
         _check_assigned(balancer, moved)
         after = [scope.get_current_value(variable) for variable in moved]
-        return (*outputs, *losses), (after, masks_of(outputs))
+        return (*outputs, *losses), (after, _compat.keras_masks(outputs))
 
     def function(*given: Any) -> Any:
         parameters, kernels, variables = parts(given, lengths)
