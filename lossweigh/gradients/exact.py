@@ -123,12 +123,13 @@ def _exact_pass(
         _gradients_of(branch, gradients.sites, trunk.tensors)
         for branch in range(number)
     )
-    at_parameters = _at_parameters(gradients, pulled, of_replica=True)
-    seen, finite = measure(balancer, _of_all_replicas(gradients, pulled))
+    whole = _at_parameters(gradients, _of_all_replicas(pulled))
+    seen, finite = measure(balancer, whole, of_replica=False)
     state = advance(balancer, seen, before)
     if isinstance(balancer.level, Calibrated):
         state = state.replace(level=_ratios(gradients, seen, before))
     parameters = [several[0] for several in zip(*pulled, strict=True)]
+    at_parameters = _at_parameters(gradients, pulled)
     combined = combine(balancer, at_parameters, state.weights, finite)
     combined = in_dtypes_of(combined, parameters)
     if trunk.losses:
@@ -139,30 +140,24 @@ def _exact_pass(
 
 
 def _at_parameters(
-    gradients: BranchGradients, pulled: list[list[Any]], *, of_replica: bool
+    gradients: BranchGradients, pulled: list[list[Any]]
 ) -> BranchGradients:
     """The gradients of one step at the parameters, from lists of them by branch."""
     branches = tuple(range(gradients.num_branches))
     sites = [WrittenOut(branches, several) for several in zip(*pulled, strict=True)]
-    return dataclasses.replace(
-        gradients, sites=sites, noise=None, of_replica=of_replica
-    )
+    return dataclasses.replace(gradients, sites=sites)
 
 
-def _of_all_replicas(
-    gradients: BranchGradients, pulled: list[list[Any]]
-) -> BranchGradients:
-    """The same of the whole batch.
+def _of_all_replicas(pulled: list[list[Any]]) -> list[list[Any]]:
+    """The branches' gradients of the whole batch, from those of each replica's rows.
 
     Inner products of sums need the sums: as many numbers as there are parameters, for
     each branch.
     """
     number = _backend.replicas()
-    if number > 1:
-        pulled = [
-            [one / number for one in _replicas.totals(several)] for several in pulled
-        ]
-    return _at_parameters(gradients, pulled, of_replica=False)
+    if number == 1:
+        return pulled
+    return [[one / number for one in _replicas.totals(several)] for several in pulled]
 
 
 def _ratios(
@@ -218,9 +213,7 @@ def _pull_combined(
 ) -> Step:
     combined = combine(balancer, gradients, state.weights, finite)
     combined = in_dtypes_of(combined, trunk.tensors)
-    if trunk.losses:
-        return Step(trunk.pull_with_losses(combined), state)
-    return Step(trunk.pull([combined])[0], state)
+    return Step(trunk.pull_with_losses(combined), state)
 
 
 def _aged(step: Step, level: ExactLevel, age: Any) -> Step:

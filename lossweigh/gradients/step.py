@@ -25,7 +25,6 @@ class BranchGradients:
         scale: The loss scale.
         draws: `(K, K)` random numbers, or `None`.
         noise: Random numbers of each tensor's shape, or `None`.
-        of_replica: Whether these are the gradients of this replica's rows only.
     """
 
     sites: Sequence[Site]
@@ -33,7 +32,6 @@ class BranchGradients:
     scale: Any
     draws: Any = None
     noise: Sequence[Any] | None = None
-    of_replica: bool = True
 
     @property
     def num_branches(self) -> int:
@@ -41,21 +39,26 @@ class BranchGradients:
 
 
 def measure(
-    balancer: Balancer, gradients: BranchGradients
+    balancer: Balancer, gradients: BranchGradients, *, of_replica: bool = True
 ) -> tuple[StepStatistics, Any]:
     """The statistics of the step, and `(K,)` which branches' gradients are finite.
 
     A replica's gradients are those of its mean loss. The whole batch's loss is the mean
     of the replicas'. So its gradients are as many times shorter as there are replicas,
     and at the representation they are those of all rows.
+
+    Args:
+        balancer: What combines the gradients.
+        gradients: The branches' gradients.
+        of_replica: Whether these are of this replica's rows only.
     """
     sites, number = gradients.sites, gradients.num_branches
     scale = gradients.scale
-    if gradients.of_replica:
+    if of_replica:
         scale = scale * _backend.replicas()
 
     def add_up(tensors: list[Any]) -> list[Any]:
-        return _replicas.totals(tensors) if gradients.of_replica else tensors
+        return _replicas.totals(tensors) if of_replica else tensors
 
     if balancer.needs_angles:
         (gramian,) = add_up([statistics.gramian(sites, number)])
