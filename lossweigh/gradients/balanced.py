@@ -213,20 +213,6 @@ class BalancedModel(keras.layers.Layer):
         tap = keras.KerasTensor((len(self.branches) + 1,), "float32")
         return self._results(named, copies, tap)
 
-    # Keras tracks the generator's state and leaves it out of the file.
-
-    def save_own_variables(self, store: Any) -> None:
-        super().save_own_variables(store)
-        if self.generator is not None:
-            store["seed"] = ops.convert_to_numpy(self.generator.state)
-
-    def load_own_variables(self, store: Any) -> None:
-        if self.generator is not None:
-            self.generator.state.assign(store["seed"][()])
-        super().load_own_variables(
-            {key: store[key] for key in store.keys() if key != "seed"}  # noqa: SIM118
-        )
-
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),

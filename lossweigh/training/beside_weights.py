@@ -15,7 +15,9 @@ _SEED = "seed_"  # begins the names of the seeds, which are numbered
 
 
 def save(model: keras.Model, store: Any, relative_loss: RelativeLoss | None) -> None:
-    """Writes the seeds of random layers, which Keras leaves out, and first losses.
+    """Writes the seeds of random layers and of a balancer, and first losses.
+
+    Keras leaves the seeds out.
 
     Args:
         model: The model.
