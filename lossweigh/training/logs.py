@@ -89,9 +89,8 @@ class BranchLogs:
         self.output_of: dict[str, str] = {}
 
     def get_config(self) -> dict[str, Any]:
-        """What is saved of the logs, for `compile` and for a training that goes on."""
-        first = self.relative_loss.first
-        return {"log": self.given, "advise": bool(self.advice), "first_losses": first}
+        """What is saved of the logs, for `compile`."""
+        return {"log": self.given, "advise": bool(self.advice)}
 
     def expect_moving_weights(self) -> bool:
         """Logs the weights from now on, unless `compile` was told what to log.

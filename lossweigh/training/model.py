@@ -22,7 +22,6 @@ from lossweigh.training.objective import call_directly
 from lossweigh.training.relative_loss import RelativeLoss
 from lossweigh.training.replicas import check_replicas
 from lossweigh.training.saving import in_words, with_format
-from lossweigh.training.step_model import compiled
 from lossweigh.training.trainer import Trainer
 from lossweigh.training.wiring import read
 
@@ -148,9 +147,7 @@ class TrainingModel(Trainer):
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         config = keras.saving.deserialize_keras_object(config)
-        first = config.pop("first_losses", {})
         self.compile(**config)
-        compiled(self._logs).relative_loss.first.update(first)
         self.optimizer.build(self.trainable_variables)
 
     # One step ----------------------------------------------------------------
