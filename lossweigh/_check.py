@@ -102,37 +102,22 @@ def one_of(name: str, value: Any, allowed: Iterable[Any]) -> Any:
 
 def weights(name: str, values: Any, num_branches: int | None = None) -> list[float]:
     """A non-empty list of finite numbers >= 0 with a positive sum."""
-    if isinstance(values, (Mapping, str)):
-        raise TypeError(
-            f"`{name}` must be a list with one number a branch. "
-            f"Received: {name}={values!r}."
-        )
-    try:
-        result = [float(value) for value in values]
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"`{name}` must be a list with one number a branch. "
-            f"Received: {name}={values!r}."
-        ) from None
-    if not result or any(not math.isfinite(v) or v < 0 for v in result):
-        raise ValueError(
-            f"`{name}` must hold finite numbers of at least 0, one a branch. "
-            f"Received: {name}={result}."
-        )
+    result = numbers(name, values, num_branches, at_least=0.0)
     if sum(result) <= 0:
         raise ValueError(
             f"`{name}` must hold at least one number greater than 0. "
             f"Received: {name}={result}."
         )
-    if num_branches is not None and len(result) != num_branches:
-        raise ValueError(
-            f"`{name}` must hold one number for each of the {num_branches} "
-            f"branches. Received {len(result)}: {name}={result}."
-        )
     return result
 
 
-def numbers(name: str, values: Any, num_branches: int | None = None) -> list[float]:
+def numbers(
+    name: str,
+    values: Any,
+    num_branches: int | None = None,
+    *,
+    at_least: float = -math.inf,
+) -> list[float]:
     """A non-empty list of finite numbers."""
     try:
         if isinstance(values, (Mapping, str)):
@@ -143,9 +128,10 @@ def numbers(name: str, values: Any, num_branches: int | None = None) -> list[flo
             f"`{name}` must be a list with one number a branch. "
             f"Received: {name}={values!r}."
         ) from None
-    if not result or not all(math.isfinite(value) for value in result):
+    if not result or not all(math.isfinite(v) and v >= at_least for v in result):
+        limit = f" of at least {at_least:g}" if math.isfinite(at_least) else ""
         raise ValueError(
-            f"`{name}` must hold finite numbers, one a branch. "
+            f"`{name}` must hold finite numbers{limit}, one a branch. "
             f"Received: {name}={result}."
         )
     if num_branches is not None and len(result) != num_branches:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lossweigh import _check
 from lossweigh.branches import check_class_weight
 
 
@@ -32,12 +33,7 @@ def class_weights(
     known = [branch for branch, target in targets.items() if target is not None]
     known += [name for name in names if name not in known]
     class_weight = _named(class_weight, known)
-    unknown = [name for name in class_weight if name not in known]
-    if unknown:
-        raise ValueError(
-            f"`class_weight` may only have the names {known}. "
-            f"Received the names {list(class_weight)} (unknown: {unknown})."
-        )
+    _check.known_names("class_weight", class_weight, known)
     checked = {
         name: check_class_weight(f"class_weight[{name!r}]", some) or {}
         for name, some in class_weight.items()

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from lossweigh.branches import Branch, BranchLoss
+from lossweigh.branches.masking import fits
 from lossweigh.training.names import target_name
 
 
@@ -21,9 +22,7 @@ def target_inputs(
         some = tensors[branch]
         shape, dtype = layer.target_spec(some if len(some) > 1 else some[0])
         other, before, dtype_before = specs.get(layer.target, (branch, shape, dtype))
-        if len(before) != len(shape) or any(
-            a != b and None not in (a, b) for a, b in zip(before, shape, strict=False)
-        ):
+        if not fits(before, shape):
             raise ValueError(
                 f"The branches {other!r} and {branch!r} share the target "
                 f"{layer.target!r} and must take it in one shape. Received {before} "
