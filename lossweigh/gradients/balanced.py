@@ -12,10 +12,10 @@ from lossweigh._structure import may_mask, named_outputs, output_positions
 from lossweigh.balancing.base import Balancer
 from lossweigh.balancing.levels import Parameters, Representation
 from lossweigh.gradients.boundary import Cut, cut
-from lossweigh.gradients.canary import check_canary
 from lossweigh.gradients.forward import forward
 from lossweigh.gradients.loss_tap import open_tap
 from lossweigh.gradients.refusals import (
+    check_canary,
     check_parameters,
     warn_of_rest,
     warn_of_right_angles,

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
-from lossweigh import _compat
+from lossweigh import _backend, _compat
 from lossweigh._structure import is_functional
 from lossweigh.balancing.base import Balancer
 from lossweigh.gradients.boundary import Cut
@@ -101,3 +102,21 @@ def check_parameters(balancer: Balancer, trunk: keras.Model) -> None:
             '`level` of the balancer must be "representation": the shared layer '
             f"{layer.name!r} {why}. Received: level={balancer.level}."
         )
+
+
+def check_canary(balancer: Balancer, canary: Any) -> None:
+    """Refuses a state that an optimizer descended on instead of overwriting it.
+
+    Args:
+        balancer: For the message.
+        canary: The variable that each step of the training model overwrites with 1.
+    """
+    canary = ops.convert_to_tensor(canary)
+    _backend.raise_unless(
+        ops.all(ops.equal(canary, 1.0)),
+        f"The state of the balancer {type(balancer).__name__} was changed by another "
+        "optimizer than Keras's. A training loop of your own takes its steps by "
+        "`training.optimizer.apply(gradients, training.trainable_variables)`, which "
+        "writes that state as the backward pass gives it. Make a new balancer: this "
+        "one's state is lost.",
+    )

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 from lossweigh import _compat
+from lossweigh._structure import every_layer
 from lossweigh.gradients.refusals import check_optimizer, check_variables
-from lossweigh.training.loss_scaling import scaled_in_float16
 from lossweigh.training.wiring import Wiring
 
 
@@ -31,7 +31,7 @@ def fitted_optimizer(
     """
     optimizer = keras.optimizers.get(optimizer)
     if auto_scale_loss:
-        optimizer = scaled_in_float16(optimizer, wiring.prediction_model)
+        optimizer = _scaled_in_float16(optimizer, wiring.prediction_model)
     balanced = wiring.balanced
     state = [] if balanced is None or balanced.rests else balanced.state_variables
     if state:
@@ -42,3 +42,22 @@ def fitted_optimizer(
         optimizer, [*state, *wiring.weighter.trainable_variables]
     )
     return optimizer
+
+
+def _scaled_in_float16(optimizer: Any, model: keras.Model) -> Any:
+    """The optimizer, which scales the loss if the model computes in float16.
+
+    `keras.Model.compile` looks at the model's policy alone. A training model's policy
+    is float32, and a loaded model has the policy of the program that loads it. So this
+    looks at the layers too.
+
+    Args:
+        optimizer: A Keras optimizer.
+        model: The prediction model.
+    """
+    if optimizer is None or isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return optimizer
+    layers = (model, *every_layer(model))
+    if all(layer.dtype_policy.name != "mixed_float16" for layer in layers):
+        return optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
