@@ -132,7 +132,7 @@ def output_positions(model: keras.Model) -> dict[str, int]:
 
 
 def _named_leaves(order: Any, outputs: Any, path: str = "") -> Iterator[Any]:
-    """The names and values of a dict, and of the dicts in it, as `data.by_name`."""
+    """The names and values of a dict, and of the dicts in it, as `_check.by_name`."""
     for key in order:
         if isinstance(outputs[key], Mapping):
             yield from _named_leaves(order[key], outputs[key], f"{path}{key}/")

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from lossweigh._backend import float32_product, thin_product
+from lossweigh._backend import float32_product, stack, thin_product
 from lossweigh.balancing.site import Site
 
 _BLOCK = 4096  # rows
@@ -90,7 +90,7 @@ class Factored(Site):
     def absolute_sums(self) -> Any:
         left, kernel = self._wide()
         if max(self.units) > 1:
-            return ops.stack([ops.sum(absolute) for absolute in self._absolute()])
+            return stack([ops.sum(absolute) for absolute in self._absolute()])
         rows = ops.reshape(ops.abs(left), (-1, len(self.branches)))
         return ops.sum(rows, axis=0) * ops.sum(ops.abs(kernel), axis=0)
 

@@ -54,7 +54,9 @@ class BalancerState:
         return self.replace(canary=ops.ones_like(self.canary))
 
 
-def add_state(layer: keras.layers.Layer, balancer: Balancer, number: int) -> Any:
+def add_state(
+    layer: keras.layers.Layer, balancer: Balancer, number: int
+) -> BalancerState:
     """Adds a balancer's variables to a layer.
 
     A backward pass can return more than gradients in one way on all backends: as the
@@ -66,7 +68,7 @@ def add_state(layer: keras.layers.Layer, balancer: Balancer, number: int) -> Any
         number: How many branches there are.
 
     Returns:
-        A `BalancerState` of the variables.
+        The variables.
     """
 
     def add(name: str, values: Any) -> Any:

@@ -43,9 +43,9 @@ def measure(
 ) -> tuple[StepStatistics, Any]:
     """The statistics of the step, and `(K,)` which branches' gradients are finite.
 
-    A replica's gradients are those of its mean loss. The whole batch's loss is the mean
-    of the replicas'. So its gradients are as many times shorter as there are replicas,
-    and at the representation they are those of all rows.
+    Each replica differentiates the mean loss of its own rows, and the batch's loss is
+    the mean of these. So what a replica holds is too long by the number of replicas;
+    `scale` takes that out, and sums over replicas give the whole batch's Gramian.
 
     Args:
         balancer: What combines the gradients.

@@ -164,13 +164,13 @@ def check_clashes(
 ) -> None:
     """Refuses what has a name that the training model uses."""
     branches = list(layers)
-    if name in _input_names(layers):
+    taken = _input_names(layers)
+    if name in taken:
         raise ValueError(
             f"`pred_model` must not be named {name!r}: the training model uses that "
             "name for an input. Name it otherwise, as in `keras.Model(inputs, outputs, "
             'name="predictor")`.'
         )
-    taken = _input_names(layers)
     # Losses whose logs would have the names of the total and the sum.
     totals = {name for name in ("weighted", "unweighted") if name in branches}
     for what, names, reserved in (

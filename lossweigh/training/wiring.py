@@ -194,7 +194,8 @@ def _is_as_built(
 ) -> bool:
     """Whether nothing was put between losses, weighter and outputs, and nothing after.
 
-    A layer that was called more than once doesn't say what it was called on.
+    `output` and `input` are those of a layer's first call, so a layer that was called
+    before, by hand, makes this False: the model is then slower, not wrong.
     """
     taps = _layers_of(model, LossTap)
     try:
