@@ -60,7 +60,7 @@ def begin_at_epoch(model: keras.Model, epoch: int | None) -> None:
     model._initial_epoch = epoch
 
 
-class _Reader(keras.Model):
+class _BatchReader(keras.Model):
     """A model without layers whose step of evaluation hands its batch on.
 
     Keras has no public function that reads all the kinds of data that `fit` reads.
@@ -100,4 +100,4 @@ def read_batches(
     with warnings.catch_warnings():
         # Keras says so of each generator that comes to its end.
         warnings.filterwarnings("ignore", "Your input ran out of data")
-        _Reader(receive, steps).evaluate(data, batch_size=batch_size, verbose=0)
+        _BatchReader(receive, steps).evaluate(data, batch_size=batch_size, verbose=0)

@@ -101,7 +101,7 @@ def unworded(error: BaseException) -> BaseException:
     return error
 
 
-class _Reader(keras.layers.Layer):
+class _MaskReader(keras.layers.Layer):
     """Looks at a tensor's mask, which only a layer may."""
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ def keras_mask(tensor: Any) -> Any:
         return None
     if _backend.TENSORS_TAKE_ATTRIBUTES:
         return getattr(tensor, "_keras_mask", None)
-    reader = _Reader()
+    reader = _MaskReader()
     reader(tensor)
     return reader._found[0]
 

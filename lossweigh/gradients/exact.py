@@ -24,7 +24,7 @@ from lossweigh.gradients.step import (
 from lossweigh.gradients.written_out import WrittenOut
 
 
-class Step(NamedTuple):
+class BalancedStep(NamedTuple):
     """What a backward pass through the shared layers finds.
 
     Attributes:
@@ -76,7 +76,7 @@ def balance_step(
     trunk: Trunk,
     before: BalancerState,
     exact: bool | None,
-) -> Step:
+) -> BalancedStep:
     """Makes an exact pass, or the cheap one between two of them.
 
     Args:
@@ -91,11 +91,11 @@ def balance_step(
         exact = True
     pass_of = _calibrated_pass if isinstance(level, Calibrated) else _kept_pass
 
-    def exactly() -> Step:
+    def exactly() -> BalancedStep:
         step = _exact_pass(balancer, gradients, trunk, before)
         return _aged(step, level, ops.ones_like(before.level["age"]))
 
-    def cheaply() -> Step:
+    def cheaply() -> BalancedStep:
         step = pass_of(balancer, gradients, trunk, before)
         return _aged(step, level, before.level["age"] + 1.0)
 
@@ -105,7 +105,7 @@ def balance_step(
     parameters, state = ops.cond(
         is_due, lambda: exactly().flat(), lambda: cheaply().flat()
     )
-    return Step(parameters, before.filled(state))
+    return BalancedStep(parameters, before.filled(state))
 
 
 def _exact_pass(
@@ -113,7 +113,7 @@ def _exact_pass(
     gradients: BranchGradients,
     trunk: Trunk,
     before: BalancerState,
-) -> Step:
+) -> BalancedStep:
     """The weights of the branches' gradients at the parameters.
 
     K backward passes, each through the calls that its branch depends on.
@@ -136,7 +136,7 @@ def _exact_pass(
         nothing = [None] * len(trunk.tensors)
         of_losses = trunk.pull_with_losses(nothing)
         combined = [ops.add(*two) for two in zip(combined, of_losses, strict=True)]
-    return Step(combined, state)
+    return BalancedStep(combined, state)
 
 
 def _at_parameters(
@@ -178,7 +178,7 @@ def _kept_pass(
     gradients: BranchGradients,
     trunk: Trunk,
     before: BalancerState,
-) -> Step:
+) -> BalancedStep:
     """One backward pass with the weights of the last exact one."""
     finite = statistics.finite(gradients.sites, gradients.num_branches)
     finite = ops.logical_not(_replicas.on_any(ops.logical_not(finite)))
@@ -190,7 +190,7 @@ def _calibrated_pass(
     gradients: BranchGradients,
     trunk: Trunk,
     before: BalancerState,
-) -> Step:
+) -> BalancedStep:
     """One backward pass with weights from lengths that the ratios correct."""
     seen, finite = measure(balancer, gradients)
     ratios = before.level["ratios"]
@@ -210,13 +210,13 @@ def _pull_combined(
     trunk: Trunk,
     state: BalancerState,
     finite: Any,
-) -> Step:
+) -> BalancedStep:
     combined = combine(balancer, gradients, state.weights, finite)
     combined = in_dtypes_of(combined, trunk.tensors)
-    return Step(trunk.pull_with_losses(combined), state)
+    return BalancedStep(trunk.pull_with_losses(combined), state)
 
 
-def _aged(step: Step, level: ExactLevel, age: Any) -> Step:
+def _aged(step: BalancedStep, level: ExactLevel, age: Any) -> BalancedStep:
     """The step with its age in the state: how long ago the last exact pass was."""
     age = ops.where(age >= level.update_every, ops.zeros_like(age), age)
     state = step.state

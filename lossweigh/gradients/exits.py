@@ -116,13 +116,16 @@ class Exits:
     def leave(self, tensors: Sequence[Any], parameters: Sequence[Any]) -> list[Any]:
         """What all of them give out, tensor by tensor."""
         given = zip(
-            self.exits, tensors, parts(parameters, self._parameters), strict=True
+            self.exits,
+            tensors,
+            split_by_lengths(parameters, self._parameters),
+            strict=True,
         )
         return [out for exit, t, several in given for out in exit.leave(t, several)]
 
     def finish(self, outputs: Sequence[Any]) -> list[Any]:
         """What the heads take, tensor by tensor."""
-        several = parts(outputs, self._outputs)
+        several = split_by_lengths(outputs, self._outputs)
         pairs = zip(self.exits, several, strict=True)
         return [tensor for exit, given in pairs for tensor in exit.finish(given)]
 
@@ -130,8 +133,8 @@ class Exits:
         """The gradients at each tensor, from the gradients of what `leave` gave out."""
         given = zip(
             self.exits,
-            parts(gradients, self._outputs),
-            parts(parameters, self._parameters),
+            split_by_lengths(gradients, self._outputs),
+            split_by_lengths(parameters, self._parameters),
             strict=True,
         )
         return [exit.site(several, kernels) for exit, several, kernels in given]
@@ -144,7 +147,9 @@ class Exits:
         return [g for exit, site, t in given for g in exit.parameter_gradients(site, t)]
 
 
-def parts(sequence: Sequence[Any], lengths: Sequence[int]) -> list[Sequence[Any]]:
+def split_by_lengths(
+    sequence: Sequence[Any], lengths: Sequence[int]
+) -> list[Sequence[Any]]:
     """A sequence cut into parts of these lengths."""
     cut, begin = [], 0
     for length in lengths:

@@ -11,7 +11,7 @@ from keras import ops
 from lossweigh import _backend, _compat
 from lossweigh.balancing.base import Balancer
 from lossweigh.gradients.exact import Trunk, balance_step
-from lossweigh.gradients.exits import Exits, parts
+from lossweigh.gradients.exits import Exits, split_by_lengths
 from lossweigh.gradients.loss_tap import open_tap, read_tap
 from lossweigh.gradients.state import BalancerState
 from lossweigh.gradients.step import BranchGradients
@@ -84,11 +84,11 @@ def balance_parameters(
         return (*outputs, *losses), (after, _compat.keras_masks(outputs))
 
     def function(*given: Any) -> Any:
-        parameters, kernels, variables = parts(given, lengths)
+        parameters, kernels, variables = split_by_lengths(given, lengths)
         before = state.filled(variables)
         outputs, (after, masks), pull_back = _backend.vector_jacobian(call, parameters)
         masked[:] = [i for i, mask in enumerate(masks) if mask is not None]
-        tensors, plain, losses = parts(
+        tensors, plain, losses = split_by_lengths(
             outputs, [num_shared, num_tensors - num_shared, len(outputs) - num_tensors]
         )
 

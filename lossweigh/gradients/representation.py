@@ -7,7 +7,7 @@ from typing import Any
 
 from lossweigh import _backend
 from lossweigh.balancing.base import Balancer
-from lossweigh.gradients.exits import Exits, parts
+from lossweigh.gradients.exits import Exits, split_by_lengths
 from lossweigh.gradients.loss_tap import open_tap, read_tap
 from lossweigh.gradients.state import BalancerState
 from lossweigh.gradients.step import (
@@ -46,7 +46,7 @@ def balance_tensors(
     lengths = [len(tensors), len(kernels), len(variables)]
 
     def function(*given: Any) -> Any:
-        shared, kernels, variables = parts(given, lengths)
+        shared, kernels, variables = split_by_lengths(given, lengths)
         before = state.filled(variables)
 
         def gradient(*upstream: Any) -> tuple[Any, ...]:

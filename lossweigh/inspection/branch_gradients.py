@@ -29,7 +29,7 @@ class BranchLosses(NamedTuple):
     counts: Any
 
 
-class Step(NamedTuple):
+class PlainStep(NamedTuple):
     """What a step of training with equal weights would do.
 
     Attributes:
@@ -56,7 +56,7 @@ class Measurement(NamedTuple):
     losses: np.ndarray
     counts: np.ndarray
     gramians: dict[str, np.ndarray]
-    step: Step | None
+    step: PlainStep | None
 
 
 class GradientMeter:
@@ -128,12 +128,14 @@ class GradientMeter:
             self._step(sums, moved, scale) if finite else None,
         )
 
-    def _step(self, sums: list[Any], moved: list[Any], scale: float) -> Step | None:
+    def _step(
+        self, sums: list[Any], moved: list[Any], scale: float
+    ) -> PlainStep | None:
         if not self.descent:
             return None
         variables = (*self.shared, *self.heads)
         by_id = {id(v): total / scale for v, total in zip(variables, sums, strict=True)}
-        return Step([by_id[id(variable)] for variable in self.descent], moved)
+        return PlainStep([by_id[id(variable)] for variable in self.descent], moved)
 
     def _measure(
         self, parameters: Sequence[Any], others: Sequence[Any], inputs: Any, scale: Any
