@@ -213,13 +213,13 @@ def names(argument: str, received: Iterable[str], expected: Iterable[str]) -> No
 
 
 def known_names(
-    argument: str, received: Iterable[str], expected: Iterable[str]
+    argument: str, received: Iterable[str], expected: Iterable[str], cure: str = ""
 ) -> None:
-    """Some of the expected names and no other."""
+    """Some of the expected names and no other; `cure` is what the error ends with."""
     received, expected = list(received), list(expected)
     unknown = [name for name in received if name not in expected]
     if unknown:
         raise ValueError(
             f"`{argument}` may only have the names {expected}. "
-            f"Received the names {received} (unknown: {unknown})."
+            f"Received the names {received} (unknown: {unknown}).{cure}"
         )

@@ -25,7 +25,8 @@ def class_weights(
     elif not isinstance(class_weight, Mapping):
         raise TypeError(_by_name(class_weight, names))
     elif class_weight and not any(
-        isinstance(value, Mapping) for value in class_weight.values()
+        isinstance(value, Mapping) or name in names
+        for name, value in class_weight.items()
     ):
         if len(names) != 1:
             raise ValueError(_by_name(class_weight, names))

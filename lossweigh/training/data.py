@@ -91,10 +91,10 @@ class TrainingInputs:
         named = isinstance(y, (Mapping, list, tuple))
         if not named and self._is_complete_list(x):
             x = dict(zip([*self.x_names, *self.target_names], x, strict=True))
-        x, merged = self._split(x)
+        x, beside = self._split(x)
         targets = {target_name(t): t for t in (*self.targets, *self.metric_targets)}
-        lacking = [name for name in targets if name not in merged]
-        merged.update(self._named_x(x, merged))
+        lacking = [name for name in targets if name not in beside]
+        merged = {**self._named_x(x, beside), **beside}
         if lacking and y is None and len(lacking) < len(targets):
             raise ValueError(f"`x` must also have the inputs {lacking}.")
         if lacking or (targets and named):

@@ -23,7 +23,12 @@ def losses_by_name(losses: Any, outputs: list[str]) -> dict[str, Any]:
         losses = _check.by_name(losses)
         further = [name for name, loss in losses.items() if isinstance(loss, Branch)]
         further = [name for name in further if losses[name].of is not None]
-        _check.known_names("losses", losses, dict.fromkeys([*outputs, *further]))
+        cure = (
+            " For a further branch say which outputs it looks at: "
+            "`BranchLoss(loss, of=...)`."
+        )
+        known = dict.fromkeys([*outputs, *further])
+        _check.known_names("losses", losses, known, cure)
         named = dict(losses)
     elif isinstance(losses, (list, tuple)):
         if len(losses) != len(outputs):
@@ -117,7 +122,8 @@ def check_names(
     known = list(dict.fromkeys([*outputs, *inputs]))
     for branch, layer in layers.items():
         of = [branch] if layer.of is None else layer.of
-        _check.known_names(f"losses[{branch!r}].of", of, known)
+        cure = " To use the tensor of an inner layer, make it an output of the model."
+        _check.known_names(f"losses[{branch!r}].of", of, known, cure)
         if isinstance(layer.mask_name, str):
             _check.known_names(f"losses[{branch!r}].mask", [layer.mask_name], known)
         if not any(name in outputs for name in of):

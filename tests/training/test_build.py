@@ -94,7 +94,8 @@ REFUSED = {
     "unknown name": (
         lambda: (two_heads(), {"zeta": "mse", "box": "mse"}),
         ValueError,
-        "`losses` may only have the names ['zeta', 'alpha'] ... (unknown: ['box'])",
+        "`losses` may only have the names ['zeta', 'alpha'] ... (unknown: ['box']). "
+        "For a further branch say which outputs it looks at",
     ),
     "too few": (
         lambda: (two_heads(list), ["mse"]),

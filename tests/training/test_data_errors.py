@@ -227,6 +227,11 @@ REFUSED = {
         TypeError,
         "`class_weight['alpha']` must be a dict from class index to weight",
     ),
+    "an array of class weights": (
+        {"class_weight": {"alpha": np.ones(4)}},
+        TypeError,
+        "`class_weight['alpha']` must be a dict from class index to weight",
+    ),
     "no dict of class weights": (
         {"class_weight": [1.0, 2.0]},
         TypeError,
