@@ -29,8 +29,7 @@ class Batches:
 
     Args:
         wiring: The training model's.
-        inputs: The training model's inputs, KerasTensors by name.
-        outputs: Likewise.
+        outputs: The training model's outputs, KerasTensors by name.
 
     Attributes:
         num_classes: For branches whose targets are class indices, how many classes
@@ -39,11 +38,8 @@ class Batches:
             checked.
     """
 
-    def __init__(
-        self, wiring: Wiring, inputs: Mapping[str, Any], outputs: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, wiring: Wiring, outputs: Mapping[str, Any]) -> None:
         self.wiring = wiring
-        self.inputs = dict(inputs)
         self.class_weight: dict[str, dict[int, float]] = {}
         self.num_classes = {
             branch: outputs[layer.source_names[0]].shape[layer.class_axis]
@@ -84,7 +80,7 @@ class Batches:
             merged,
             self.wiring.losses.values(),
             self.num_classes,
-            {name: tensor.dtype for name, tensor in self.inputs.items()},
+            self.wiring.data.specs,
             tensors=tensors,
         )
         if training:
@@ -110,7 +106,7 @@ class Batches:
         points = self.wiring.points if weighs_points else {}
         check_batch_of(merged, points, looks=y is not None)
         if y is not None:  # a batch of a data set: arrays were checked before
-            check_batch(merged, {n: t.dtype for n, t in self.inputs.items()})
+            check_batch(merged, self.wiring.data.specs)
         for name, value in merged.items():  # not traced, a batch may be NumPy's
             if isinstance(value, np.ndarray):
                 merged[name] = ops.convert_to_tensor(value)
@@ -126,13 +122,13 @@ class Batches:
                 if weight is not None:
                     factor = factor * ops.convert_to_tensor(weight, dtype="float32")
                 weight = factor
-            if weight is None and name not in self.wiring.optional:
-                weight = ops.ones([1] * len(self.inputs[name].shape))
+            if weight is None and name not in self.wiring.data.optional:
+                weight = ops.ones([1] * self.wiring.data.rank(name))
             merged[name] = weight
         for name in self.wiring.data.index_names.values():
             if name not in merged:
                 # Outside of training nobody looks at it.
-                is_optional = name in self.wiring.optional
+                is_optional = name in self.wiring.data.optional
                 merged[name] = None if is_optional else ops.zeros((1,), "int32")
         for name in map(target_name, self.wiring.data.metric_targets):
             also[name] = merged.pop(name)
@@ -161,7 +157,7 @@ class Batches:
     def _weights_of_classes(self, branch: str, merged: Mapping[str, Any]) -> Any:
         layer: Any = self.wiring.losses[branch]  # a BranchLoss, or there are none
         target = merged[target_name(layer.target)]
-        rank = len(self.inputs[sample_weight_name(branch)].shape)
+        rank = self.wiring.data.rank(sample_weight_name(branch))
         weight = layer.weight_of_class(
             split_labels(ops.convert_to_tensor(target), layer.missing)[1],
             self.class_weight[branch],

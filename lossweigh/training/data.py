@@ -70,6 +70,10 @@ class TrainingInputs:
             f"both in one list [{', '.join([*self.x_names, *self.target_names])}]",
         )
 
+    def rank(self, name: str) -> int:
+        """How many axes an input has."""
+        return len(self.specs[name][0])
+
     def merge(self, x: Any, y: Any = None, sample_weight: Any = None) -> dict[str, Any]:
         """Named inputs from whatever `fit` or a data source gives.
 

@@ -13,6 +13,8 @@ from lossweigh.branches import Branch, BranchLoss, TargetSpec
 from lossweigh.training.array_likes import as_array, known_shape, library
 from lossweigh.training.names import sample_weight_name, target_name
 
+Spec = tuple[tuple[int | None, ...], str]  # of an input: its shape and its dtype
+
 _MISSING = " If a number marks missing labels, give `BranchLoss(..., missing=number)`."
 
 
@@ -37,7 +39,7 @@ def check_arrays(
     merged: Mapping[str, Any],
     branches: Iterable[Branch],
     num_classes: Mapping[str, int],
-    dtypes: Mapping[str, str],
+    specs: Mapping[str, Spec],
     *,
     tensors: bool = True,
 ) -> None:
@@ -48,7 +50,7 @@ def check_arrays(
         branches: The branches' losses.
         num_classes: For branches whose targets are class indices, how many classes
             there are.
-        dtypes: The dtypes of the training model's inputs by name.
+        specs: The shapes and dtypes of the training model's inputs by name.
         tensors: Whether to look at tensors too, which are copied from their device.
 
     Raises:
@@ -57,7 +59,7 @@ def check_arrays(
     """
     _check_lengths(merged)
     for name, values in merged.items():
-        if dtypes.get(name) != "string":
+        if name not in specs or specs[name][1] != "string":
             _check_dtype(f"The input {name!r}", values)
     for layer in branches:
         branch = str(layer.branch)
@@ -173,18 +175,18 @@ def _check_target(layer: BranchLoss, target: np.ndarray, classes: int | None) ->
         )
 
 
-def check_batch(merged: Mapping[str, Any], dtypes: Mapping[str, str]) -> None:
+def check_batch(merged: Mapping[str, Any], specs: Mapping[str, Spec]) -> None:
     """What a batch of a data set shows without its numbers: lengths and dtypes.
 
     Args:
         merged: Named arrays or tensors.
-        dtypes: As for `check_arrays`.
+        specs: As for `check_arrays`.
     """
     known = {}
     for name, values in merged.items():
         if not hasattr(values, "dtype"):
             continue
-        if dtypes.get(name) != "string":
+        if name not in specs or specs[name][1] != "string":
             _check_dtype(f"The input {name!r}", values)
         shape = known_shape(values)
         if shape and shape[0] is not None:

@@ -74,7 +74,7 @@ class TrainingModel(Trainer):
             for layer in self.branch_losses.values():
                 layer.expect_mask()
         self._logs: BranchLogs | None = None
-        self._batches = Batches(self._wiring, self.input, self.output)
+        self._batches = Batches(self._wiring, self.output)
         self._mean = Mean(name="mean_of_rows", dtype="float32")
 
     # Compiling ---------------------------------------------------------------
@@ -155,7 +155,7 @@ class TrainingModel(Trainer):
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """`call`, where optional inputs may be left out."""
         if isinstance(inputs, Mapping):
-            inputs = {**dict.fromkeys(self._wiring.optional), **inputs}
+            inputs = {**dict.fromkeys(self._wiring.data.optional), **inputs}
         return super().__call__(inputs, **kwargs)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:

@@ -36,7 +36,6 @@ class Wiring:
         data: How `fit`'s data become inputs.
         measured: For each output that metrics may be given for, the branch whose
             target it is compared with.
-        optional: Inputs that may be `None`; a clone has none of them.
         balanced: The balanced model, if there is one.
         direct: No mask, and the graph is as `build_training_model` makes it, so that
             its layers may be called without Keras's bookkeeping.
@@ -46,7 +45,6 @@ class Wiring:
     objective: Objective
     data: TrainingInputs
     measured: dict[str, BranchLoss]
-    optional: frozenset[str]
     balanced: BalancedModel | None
     direct: bool
 
@@ -113,7 +111,6 @@ def read(model: keras.Model) -> Wiring:
         prediction_model, keras.tree.map_structure(model.input.get, structure)
     )
     inputs = _layers_of(model, keras.layers.InputLayer)
-    optional = frozenset(layer.name for layer in inputs if layer.optional)
     return Wiring(
         prediction_model,
         Objective(
@@ -129,11 +126,10 @@ def read(model: keras.Model) -> Wiring:
             outputs,
             targets,
             ordered=ordered,
-            optional=optional,
+            optional=[layer.name for layer in inputs if layer.optional],
             with_points=points,
         ),
         measured(losses, outputs),
-        optional,
         balanced,
         direct=not may_mask(prediction_model)
         and not any(isinstance(layer.mask_name, str) for layer in losses.values())
