@@ -28,7 +28,8 @@ class FixedWeights(Weighter):
 
     Args:
         weights: One number of at least 0 for each branch: a list in the order of
-            the losses, or a dict by branch name. Default: all 1.
+            the losses, in a training model that of the outputs, or a dict by branch
+            name. Default: all 1.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Attributes:
@@ -85,7 +86,7 @@ class FixedWeights(Weighter):
         A branch that `stop` has stopped keeps the weight 0.
 
         Args:
-            weights: A list in the order of the losses, or a dict by branch name;
+            weights: A list in the order of the outputs, or a dict by branch name;
                 branches that a dict leaves out keep their weight.
         """
         if isinstance(weights, Mapping):

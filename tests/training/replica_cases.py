@@ -104,7 +104,9 @@ POINTS = {
 MASKED = {
     "masked": (MISSING, lw.Uncertainty, lambda: lw.GradNorm()),
 }
-COMPILED = ("FAMO", "masked", "SelfAdaptive")
+COMPILED = {"FAMO", "masked", "SelfAdaptive"}
+if keras.backend.backend() == "jax":  # in several processes it scatters compiled only
+    COMPILED |= {*POINTS}
 FEW = (
     "FixedWeights",
     "LossWeighter",
