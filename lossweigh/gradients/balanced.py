@@ -94,6 +94,8 @@ class BalancedModel(keras.layers.Layer):
         if self.balancer.needs_draws or self.balancer.needs_noise:
             self.generator = keras.random.SeedGenerator(self.balancer.seed)
         self.cut_anew()
+        # So that an error names the input that doesn't fit, not an inner layer.
+        self.input_spec = model.input_spec
         self.built = True
 
     @property

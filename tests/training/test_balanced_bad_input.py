@@ -121,3 +121,18 @@ def test_one_branch(name, level):
     assert weight > 0
     for trunk, plainly in zip(lost[:4], expected[:4], strict=True):
         np.testing.assert_allclose(trunk, weight * plainly, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("level", ["representation", "parameters"])
+def test_an_input_of_another_shape_is_named(level):
+    """As without a balancer, and not the inner layer that fails first."""
+    model = plain()
+    x, y = data(model)
+    losses = dict.fromkeys(y, "mse")
+    training = lw.build_training_model(model, losses, balancer=lw.ConFIG(level=level))
+    training.compile("sgd")
+    words = rf"(?s)'{model.inputs[0].name}'.*expected shape=.*found shape="
+    with pytest.raises(ValueError, match=words):
+        training.fit(x[:, 1:], y, verbose=0)
+    training.fit(x, y, verbose=0)
