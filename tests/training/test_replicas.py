@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import replica_cases
 
+from lossweigh import _backend
+
 pytestmark = pytest.mark.compiled
 BACKEND = keras.backend.backend()
 
@@ -369,6 +371,27 @@ if BACKEND in GATHERED:
 
 
 if BACKEND == "torch":
+
+    @pytest.fixture
+    def group_of_one(tmp_path):
+        import torch
+
+        meet = f"file://{tmp_path}/meet"
+        torch.distributed.init_process_group("gloo", meet, rank=0, world_size=1)
+        yield
+        torch.distributed.destroy_process_group()
+
+    def test_a_group_of_one_process(group_of_one):
+        """What has no gradient, and isn't the tensor that was given."""
+        rows = keras.ops.array([[1.0, 2.0], [3.0, 4.0]]).T.requires_grad_()
+        for several in (_backend.sum_over_replicas, _backend.rows_of_all_replicas):
+            (result,) = several([rows])
+            assert not result.requires_grad
+            assert result is not rows
+            np.testing.assert_array_equal(result, [[1.0, 3.0], [2.0, 4.0]])
+        assert _backend.replica_number() == 0
+        with _backend.alone():
+            assert _backend.replicas() == 1
 
     def test_fit_in_a_process_group_warns(two_devices):
         (told,) = [words for words in two_devices["told"] if "process" in words]
