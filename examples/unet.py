@@ -8,7 +8,7 @@ The decoder of a U-Net (Ronneberger, Fischer & Brox 2015) passes a quarter and h
 the resolution before it reaches the image's. With deep supervision (Lee et al. 2015) it
 predicts the labels there too, from the labels of every fourth and second pixel, so that
 gradients reach the inner layers by a short way. These are three losses of one kind. The
-customary weights are 1, 1/2 and 1/4; here they are compared with equal ones, with
+customary weights are 1, 1/2 and 1/4. They are compared with equal ones, with
 learned ones, and with the loss of the full resolution alone. After the training only
 the full resolution is of use.
 

@@ -51,13 +51,13 @@ def of_the_first(tensor: Any) -> Any:
 
 
 def of_all_rows(tensors: list[Any]) -> tuple[list[Any], Any]:
-    """The rows of all replicas, and where this replica's are among them.
+    """The rows of all replicas, and the positions of this replica's among them.
 
     Args:
         tensors: With as many rows each, this replica's.
 
     Returns:
-        The tensors with all rows, in the same order on each replica. And the places
+        The tensors with all rows, in the same order on each replica. And the positions
         of this replica's rows, int32, or `None` where there is one replica.
     """
     number = _backend.replicas()

@@ -46,7 +46,7 @@ def point_losses(
         sample_weight: As for `PointWeights`.
 
     Returns:
-        This, and where the given rows are among the batch's, `None` if they are all.
+        This, and the positions of the argument's rows in it, `None` if they are all.
     """
     loss = ops.stop_gradient(loss)
     counts = ops.logical_and(in_range, ops.isfinite(loss))
@@ -55,12 +55,12 @@ def point_losses(
     if sample_weight is not None:
         counts = ops.logical_and(counts, _any_of_row(sample_weight != 0))
     row_by_row = [index, loss, *(ops.cast(m, loss.dtype) for m in (labelled, counts))]
-    (index, loss, labelled, counted), given = _replicas.of_all_rows(row_by_row)
+    (index, loss, labelled, counted), positions = _replicas.of_all_rows(row_by_row)
     # A row's share of the batch's mean grows with the rows that have no label.
     loss = ops.where(counted > 0, loss * ops.mean(labelled), 0.0)
     losses, rows = _sums_by_point([loss, counted], index)
     seen = PointLosses(index, losses / ops.maximum(rows, 1.0), rows, counted)
-    return seen, given
+    return seen, positions
 
 
 def _any_of_row(mask: Mask) -> Mask:

@@ -161,10 +161,10 @@ class PointWeights(keras.layers.Layer, abc.ABC):
         in_range = ops.logical_and(index >= 0, index < self.num_points)
         index = ops.where(in_range, index, 0)
         if self.trainable:
-            seen, given = point_losses(loss, index, in_range, valid, sample_weight)
+            seen, positions = point_losses(loss, index, in_range, valid, sample_weight)
             weights = self.weigh(seen)
-            if given is not None:
-                weights = ops.take(weights, given)
+            if positions is not None:
+                weights = ops.take(weights, positions)
         else:
             weights = ops.take(self.loss_weights, index)
         return loss * ops.stop_gradient(ops.where(in_range, weights, 0.0))

@@ -100,9 +100,7 @@ def with_ours(
     ]
     directions.update(dict.fromkeys(losses, "min"))
     monitored = {_monitored(callback) for callback in given}
-    changed = model._logs.expect_monitored(
-        monitored & {"unweighted_loss", RELATIVE_LOSS}
-    )
+    changed = model._logs.expect(monitored & {"unweighted_loss", RELATIVE_LOSS})
     changed |= moved and model._logs.expect_moving_weights()
     if changed:
         model.train_function = model.test_function = None  # these log too few

@@ -98,13 +98,10 @@ class BranchLogs:
         Returns:
             Whether what a step gives has changed.
         """
-        before = set(self.words)
-        if self.given is None:
-            self.words |= OF_MOVING_WEIGHTS
-        return self.words != before
+        return self.given is None and self.expect(OF_MOVING_WEIGHTS)
 
-    def expect_monitored(self, words: Iterable[str]) -> bool:
-        """As `expect_moving_weights`, for words that a callback monitors."""
+    def expect(self, words: Iterable[str]) -> bool:
+        """Logs these words too from now on; returns as `expect_moving_weights`."""
         before = set(self.words)
         self.words.update(words)
         return self.words != before

@@ -117,9 +117,9 @@ def test_lengths_may_be_a_column(shape, steps):
     rng = np.random.default_rng(1)
     data = rng.normal(size=(ROWS, STEPS, SIZE)).astype("float32")
     target = rng.normal(size=(ROWS, STEPS, 1)).astype("float32")
-    given = {"x": data, "lengths": numbers.reshape(ROWS, *shape)}
-    logs = training.evaluate(given, target, ROWS, verbose=0, return_dict=True)
-    squares = (model.predict(given, verbose=0) - target)[..., 0] ** 2
+    arrays = {"x": data, "lengths": numbers.reshape(ROWS, *shape)}
+    logs = training.evaluate(arrays, target, ROWS, verbose=0, return_dict=True)
+    squares = (model.predict(arrays, verbose=0) - target)[..., 0] ** 2
     assert logs["loss"] == pytest.approx(squares[real].mean(), rel=1e-5)
     assert logs["mse"] == pytest.approx(squares[real].mean(), rel=1e-5)
 

@@ -239,8 +239,8 @@ from lossweigh import _replicas
 def gathered(rank):
     rows = np.arange(rank + 1) + 10 * rank
     both = [keras.ops.array(rows, "int32"), keras.ops.array(rows[:, None] / 2)]
-    (index, halves), given = _replicas.of_all_rows(both)
-    return index, halves, given
+    (index, halves), positions = _replicas.of_all_rows(both)
+    return index, halves, positions
 """
 GATHERED = {
     "tensorflow": GATHER
@@ -364,10 +364,10 @@ if BACKEND in GATHERED:
     def test_parts_of_different_size_are_put_together():
         before = {"tensorflow": MIRRORED, "torch": PROCESSES}[BACKEND]
         script = BEGIN.format(before=before) + GATHERED[BACKEND]
-        for rank, (index, halves, given) in enumerate(fresh_json(script, 3)):
+        for rank, (index, halves, positions) in enumerate(fresh_json(script, 3)):
             assert index == [0, 10, 11, 20, 21, 22]
             assert halves == [[0.0], [5.0], [5.5], [10.0], [10.5], [11.0]]
-            assert given == [[0], [1, 2], [3, 4, 5]][rank]
+            assert positions == [[0], [1, 2], [3, 4, 5]][rank]
 
 
 if BACKEND == "torch":
@@ -382,7 +382,7 @@ if BACKEND == "torch":
         torch.distributed.destroy_process_group()
 
     def test_a_group_of_one_process(group_of_one):
-        """What has no gradient, and isn't the tensor that was given."""
+        """What has no gradient, and isn't the argument itself."""
         rows = keras.ops.array([[1.0, 2.0], [3.0, 4.0]]).T.requires_grad_()
         for several in (_backend.sum_over_replicas, _backend.rows_of_all_replicas):
             (result,) = several([rows])
