@@ -240,6 +240,7 @@ def test_rows_with_other_columns_are_refused(path):
     assert path.read_bytes() == before
 
 
+@pytest.mark.once
 def test_a_kill_loses_what_was_not_written(path):
     """It is read while the process lives, and after; another process goes on."""
     path.parent.mkdir()

@@ -46,6 +46,7 @@ def something_does():
     return lw.compare(unequal, data(), {"fixed": weights}, budget=4, **given)
 
 
+@pytest.mark.once
 def test_nothing_beats_equal_weights_where_nothing_can(nothing_can):
     assert nothing_can.verdict.startswith(
         "Nothing beats equal weights by more than the noise of 2 seeds."
@@ -55,6 +56,7 @@ def test_nothing_beats_equal_weights_where_nothing_can(nothing_can):
         assert abs(row.change.mean) < 0.01
 
 
+@pytest.mark.once
 def test_what_beats_equal_weights_is_named(something_does):
     assert something_does.verdict.startswith("`fixed` (+")
     assert "beats equal weights" in something_does.verdict

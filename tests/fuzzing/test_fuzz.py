@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given
 
 # After an epoch of a few rows a weight may be small for once.
-pytestmark = pytest.mark.filterwarnings("ignore::lossweigh.CollapseWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::lossweigh.CollapseWarning"),
+    pytest.mark.no_cover,
+]
 
 NUMBER = {"torch": 220, "tensorflow": 60, "jax": 20}[keras.backend.backend()]
 
