@@ -112,8 +112,8 @@ def update_metrics(
         return
     if not metrics.built:
         metrics.build(
-            {output: seen.target for output, seen in vectors.items()},
-            OrderedDict((output, seen.prediction) for output, seen in vectors.items()),
+            {output: data.target for output, data in vectors.items()},
+            OrderedDict((output, data.prediction) for output, data in vectors.items()),
         )
     for lists, weight in (
         (metrics._flat_metrics, "counted"),
@@ -121,9 +121,9 @@ def update_metrics(
     ):
         for output, some in zip(vectors, lists, strict=True):
             for metric in () if some is None else some.metrics:
-                seen = (elements if id(metric) in by_element else vectors)[output]
+                data = (elements if id(metric) in by_element else vectors)[output]
                 metric.update_state(
-                    seen.target, seen.prediction, sample_weight=getattr(seen, weight)
+                    data.target, data.prediction, sample_weight=getattr(data, weight)
                 )
 
 

@@ -124,10 +124,10 @@ def _exact_pass(
         for branch in range(number)
     )
     whole = _at_parameters(gradients, _of_all_replicas(pulled))
-    seen, finite = measure(balancer, whole, of_replica=False)
-    state = advance(balancer, seen, before)
+    step_statistics, finite = measure(balancer, whole, of_replica=False)
+    state = advance(balancer, step_statistics, before)
     if isinstance(balancer.level, Calibrated):
-        state = state.replace(level=_ratios(gradients, seen, before))
+        state = state.replace(level=_ratios(gradients, step_statistics, before))
     parameters = [several[0] for several in zip(*pulled, strict=True)]
     at_parameters = _at_parameters(gradients, pulled)
     combined = combine(balancer, at_parameters, state.weights, finite)
@@ -161,14 +161,14 @@ def _of_all_replicas(pulled: list[list[Any]]) -> list[list[Any]]:
 
 
 def _ratios(
-    gradients: BranchGradients, seen: Any, before: BalancerState
+    gradients: BranchGradients, step_statistics: Any, before: BalancerState
 ) -> dict[str, Any]:
     """The level's state with new ratios of the norms at the parameters and here."""
     squares = statistics.squared_norms(gradients.sites, gradients.num_branches)
     scale = gradients.scale * _backend.replicas()
     squares = _replicas.total(squares) / (scale * scale)
-    known = seen.present & ops.isfinite(squares) & (squares > 0)
-    norms = ops.sqrt(ops.diagonal(seen.gramian))
+    known = step_statistics.present & ops.isfinite(squares) & (squares > 0)
+    norms = ops.sqrt(ops.diagonal(step_statistics.gramian))
     ratios = norms / ops.sqrt(ops.where(known, squares, ops.ones_like(squares)))
     return {**before.level, "ratios": ops.where(known, ratios, before.level["ratios"])}
 
@@ -192,15 +192,16 @@ def _calibrated_pass(
     before: BalancerState,
 ) -> BalancedStep:
     """One backward pass with weights from lengths that the ratios correct."""
-    seen, finite = measure(balancer, gradients)
+    step_statistics, finite = measure(balancer, gradients)
     ratios = before.level["ratios"]
     outer = ops.expand_dims(ratios, 0) * ops.expand_dims(ratios, 1)
-    seen = dataclasses.replace(
-        seen,
-        gramian=seen.gramian * outer,
-        mean_abs=None if seen.mean_abs is None else seen.mean_abs * ratios,
+    mean_abs = step_statistics.mean_abs
+    step_statistics = dataclasses.replace(
+        step_statistics,
+        gramian=step_statistics.gramian * outer,
+        mean_abs=None if mean_abs is None else mean_abs * ratios,
     )
-    state = advance(balancer, seen, before)
+    state = advance(balancer, step_statistics, before)
     return _pull_combined(balancer, gradients, trunk, state, finite)
 
 

@@ -53,8 +53,8 @@ def balance_tensors(
             *pieces, told = upstream
             sites = exits.sites(pieces, kernels)
             gradients = BranchGradients(sites, *read_tap(told), draws, noise)
-            seen, finite = measure(balancer, gradients)
-            after = advance(balancer, seen, before)
+            step_statistics, finite = measure(balancer, gradients)
+            after = advance(balancer, step_statistics, before)
             combined = combine(balancer, gradients, after.weights, finite)
             return (
                 *in_dtypes_of(combined, shared),

@@ -78,23 +78,25 @@ def measure(
         mean_abs = sums / ops.maximum(sizes, 1.0) / scale
         mean_abs = ops.where(present, mean_abs, ops.zeros_like(mean_abs))
     gramian = ops.where(pairs, gramian, ops.zeros_like(gramian))
-    seen = StepStatistics(gramian, present, gradients.losses, mean_abs, gradients.draws)
-    return seen, finite
+    step_statistics = StepStatistics(
+        gramian, present, gradients.losses, mean_abs, gradients.draws
+    )
+    return step_statistics, finite
 
 
 def advance(
-    balancer: Balancer, seen: StepStatistics, before: BalancerState
+    balancer: Balancer, step_statistics: StepStatistics, before: BalancerState
 ) -> BalancerState:
     """Weights and state, finite, and unmoved for branches that aren't present."""
-    weights, method = balancer.advance(seen, dict(before.method))
+    weights, method = balancer.advance(step_statistics, dict(before.method))
     weights = ops.cast(weights, "float32")
-    usable = ops.logical_and(seen.present, ops.isfinite(weights))
+    usable = ops.logical_and(step_statistics.present, ops.isfinite(weights))
     weights = ops.where(usable, weights, before.weights)
     kept = {}
     for name, old in before.method.items():
         new = ops.cast(method[name], "float32")
         kept[name] = ops.where(ops.isfinite(new), new, old)
-    return before.replace(weights=weights, gramian=seen.gramian, method=kept)
+    return before.replace(weights=weights, gramian=step_statistics.gramian, method=kept)
 
 
 def combine(

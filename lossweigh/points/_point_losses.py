@@ -59,8 +59,8 @@ def point_losses(
     # A row's share of the batch's mean grows with the rows that have no label.
     loss = ops.where(counted > 0, loss * ops.mean(labelled), 0.0)
     losses, rows = _sums_by_point([loss, counted], index)
-    seen = PointLosses(index, losses / ops.maximum(rows, 1.0), rows, counted)
-    return seen, positions
+    batch = PointLosses(index, losses / ops.maximum(rows, 1.0), rows, counted)
+    return batch, positions
 
 
 def _any_of_row(mask: Mask) -> Mask:

@@ -75,11 +75,11 @@ class PointWeights(keras.layers.Layer, abc.ABC):
         """`(num_points,)` float32: what each point's loss is multiplied by."""
 
     @abc.abstractmethod
-    def weigh(self, seen: PointLosses) -> Tensor:
+    def weigh(self, batch: PointLosses) -> Tensor:
         """The weights `(batch,)` of a batch's rows. It moves state with `move`.
 
         Args:
-            seen: What the batch tells of its points.
+            batch: What the batch tells of its points.
         """
 
     def fresh(self) -> PointWeights:
@@ -124,7 +124,7 @@ class PointWeights(keras.layers.Layer, abc.ABC):
             aggregation="mean",
         )
 
-    def move(self, state: Any, old: Tensor, new: Tensor, seen: PointLosses) -> Tensor:
+    def move(self, state: Any, old: Tensor, new: Tensor, batch: PointLosses) -> Tensor:
         """Writes the points of a batch into a state; returns what its rows now have.
 
         Args:
@@ -133,11 +133,11 @@ class PointWeights(keras.layers.Layer, abc.ABC):
                 the assignment in a TensorFlow graph.
             new: `(batch,)`, the next values of the rows' points; a point with no row
                 that counts keeps its old one.
-            seen: What the batch tells of its points.
+            batch: What the batch tells of its points.
         """
         # The rows of a point bring the same number: the order of writing is no matter.
-        rows = ops.where(seen.rows > 0, new, ops.take(old, seen.index))
-        state.assign(ops.scatter_update(old, ops.expand_dims(seen.index, -1), rows))
+        rows = ops.where(batch.rows > 0, new, ops.take(old, batch.index))
+        state.assign(ops.scatter_update(old, ops.expand_dims(batch.index, -1), rows))
         return rows
 
     @_backend.not_compiled  # as `AdaptiveWeighter.combine`: a step moves what it reads
@@ -161,8 +161,8 @@ class PointWeights(keras.layers.Layer, abc.ABC):
         in_range = ops.logical_and(index >= 0, index < self.num_points)
         index = ops.where(in_range, index, 0)
         if self.trainable:
-            seen, positions = point_losses(loss, index, in_range, valid, sample_weight)
-            weights = self.weigh(seen)
+            batch, positions = point_losses(loss, index, in_range, valid, sample_weight)
+            weights = self.weigh(batch)
             if positions is not None:
                 weights = ops.take(weights, positions)
         else:

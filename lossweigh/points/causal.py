@@ -31,7 +31,7 @@ class Causal(PointWeights):
 
     Differs from the paper where a batch isn't the whole set: a slice without a point
     in the batch keeps its last `L_k`. A slice that has never been seen counts as 0,
-    and `epsilon` isn't raised before all have been seen.
+    and `epsilon` isn't raised before all have been batch.
 
     Args:
         num_points: How many points there are.
@@ -103,10 +103,10 @@ class Causal(PointWeights):
         weights = self._weights(self.mean_losses * 1.0, self.epsilon)
         return ops.take(weights, self._slices)
 
-    def weigh(self, seen: PointLosses) -> Tensor:
-        slices = ops.take(ops.convert_to_tensor(self._slices), seen.index)
-        losses = ops.maximum(seen.losses, 0.0) * seen.counted
-        both = ops.stack([losses, seen.counted], axis=-1)
+    def weigh(self, batch: PointLosses) -> Tensor:
+        slices = ops.take(ops.convert_to_tensor(self._slices), batch.index)
+        losses = ops.maximum(batch.losses, 0.0) * batch.counted
+        both = ops.stack([losses, batch.counted], axis=-1)
         sums = ops.segment_sum(both, slices, num_segments=self.num_slices)
         rows = sums[:, 1]
         old_losses, old_known = self.mean_losses * 1.0, self.known * 1.0

@@ -86,13 +86,13 @@ class ResidualAttention(PointWeights):
     def loss_weights(self) -> Tensor:
         return ops.square(self.attention * 1.0)
 
-    def weigh(self, seen: PointLosses) -> Tensor:
-        residuals = ops.sqrt(ops.maximum(seen.losses, 0.0))
+    def weigh(self, batch: PointLosses) -> Tensor:
+        residuals = ops.sqrt(ops.maximum(batch.losses, 0.0))
         largest = ops.max(residuals)
         relative = residuals / ops.where(largest > 0, largest, 1.0)
         old = self.attention * 1.0
-        new = self.gamma * ops.take(old, seen.index) + self.eta * relative
-        return ops.square(self.move(self.attention, old, new, seen))
+        new = self.gamma * ops.take(old, batch.index) + self.eta * relative
+        return ops.square(self.move(self.attention, old, new, batch))
 
     def get_config(self) -> dict[str, Any]:
         return {

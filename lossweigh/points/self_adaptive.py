@@ -105,26 +105,26 @@ class SelfAdaptive(PointWeights):
     def loss_weights(self) -> Tensor:
         return self._weight(self.parameters * 1.0)
 
-    def weigh(self, seen: PointLosses) -> Tensor:
+    def weigh(self, batch: PointLosses) -> Tensor:
         old = self.parameters * 1.0
-        parameters = ops.take(old, seen.index)
-        shares = seen.rows / ops.maximum(ops.sum(seen.counted), 1.0)
-        gradient = self._slope(parameters) * seen.losses * shares
-        rise = gradient if self.optimizer == "sgd" else self._adam(gradient, seen)
-        self.move(self.parameters, old, parameters + self.learning_rate * rise, seen)
+        parameters = ops.take(old, batch.index)
+        shares = batch.rows / ops.maximum(ops.sum(batch.counted), 1.0)
+        gradient = self._slope(parameters) * batch.losses * shares
+        rise = gradient if self.optimizer == "sgd" else self._adam(gradient, batch)
+        self.move(self.parameters, old, parameters + self.learning_rate * rise, batch)
         return self._weight(parameters)
 
-    def _adam(self, gradient: Tensor, seen: PointLosses) -> Tensor:
+    def _adam(self, gradient: Tensor, batch: PointLosses) -> Tensor:
         old_first, old_second = self.first_moment * 1.0, self.second_moment * 1.0
         old_iterations = self.iterations * 1.0
-        first = ops.take(old_first, seen.index)
-        second = ops.take(old_second, seen.index)
-        iterations = ops.take(old_iterations, seen.index) + 1.0
+        first = ops.take(old_first, batch.index)
+        second = ops.take(old_second, batch.index)
+        iterations = ops.take(old_iterations, batch.index) + 1.0
         first = _BETA_1 * first + (1 - _BETA_1) * gradient
         second = _BETA_2 * second + (1 - _BETA_2) * ops.square(gradient)
-        self.move(self.first_moment, old_first, first, seen)
-        self.move(self.second_moment, old_second, second, seen)
-        self.move(self.iterations, old_iterations, iterations, seen)
+        self.move(self.first_moment, old_first, first, batch)
+        self.move(self.second_moment, old_second, second, batch)
+        self.move(self.iterations, old_iterations, iterations, batch)
         mean = first / (1 - ops.power(_BETA_1, iterations))
         square = second / (1 - ops.power(_BETA_2, iterations))
         return mean / (ops.sqrt(square) + _EPSILON)

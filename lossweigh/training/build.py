@@ -193,14 +193,14 @@ def _wire(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The training model's inputs and outputs by name."""
     all_inputs = {tensor.name: tensor for tensor in keras.tree.flatten(inputs)}
-    seen = tensors_by_branch(layers, outputs, copies, all_inputs)
-    targets = target_inputs(layers, seen)
+    loss_tensors = tensors_by_branch(layers, outputs, copies, all_inputs)
+    targets = target_inputs(layers, loss_tensors)
     all_inputs.update({tensor.name: tensor for tensor in targets.values()})
     rows = keras.tree.flatten(inputs)[0].shape[0]
     valid, points = {}, {}
     for branch, layer in layers.items():
-        check_rows(branch, layer.source_names, seen[branch], rows)
-        first = seen[branch][0]
+        check_rows(branch, layer.source_names, loss_tensors[branch], rows)
+        first = loss_tensors[branch][0]
         name = sample_weight_name(branch)
         all_inputs[name] = keras.Input(
             batch_shape=(first.shape[0], *[None] * (len(first.shape) - 1)),

@@ -187,8 +187,8 @@ class BranchLogs:
             if "cosine" in self.tracked:
                 parts.append(gradient_logs.cosines(gramian))
             # Nothing has been seen before the first step.
-            seen = rows * ops.cast(ops.any(gramian != 0), means.dtype)
-            every.append(ops.broadcast_to(seen, (self.size - number,)))
+            rows = rows * ops.cast(ops.any(gramian != 0), means.dtype)
+            every.append(ops.broadcast_to(rows, (self.size - number,)))
         parts = [ops.cast(part, means.dtype) for part in parts]
         every = ops.concatenate(every)
         self.tracker.update_state(ops.concatenate(parts), every, training)

@@ -37,7 +37,7 @@ def hand_over(
     data: Mapping[str, Any],
     result: StepResult,
     outputs: Sequence[str],
-    measured: Mapping[str, BranchLoss],
+    metric_branches: Mapping[str, BranchLoss],
 ) -> tuple[dict[str, Handed], dict[str, Handed]]:
     """What a step's metrics see, by output, in the outputs' order.
 
@@ -45,7 +45,7 @@ def hand_over(
         data: The training model's inputs, and targets of outputs without a loss.
         result: What the training model gave.
         outputs: The prediction model's outputs, in order.
-        measured: The branch whose target an output's metrics are given.
+        metric_branches: The branch whose target an output's metrics are given.
 
     Returns:
         What metrics of whole vectors see; and, for outputs whose single elements may
@@ -57,7 +57,7 @@ def hand_over(
         prediction = ops.cast(
             result.predictions[output], "float32"
         )  # or the target isn't
-        branch = measured.get(output)
+        branch = metric_branches.get(output)
         if branch is None:
             target = data.get(target_name(output))
             vectors[output] = Handed(target, prediction, None, None)
@@ -113,7 +113,7 @@ def by_element(wiring: Wiring, metrics: Iterable[tuple[str, str, Any]]) -> set[i
     """
     ids = set()
     for log, output, metric in metrics:
-        branch = wiring.measured.get(output)
+        branch = wiring.metric_branches.get(output)
         valid = None if branch is None else wiring.valid.get(str(branch.branch))
         if valid is None or not valid.elements:
             continue
@@ -166,7 +166,7 @@ def nan_without_elements(
     if logs is None:
         return results
     for log, value in results.items():
-        branch = wiring.measured.get(logs.output_of.get(log, ""))
+        branch = wiring.metric_branches.get(logs.output_of.get(log, ""))
         if branch is not None and branch.branch in wiring.valid:
             index = logs.branches.index(str(branch.branch))
             results[log] = ops.where(logs.tracker.count[index] > 0, value, float("nan"))

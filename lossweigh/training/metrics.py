@@ -29,17 +29,17 @@ def metrics_by_output(
         ValueError: If a name isn't an output's, a list has another length, or a metric
             can't take the target.
     """
-    in_order = [name for name in wiring.data.outputs if name in wiring.measured]
+    in_order = [name for name in wiring.data.outputs if name in wiring.metric_branches]
     whole = [
         output
-        for output, layer in wiring.measured.items()
+        for output, layer in wiring.metric_branches.items()
         if len(inputs[target_name(layer.target)].shape)
         < len(outputs[output].shape) - layer.is_sparse
     ]
     by_name = {}
     for argument, some in given.items():
-        measured = in_order if wiring.data.ordered else []
-        by_name[argument] = _by_output(argument, some, measured, wiring.data.outputs)
+        with_target = in_order if wiring.data.ordered else []
+        by_name[argument] = _by_output(argument, some, with_target, wiring.data.outputs)
         _check_whole(argument, by_name[argument], whole)
     return by_name
 
@@ -55,18 +55,18 @@ def without_target(wiring: Wiring, metrics: Mapping[str, Any]) -> list[str]:
         output
         for output in wiring.data.outputs
         if any(output in (some or {}) for some in metrics.values())
-        and output not in wiring.measured
+        and output not in wiring.metric_branches
         and output not in wiring.data.targets
     ]
 
 
 def _by_output(
-    argument: str, given: Any, measured: Sequence[str], outputs: Sequence[str]
+    argument: str, given: Any, with_target: Sequence[str], outputs: Sequence[str]
 ) -> dict[str, list[Any]] | None:
     """Metrics by the name of their output, or `None` where there are none.
 
-    A list holds the metrics of each output, or of each in `measured`, in order; or of
-    the only one in `measured`, which is empty if the outputs' order isn't known.
+    A list holds the metrics of each output, or of each in `with_target`, in order; or
+    of the only one in `with_target`, which is empty if the order isn't known.
     """
     if given is None or (isinstance(given, (list, tuple, Mapping)) and not given):
         return None
@@ -74,16 +74,16 @@ def _by_output(
         if not isinstance(given, (list, tuple)):
             given = [given]
         nested = any(some is None or isinstance(some, (list, tuple)) for some in given)
-        if len(measured) == 1 and not nested:
-            given = {measured[0]: given}
-        elif measured and len(given) in (len(measured), len(outputs)):
-            names = measured if len(given) == len(measured) else outputs
+        if len(with_target) == 1 and not nested:
+            given = {with_target[0]: given}
+        elif with_target and len(given) in (len(with_target), len(outputs)):
+            names = with_target if len(given) == len(with_target) else outputs
             given = dict(zip(names, given, strict=True))
         else:
             raise ValueError(
                 f"`{argument}` must be a dict by output name, as in "
-                f"{{{(measured or outputs)[0]!r}: ['mae']}}, or a list with the "
-                f"metrics of each of the outputs {list(measured)} in their order, if "
+                f"{{{(with_target or outputs)[0]!r}: ['mae']}}, or a list with the "
+                f"metrics of each of the outputs {list(with_target)} in order, if "
                 f"the model has one. Received: {argument}={given!r}."
             )
     given = _check.by_name(given)

@@ -143,7 +143,7 @@ class Objective:
             call: `call_layer` or `call_directly`.
             **training: `training=`, for what differs in it, if that is known.
         """
-        seen = tensors_by_branch(self.losses, predictions, copies, inputs)
+        loss_tensors = tensors_by_branch(self.losses, predictions, copies, inputs)
         named = {**inputs, **predictions}
         results, losses = {}, []
         for branch, layer in self.losses.items():
@@ -152,11 +152,11 @@ class Objective:
             masked_by = {}
             if isinstance(layer.mask_name, str):
                 masked_by["step_mask"] = named[layer.mask_name]
-            packed = layer.pack(target, seen[branch], weight)
+            packed = layer.pack(target, loss_tensors[branch], weight)
             loss = call(layer, packed, **masked_by, **training)
             valid = None
             if branch in self.valid:
-                first = seen[branch][0]
+                first = loss_tensors[branch][0]
                 pair = [first if target is None else target, first]
                 valid = call(self.valid[branch], pair, **masked_by)
             results[branch] = BranchResult(loss, layer, valid)

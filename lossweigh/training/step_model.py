@@ -35,16 +35,26 @@ class StepModel(WiredModel):
     _mean: Mean
     _stopped = Stopped()  # none
 
+    def _require_logs(self) -> BranchLogs:
+        """The logs, which a model has once it is compiled.
+
+        Raises:
+            ValueError: If it isn't.
+        """
+        if self._logs is None:
+            raise ValueError("You must call `compile()` before using the model.")
+        return self._logs
+
     def _know_metrics(self) -> None:
         """Looks at the metrics, once they are built."""
-        logs = compiled(self._logs)
+        logs = self._require_logs()
         metrics = _compat.compiled_metrics(self, self._wiring.data.outputs)
         logs.by_element = by_element(self._wiring, metrics)
         logs.output_of = {log: output for log, output, _ in metrics}
 
     def _metrics_wait(self) -> bool:
         """Whether metrics can't be built before the data show their targets."""
-        known = compiled(self._logs).output_of
+        known = self._require_logs().output_of
         return bool(self._wiring.data.metric_targets) and not known
 
     def _build_from(self, data: Any) -> None:
@@ -97,7 +107,7 @@ class StepModel(WiredModel):
         Returns:
             Which of a row's numbers is which, by the names of the logs.
         """
-        logs = compiled(self._logs)
+        logs = self._require_logs()
         with _backend.scope_of(self):
             if logs.tracker.keep_recent(number):
                 self.make_train_function(force=True)
@@ -114,13 +124,13 @@ class StepModel(WiredModel):
             The number of steps, since the first `expect_rows`, and an array
             `(rows, numbers)`; nan where a step had nothing to count.
         """
-        tracker = compiled(self._logs).tracker
+        tracker = self._require_logs().tracker
         steps = int(ops.convert_to_numpy(tracker.batches))
         recent = ops.convert_to_numpy(tracker.recent)
         last = min(steps - after, len(recent))
         sums, counts = np.moveaxis(recent[len(recent) - last :], 1, 0)
-        seen = counts > 0
-        return steps, np.where(seen, sums / np.where(seen, counts, 1), np.nan)
+        known = counts > 0
+        return steps, np.where(known, sums / np.where(known, counts, 1), np.nan)
 
     def train_step(self, *args: Any) -> Any:
         *state, data = args
@@ -143,7 +153,7 @@ class StepModel(WiredModel):
         training: bool = True,
     ) -> Any:
         """The mean of the weighted loss, plus the regularisers."""
-        logs, wiring = compiled(self._logs), self._wiring
+        logs, wiring = self._require_logs(), self._wiring
         if y is not None and SUSPECTS in y:
             logs.suspects.update_state(y[SUSPECTS])
         result = StepResult.of_outputs(y_pred, wiring.losses)
@@ -166,8 +176,8 @@ class StepModel(WiredModel):
             return self.get_metrics_result()
         data = {**x, **(y or {})}
         result = StepResult.of_outputs(y_pred, wiring.losses)
-        handed = hand_over(data, result, wiring.data.outputs, wiring.measured)
-        _compat.update_metrics(self, *handed, compiled(self._logs).by_element)
+        handed = hand_over(data, result, wiring.data.outputs, wiring.metric_branches)
+        _compat.update_metrics(self, *handed, self._require_logs().by_element)
         return self.get_metrics_result()
 
     @property
@@ -198,14 +208,3 @@ class StepModel(WiredModel):
             else:
                 logs[metric.name] = value
         return {**logs, **named}
-
-
-def compiled(logs: BranchLogs | None) -> BranchLogs:
-    """The logs of a model, which it has once it is compiled.
-
-    Raises:
-        ValueError: If it isn't.
-    """
-    if logs is None:
-        raise ValueError("You must call `compile()` before using the model.")
-    return logs

@@ -11,7 +11,7 @@ from lossweigh.inspection.inspection import Inspection
 from lossweigh.training.fit_callbacks import with_ours
 from lossweigh.training.gradient_meter import gradient_meter
 from lossweigh.training.replicas import warn_of_separate_processes
-from lossweigh.training.step_model import StepModel, compiled
+from lossweigh.training.step_model import StepModel
 
 
 class Trainer(StepModel):
@@ -29,7 +29,7 @@ class Trainer(StepModel):
 
         `fit` does so after each epoch, and `evaluate` at its end.
         """
-        compiled(self._logs).warn_of_suspects(self._batches.num_classes)
+        self._require_logs().warn_of_suspects(self._batches.num_classes)
 
     @property
     def epoch_means(self) -> dict[str, float]:
@@ -87,7 +87,7 @@ class Trainer(StepModel):
                 wrong shape or value.
             TypeError: If a target doesn't hold numbers.
         """
-        compiled(self._logs)
+        self._require_logs()
         warn_of_separate_processes()
         x = self._batches.named(
             x, y, sample_weight, training=True, validation_split=validation_split
@@ -125,7 +125,7 @@ class Trainer(StepModel):
         **kwargs: Any,
     ) -> Any:
         """Loss and metrics on `(x, y, sample_weight)`, as in Keras and as for `fit`."""
-        compiled(self._logs)
+        self._require_logs()
         x = self._batches.named(x, y, sample_weight)
         self._build_from(x)
         with _compat.keeps_variables(self):

@@ -34,7 +34,7 @@ class Wiring:
         prediction_model: The model that predicts.
         objective: The layers from its predictions to the weighted loss.
         data: How `fit`'s data become inputs.
-        measured: For each output that metrics may be given for, the branch whose
+        metric_branches: For each output that metrics may be given for, the branch whose
             target it is compared with.
         balanced: The balanced model, if there is one.
         direct: No mask, and the graph is as `build_training_model` makes it, so that
@@ -44,7 +44,7 @@ class Wiring:
     prediction_model: keras.Model
     objective: Objective
     data: TrainingInputs
-    measured: dict[str, BranchLoss]
+    metric_branches: dict[str, BranchLoss]
     balanced: BalancedModel | None
     direct: bool
 
@@ -129,7 +129,7 @@ def read(model: keras.Model) -> Wiring:
             optional=[layer.name for layer in inputs if layer.optional],
             with_points=points,
         ),
-        measured(losses, outputs),
+        metric_branches(losses, outputs),
         balanced,
         direct=not may_mask(prediction_model)
         and not any(isinstance(layer.mask_name, str) for layer in losses.values())
@@ -161,7 +161,7 @@ def _names(tensors: Any) -> list[str]:
     return [tensor.name for tensor in keras.tree.flatten(tensors)]
 
 
-def measured(
+def metric_branches(
     losses: Mapping[str, Branch], outputs: Iterable[str]
 ) -> dict[str, BranchLoss]:
     """The branch whose target an output's metrics are given, by output.
