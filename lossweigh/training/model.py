@@ -21,7 +21,7 @@ from lossweigh.training.metrics import metrics_by_output, without_target
 from lossweigh.training.objective import call_directly
 from lossweigh.training.relative_loss import RelativeLoss
 from lossweigh.training.replicas import check_replicas
-from lossweigh.training.saving import in_words, with_format
+from lossweigh.training.saving import in_words, weights_in_words, with_format
 from lossweigh.training.trainer import Trainer
 from lossweigh.training.wiring import read
 
@@ -227,6 +227,11 @@ class TrainingModel(Trainer):
                 which a kill can leave incomplete.
         """
         save_weights_whole(super().save_weights, filepath, overwrite, **kwargs)
+
+    def load_weights(self, filepath: Any, **kwargs: Any) -> None:
+        """As in Keras, from a file that `save_weights` of a training model wrote."""
+        with weights_in_words(filepath):
+            super().load_weights(filepath, **kwargs)
 
     def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """Refuses: what is served is the prediction model.

@@ -61,6 +61,24 @@ def in_words(config: Any) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def weights_in_words(filepath: Any) -> Iterator[None]:
+    """Says that a file has other weights than a training model's, and what to call.
+
+    Args:
+        filepath: The file that is being read.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(
+            f"`filepath` must be a file with the weights of a training model like this "
+            f"one. Received: {str(filepath)!r}. If it has those of the prediction "
+            "model, call `training.prediction_model.load_weights` with it. Keras says: "
+            f"{error}"
+        ) from error
+
+
 def _layer_names(config: Any) -> list[str]:
     """The names of a config's layers.
 

@@ -78,6 +78,22 @@ def test_a_fresh_process_goes_on(tmp_path):
     assert numbers(logs) == pytest.approx(expected, abs=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping nested container")  # Keras, before both
+@pytest.mark.parametrize("name", ["model.keras", "model.weights.h5"])
+def test_weights_of_the_prediction_model(tmp_path, name):
+    model = two_inputs()
+    saved = model.get_weights()
+    (model.save if name == "model.keras" else model.save_weights)(tmp_path / name)
+    training = lw.build_training_model(model, LOSSES, lw.LossWeighter())
+    training.compile("adam")
+    training.fit([X, X[::-1]], Y, **FIT)
+    with pytest.raises(ValueError, match=r"`training\.prediction_model\.load_weights`"):
+        training.load_weights(tmp_path / name)
+    training.prediction_model.load_weights(tmp_path / name)
+    for one, other in zip(model.get_weights(), saved, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 ALONE = """
 import sys
 import keras, numpy as np
