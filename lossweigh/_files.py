@@ -8,7 +8,7 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 try:
@@ -97,10 +97,9 @@ def written_whole(filepath: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 @contextlib.contextmanager
 def _locked_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A new folder beside a file, which nobody removes while this process lives."""
-    prefix = f".saving-{path.name[:100]}-"
-    _remove_leftovers(path.parent.glob(f"{glob.escape(prefix)}*"))
+    remove_leftovers(path)
     while True:
-        folder = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix))
+        folder = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
         try:
             with contextlib.ExitStack() as stack:
                 try:
@@ -115,9 +114,19 @@ def _locked_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_leftovers(folders: Iterable[pathlib.Path]) -> None:
-    """Removes the folders of processes that don't live any more."""
-    for folder in folders:
+def _prefix(path: pathlib.Path) -> str:
+    """How the names of the folders begin in which a file is written."""
+    return f".saving-{path.name[:100]}-"
+
+
+def remove_leftovers(filepath: str | os.PathLike[str]) -> None:
+    """Removes the folders that processes left beside a file when they were killed.
+
+    Args:
+        filepath: Path of the file, which needn't exist.
+    """
+    path = pathlib.Path(os.path.realpath(filepath))
+    for folder in path.parent.glob(f"{glob.escape(_prefix(path))}*"):
         with contextlib.suppress(OSError):
             folder.rmdir()  # killed before there was a lock
         if fcntl is not None:

@@ -11,7 +11,7 @@ import h5py
 import keras
 
 from lossweigh import _compat
-from lossweigh._files import written_whole
+from lossweigh._files import remove_leftovers, written_whole
 
 _EPOCHS = "epochs_done"  # the name of the file's attribute
 
@@ -110,6 +110,7 @@ class Resume(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         _compat.begin_at_epoch(self.model, None)
+        remove_leftovers(self.path)  # of a kill after the last epoch
         if self.delete_checkpoint:
             self.path.unlink(missing_ok=True)
 

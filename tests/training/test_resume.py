@@ -62,6 +62,20 @@ def test_goes_on_to_the_bit(tmp_path):
     assert resumed.fit(X, Y, epochs=1, **FIT).epoch == [0]
 
 
+def test_nothing_is_left_of_a_kill_after_the_last_epoch(tmp_path):
+    path = tmp_path / "run.weights.h5"
+    kept = lw.callbacks.Resume(path, delete_checkpoint=False)
+    training_model().fit(X, Y, epochs=2, callbacks=[kept], **FIT)
+    # As a process leaves it that is killed when the file has just got its name.
+    folder = tmp_path / ".saving-run.weights.h5-abc"
+    folder.mkdir()
+    (folder / "lock").touch()
+    training = training_model()
+    resume = lw.callbacks.Resume(path)
+    assert training.fit(X, Y, epochs=2, callbacks=[resume], **FIT).epoch == []
+    assert not [*tmp_path.iterdir()]
+
+
 def test_the_file_stays_if_asked_for(tmp_path):
     path = tmp_path / "run.weights.h5"
     resume = lw.callbacks.Resume(path, delete_checkpoint=False)
