@@ -32,6 +32,7 @@ from lossweigh._compat.optimizers import (
     exclude_from_weight_decay,
     knows,
     leave_out,
+    number_of_others,
     overwrite_in_each_step,
 )
 from lossweigh._compat.saving import serialize_loss, serialize_shared
@@ -54,6 +55,7 @@ __all__ = [
     "keras_mask",
     "keras_masks",
     "knows",
+    "number_of_others",
     "layers_at_any_depth",
     "leave_out",
     "metric_function",

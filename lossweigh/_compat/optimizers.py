@@ -137,6 +137,15 @@ def knows(optimizer: Any, variables: list[Any]) -> bool:
     return all(optimizer._var_key(variable) in known for variable in variables)
 
 
+def number_of_others(optimizer: Any, variables: list[Any]) -> int:
+    """How many variables an optimizer is built for beside these."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if not optimizer.built:
+        return 0
+    keys = {optimizer._var_key(variable) for variable in variables}
+    return len(optimizer._trainable_variables_indices.keys() - keys)
+
+
 def batches_given(optimizer: Any) -> int:
     """How many batches an optimizer was given.
 

@@ -72,16 +72,23 @@ def check_variables(optimizer: Any, variables: list[Any]) -> None:
     """Refuses an optimizer that is built for another model.
 
     Raises:
-        ValueError: If it doesn't know one of the variables.
+        ValueError: If it doesn't know one of the variables, or knows others on JAX.
     """
+    others = _compat.number_of_others(optimizer, variables)
     if not _compat.knows(optimizer, variables):
-        raise ValueError(
-            "`optimizer` must not be built for other variables, such as the prediction "
-            "model's: the training model has more weights. Give a new one of the same "
-            "settings: "
-            "`type(optimizer).from_config(optimizer.get_config())`. "
-            f"Received: optimizer={optimizer!r}."
+        why = (
+            "other variables, such as the prediction model's: the training model has "
+            "more weights"
         )
+    elif others and _backend.STATELESS:
+        why = f"{others} more variables than are trained: on JAX Keras needs the same"
+    else:
+        return
+    raise ValueError(
+        f"`optimizer` must not be built for {why}. Give a new one of the same "
+        "settings: `type(optimizer).from_config(optimizer.get_config())`. "
+        f"Received: optimizer={optimizer!r}."
+    )
 
 
 def check_parameters(balancer: Balancer, trunk: keras.Model) -> None:

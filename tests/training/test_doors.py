@@ -294,6 +294,24 @@ def test_an_optimizer_that_is_built_for_another_model():
     training.fit(X, {"z": Y, "k": KINDS}, verbose=0)
 
 
+def test_an_optimizer_that_is_built_for_more():
+    """As after a training whose weights were learned, or before a layer was frozen."""
+    model = two_heads()
+    first = lw.build_training_model(model, LOSSES, lw.LossWeighter())
+    first.compile("adam")
+    first.fit(X, {"z": Y, "k": KINDS}, verbose=0)
+    second = lw.build_training_model(model, LOSSES)
+    if keras.backend.backend() == "jax":
+        with pytest.raises(ValueError, match=r"1 more variables than are trained.*JAX"):
+            second.compile(first.optimizer)
+        second.compile(type(first.optimizer).from_config(first.optimizer.get_config()))
+    else:
+        second.compile(first.optimizer)
+    before = model.get_weights()
+    second.fit(X, {"z": Y, "k": KINDS}, verbose=0)
+    assert (model.get_weights()[0] != before[0]).any()
+
+
 if keras.backend.backend() == "torch":
 
     def test_a_torch_module_in_the_trunk():
