@@ -31,7 +31,7 @@ class Causal(PointWeights):
 
     Differs from the paper where a batch isn't the whole set: a slice without a point
     in the batch keeps its last `L_k`. A slice that has never been seen counts as 0,
-    and `epsilon` isn't raised before all have been batch.
+    and `epsilon` isn't raised before all have been seen.
 
     Args:
         num_points: How many points there are.

@@ -228,10 +228,10 @@ class TrainingModel(Trainer):
         """
         save_weights_whole(super().save_weights, filepath, overwrite, **kwargs)
 
-    def load_weights(self, filepath: Any, **kwargs: Any) -> None:
+    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """As in Keras, from a file that `save_weights` of a training model wrote."""
         with weights_in_words(filepath):
-            super().load_weights(filepath, **kwargs)
+            super().load_weights(filepath, *args, **kwargs)
 
     def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """Refuses: what is served is the prediction model.
