@@ -83,8 +83,8 @@ def _by_output(
             raise ValueError(
                 f"`{argument}` must be a dict by output name, as in "
                 f"{{{(with_target or outputs)[0]!r}: ['mae']}}, or a list with the "
-                f"metrics of each of the outputs {list(with_target)} in order, if "
-                f"the model has one. Received: {argument}={given!r}."
+                f"metrics of each of the outputs {list(with_target)} in their "
+                f"order, if the model has one. Received: {argument}={given!r}."
             )
     given = _check.by_name(given)
     unknown = [name for name in given if name not in outputs]
