@@ -30,9 +30,8 @@ from lossweigh._compat.metrics import (
 from lossweigh._compat.optimizers import (
     batches_given,
     exclude_from_weight_decay,
-    knows,
+    lacking_and_surplus,
     leave_out,
-    number_of_others,
     overwrite_in_each_step,
 )
 from lossweigh._compat.saving import serialize_loss, serialize_shared
@@ -54,8 +53,7 @@ __all__ = [
     "keeps_variables",
     "keras_mask",
     "keras_masks",
-    "knows",
-    "number_of_others",
+    "lacking_and_surplus",
     "layers_at_any_depth",
     "leave_out",
     "metric_function",

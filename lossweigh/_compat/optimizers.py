@@ -125,25 +125,18 @@ def _has_its_own(optimizer: Any, name: str) -> bool:
     return defined.__module__.split(".")[0] != "keras"
 
 
-def knows(optimizer: Any, variables: list[Any]) -> bool:
-    """Whether an optimizer isn't built yet, or is for these variables.
+def lacking_and_surplus(optimizer: Any, variables: list[Any]) -> tuple[int, int]:
+    """Of how many of these variables an optimizer doesn't know, and of how many others.
 
+    One that isn't built yet lacks none.
     `_trainable_variables_indices` has the keys of those that it is built for.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     if not optimizer.built:
-        return True
-    known = optimizer._trainable_variables_indices
-    return all(optimizer._var_key(variable) in known for variable in variables)
-
-
-def number_of_others(optimizer: Any, variables: list[Any]) -> int:
-    """How many variables an optimizer is built for beside these."""
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    if not optimizer.built:
-        return 0
+        return 0, 0
+    built_for = optimizer._trainable_variables_indices.keys()
     keys = {optimizer._var_key(variable) for variable in variables}
-    return len(optimizer._trainable_variables_indices.keys() - keys)
+    return len(keys - built_for), len(built_for - keys)
 
 
 def batches_given(optimizer: Any) -> int:

@@ -1,9 +1,9 @@
 """On JAX: one compiled step that makes a balancer's exact pass, and one without.
 
 On CPU, XLA runs the body of a `cond` slowly, convolutions above all: a step of two
-convolutions took 248 ms with a `cond`, and 7 ms so. But JAX compiles a step for each
-structure of its arguments. So the class that wraps a batch says whether its step makes
-an exact pass. A count outside of the compiled step chooses the class.
+convolutions took 248 ms with a `cond`, and 7 ms with two compiled steps. JAX compiles a
+step for each structure of its arguments. So the class that wraps a batch says whether
+its step makes an exact pass. A count outside of the compiled step chooses the class.
 """
 
 from __future__ import annotations

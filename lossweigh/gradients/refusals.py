@@ -74,14 +74,14 @@ def check_variables(optimizer: Any, variables: list[Any]) -> None:
     Raises:
         ValueError: If it doesn't know one of the variables, or knows others on JAX.
     """
-    others = _compat.number_of_others(optimizer, variables)
-    if not _compat.knows(optimizer, variables):
+    lacking, surplus = _compat.lacking_and_surplus(optimizer, variables)
+    if lacking:
         why = (
             "other variables, such as the prediction model's: the training model has "
             "more weights"
         )
-    elif others and _backend.STATELESS:
-        why = f"{others} more variables than are trained: on JAX Keras needs the same"
+    elif surplus and _backend.STATELESS:
+        why = f"{surplus} more variables than are trained: on JAX Keras needs the same"
     else:
         return
     raise ValueError(
