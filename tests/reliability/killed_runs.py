@@ -8,8 +8,7 @@ writes for each whether the killed training came to the same numbers.
 A training is a program as a user writes it: it goes on from what a process before it
 had written. It is started until one process comes to its end, each with another moment
 at which it is killed. The processes are forks of this one, which has imported Keras
-and computed nothing. It has imported TensorFlow on each backend, because
-`keras.utils.set_random_seed` would import it in each of them.
+and computed nothing.
 """
 
 import functools
@@ -25,7 +24,6 @@ import zipfile
 import h5py
 import keras
 import numpy as np
-import tensorflow as tf  # noqa: F401
 from keras import layers, ops
 
 import lossweigh as lw

@@ -1,17 +1,21 @@
 """A training that is killed again and again ends with the numbers of another one."""
 
 import json
-import pathlib
-import subprocess
-import sys
 
+import fresh
 import keras
 import pytest
 from killed_runs import CASES, WAYS
 
 import lossweigh as lw
 
-PROGRAM = pathlib.Path(__file__).with_name("killed_runs.py")
+RUNS = """
+import pathlib, sys, warnings
+warnings.simplefilter("ignore")
+sys.path.insert(0, "tests/reliability")
+import killed_runs
+killed_runs.main(pathlib.Path(sys.argv[1]), sys.argv[2:])
+"""
 METHODS = [
     name
     for name in (*lw.weighting.__all__, *lw.balancing.__all__)
@@ -22,9 +26,7 @@ METHODS = [
 
 def outcomes_of(folder, names):
     """By name, what the processes died of; or the error, if it showed."""
-    command = [sys.executable, "-W", "ignore", PROGRAM, folder, *names]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr[-4000:]
+    fresh.run(RUNS, folder, *names, timeout=3000)
     return json.loads((folder / "outcomes.json").read_text())
 
 

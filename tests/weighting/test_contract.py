@@ -1,10 +1,8 @@
 """What every loss-level method must do, over the table in `methods.py`."""
 
-import os
 import pathlib
-import subprocess
-import sys
 
+import fresh
 import keras
 import numpy as np
 import pytest
@@ -398,7 +396,9 @@ def test_freeze_in_mid_training():
 
 
 RESUME = """
-import sys
+import sys, warnings
+warnings.simplefilter("error")
+warnings.filterwarnings("ignore", "__array__", DeprecationWarning)  # as in setup.cfg
 import keras
 import numpy as np
 sys.path.insert(0, sys.argv[1])
@@ -420,14 +420,7 @@ def test_resumed_training_is_uninterrupted_training(tmp_path):
     fit(uninterrupted, epochs=4, initial_epoch=2)
 
     here = pathlib.Path(__file__).parent
-    quiet = "ignore:__array__:DeprecationWarning"  # as in setup.cfg
-    python = [sys.executable, "-W", "error", "-W", quiet]
-    subprocess.run(
-        [*python, "-c", RESUME, here, tmp_path / "model.keras", tmp_path / "new.npz"],
-        check=True,
-        cwd=here.parent.parent,
-        env={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
-    )
+    fresh.run(RESUME, here, tmp_path / "model.keras", tmp_path / "new.npz")
     with np.load(tmp_path / "new.npz") as file:
         resumed = [file[key] for key in file.files]
     variables = [*uninterrupted.variables, *uninterrupted.optimizer.variables]
