@@ -1,21 +1,12 @@
 """Processes that write rows and are killed.
 
-    python tests/callbacks/killed_logs.py train FILE [STEPS]
-
-trains, and after so many steps says so and waits, for the test to kill it. Without a
-number it goes on from what there is.
-
-    python tests/callbacks/killed_logs.py write FILE KILLS
-
-writes rows as fast as it can in a fork of itself, kills that at a drawn moment, looks
-at the file, and does it again.
+`kill` and `write` each kill forks of their process, which must have computed nothing.
 """
 
+import json
 import os
-import pathlib
 import random
 import signal
-import sys
 import time
 
 import h5py
@@ -29,21 +20,21 @@ NAMES, AT_ONCE = ["a_loss", "b_loss", "a_weight"], 37
 
 
 class Wait(keras.callbacks.Callback):
-    """After some steps it says so, and waits for ever."""
+    """After some steps it writes a byte, and waits for ever."""
 
-    def __init__(self, steps):
+    def __init__(self, steps, writer):
         super().__init__()
-        self.left = steps
+        self.left, self.writer = steps, writer
 
     def on_train_batch_end(self, batch, logs=None):
         self.left -= 1
         if self.left == 0:
-            print("waiting", flush=True)
-            sys.stdin.read()
+            os.write(self.writer, b".")
+            time.sleep(1000)
 
 
-def train(path, steps=None):
-    """Two epochs of six steps."""
+def train(path, *callbacks):
+    """Two epochs of six steps, or what is left of them."""
     from two_branches import training_model
 
     training = training_model(weighter=lw.LossWeighter())
@@ -57,9 +48,28 @@ def train(path, steps=None):
         callbacks=[
             lw.callbacks.HDF5Logger(path, flush_every=2, append=True),
             lw.callbacks.Resume(path.with_suffix(".weights.h5")),
-            *([] if steps is None else [Wait(int(steps))]),
+            *callbacks,
         ],
     )
+
+
+def kill(path, steps):
+    """Kills a training that waits after some steps.
+
+    Prints the steps that the file had while it waited, and those that it has now.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        train(path, Wait(steps, writer))
+    os.close(writer)
+    assert os.read(reader, 1), "it ended before it was killed"
+    living = lw.callbacks.HDF5Logger.read(path)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL, "it ended before it was killed"
+    killed = lw.callbacks.HDF5Logger.read(path)
+    print(json.dumps([table["step"].tolist() for table in (living, killed)]))
 
 
 def rows_from(first):
@@ -71,9 +81,12 @@ def rows_from(first):
 
 
 def write(path, kills):
-    """Prints how many of the kills were in the middle of a write."""
+    """Kills, at drawn moments, forks that write rows as fast as they can.
+
+    Prints how many of the kills were in the middle of a write.
+    """
     rng, inside = random.Random(0), 0
-    for _ in range(int(kills)):
+    for _ in range(kills):
         _row_files.begin(path, NAMES, append=False)
         reader, writer = os.pipe()
         child = os.fork()
@@ -111,8 +124,3 @@ def check(rows):
     parts = [rows_from(1 + AT_ONCE * part) for part in range(whole)]
     if parts:
         np.testing.assert_array_equal(rows, np.concatenate(parts))
-
-
-if __name__ == "__main__":
-    what, path, *rest = sys.argv[1:]
-    {"train": train, "write": write}[what](pathlib.Path(path), *rest)

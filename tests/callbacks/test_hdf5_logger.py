@@ -1,10 +1,9 @@
 """`HDF5Logger` writes what each step had, and what it wrote can be read."""
 
-import pathlib
+import json
 import re
-import subprocess
-import sys
 
+import fresh
 import h5py
 import keras
 import numpy as np
@@ -16,7 +15,11 @@ import lossweigh as lw
 from lossweigh import _row_files
 from lossweigh.callbacks import HDF5Logger
 
-PROGRAM = pathlib.Path(__file__).with_name("killed_logs.py")
+KILLED = """
+import pathlib, sys
+sys.path.insert(0, "tests/callbacks")
+import killed_logs
+"""
 BRANCHES = ["a", "b"]
 
 
@@ -244,19 +247,11 @@ def test_rows_with_other_columns_are_refused(path):
 def test_a_kill_loses_what_was_not_written(path):
     """It is read while the process lives, and after; another process goes on."""
     path.parent.mkdir()
-    command = [sys.executable, "-W", "ignore", PROGRAM, "train", path]
-    with subprocess.Popen(
-        [*command, "9"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "waiting\n"
-        living = HDF5Logger.read(path)
-        process.kill()
-    killed = HDF5Logger.read(path)
-    assert process.returncode == -9
+    program = KILLED + "killed_logs.kill(pathlib.Path(sys.argv[1]), 9)"
+    living, killed = json.loads(fresh.run(program, path))
     # The ninth step is the third one of an epoch, whose second was written before it.
-    assert living["step"].tolist() == killed["step"].tolist() == [*range(1, 9)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr[-2000:]
+    assert living == killed == [*range(1, 9)]
+    fresh.run(KILLED + "killed_logs.train(pathlib.Path(sys.argv[1]))", path)
     table = HDF5Logger.read(path)
     assert table["step"].tolist() == [*range(1, 9), *range(7, 13)]
     assert table["epoch"].tolist() == [0] * 6 + [1] * 8
@@ -284,12 +279,8 @@ def test_a_part_of_a_file_that_is_written(tmp_path, part):
 
 @pytest.mark.once
 def test_kills_while_it_is_written(tmp_path):
-    command = [sys.executable, "-W", "ignore", PROGRAM, "write", tmp_path / "run.h5"]
-    result = subprocess.run(
-        [*command, "25"], capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert int(result.stdout) > 5
+    program = KILLED + "killed_logs.write(pathlib.Path(sys.argv[1]), 25)"
+    assert int(fresh.run(program, tmp_path / "run.h5")) > 5
 
 
 @pytest.mark.long
