@@ -1,12 +1,17 @@
 """Processes that write rows and are killed.
 
-`kill` and `write` each kill forks of their process, which must have computed nothing.
+    python tests/callbacks/killed_logs.py FILE KILLS
+
+calls `write`. It and `kill` kill forks of their process, which must have computed
+nothing.
 """
 
 import json
 import os
+import pathlib
 import random
 import signal
+import sys
 import time
 
 import h5py
@@ -124,3 +129,7 @@ def check(rows):
     parts = [rows_from(1 + AT_ONCE * part) for part in range(whole)]
     if parts:
         np.testing.assert_array_equal(rows, np.concatenate(parts))
+
+
+if __name__ == "__main__":
+    write(pathlib.Path(sys.argv[1]), int(sys.argv[2]))
