@@ -45,8 +45,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--spread",
         action="store_true",
-        help="of a test's cases TensorFlow and JAX run half each; torch runs all, and "
-        "measures coverage in half",
+        help="of a test's cases TensorFlow and JAX run half each, torch all of them",
     )
 
 
@@ -56,36 +55,24 @@ def pytest_collection_modifyitems(config, items):
 
     Which half is drawn by a case's name, so that no argument always goes with one
     backend. Each runs one case at least. A test whose cases differ from backend to
-    backend is marked `every_case`, and isn't spread. Coverage, which takes a quarter of
-    torch's time, is measured in one of the halves.
+    backend is marked `every_case`, and isn't spread.
     """
-    if not config.getoption("spread"):
-        return
     backend = keras.backend.backend()
-    chosen = chosen_cases(items, "jax" if backend == "torch" else backend)
-    others = [item for item in items if item not in chosen]
-    if backend == "torch":
-        for item in others:
-            item.add_marker("no_cover")
+    if not config.getoption("spread") or backend == "torch":
         return
-    config.hook.pytest_deselected(items=others)
-    items[:] = [item for item in items if item in chosen]
-
-
-def chosen_cases(items, backend):
-    """Of each test's cases those that are the backend's: about half, one at least."""
     tests = {}
     for item in items:
         tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    chosen = set()
+    kept = set()
     for cases in tests.values():
         if cases[0].get_closest_marker("every_case"):
-            chosen.update(cases)
+            kept.update(cases)
             continue
         turns = [("tensorflow", "jax")[crc32(c.nodeid.encode()) % 2] for c in cases]
         mine = [c for c, turn in zip(cases, turns, strict=True) if turn == backend]
-        chosen.update(mine or cases[:1])
-    return chosen
+        kept.update(mine or cases[:1])
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
 
 
 @pytest.fixture(autouse=True)
