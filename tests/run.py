@@ -2,7 +2,7 @@
 
     python tests/run.py [OPTION...]
 
-Options are pytest's, and go to both.
+Options are pytest's, and go to all of them.
 """
 
 import subprocess
@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-TRAINING = sorted((TESTS / "training").glob("test_*.py"))
-HALF = len(TRAINING) // 2
+TRAINING = [TESTS / "training"]
+AS_USERS_RUN_IT = [TESTS / "examples", TESTS / "test_docs.py"]  # compiled, and large
+ELSEWHERE = [*TRAINING, *AS_USERS_RUN_IT]
 PARTS = (
-    TRAINING[:HALF],
-    TRAINING[HALF:],
-    [TESTS, "--ignore", TESTS / "training"],
+    TRAINING,
+    AS_USERS_RUN_IT,
+    [TESTS, *(f"--ignore={path}" for path in ELSEWHERE)],
 )
 NO_TESTS = 5  # pytest's exit code where a part has none of those that were asked for
 
