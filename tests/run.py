@@ -1,4 +1,4 @@
-"""Runs all tests, in three processes one after the other: one alone would take 5 GB.
+"""Runs all tests, in four processes one after the other: one alone would take 5 GB.
 
     python tests/run.py [OPTION...]
 
@@ -10,13 +10,14 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-TRAINING = [TESTS / "training"]
+TRAINING = sorted((TESTS / "training").glob("test_*.py"))
+HALF = len(TRAINING) // 2
 AS_USERS_RUN_IT = [TESTS / "examples", TESTS / "test_docs.py"]  # compiled, and large
-ELSEWHERE = [*TRAINING, *AS_USERS_RUN_IT]
 PARTS = (
-    TRAINING,
+    TRAINING[:HALF],
+    TRAINING[HALF:],
     AS_USERS_RUN_IT,
-    [TESTS, *(f"--ignore={path}" for path in ELSEWHERE)],
+    [TESTS, *(f"--ignore={path}" for path in [TESTS / "training", *AS_USERS_RUN_IT])],
 )
 NO_TESTS = 5  # pytest's exit code where a part has none of those that were asked for
 

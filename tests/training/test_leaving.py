@@ -3,6 +3,7 @@
 `test_saving.py` has the files of Keras: `.keras`, `.h5` and `.weights.h5`.
 """
 
+import importlib.metadata
 import importlib.util
 
 import fresh
@@ -116,6 +117,7 @@ def lite(model, folder):
     model.export(folder / "left.tflite", format="litert", verbose=False)
 
 
+JAX = tuple(int(part) for part in importlib.metadata.version("jax").split(".")[:2])
 # backend: what Keras exports there; what exports it, what reads it
 FORMATS = {
     "tensorflow": {"SavedModel": (saved_model, SAVED_MODEL)},
@@ -137,6 +139,10 @@ MORE = {
 
 
 @pytest.mark.filterwarnings("ignore")  # of the exporters
+@pytest.mark.xfail(
+    keras.backend.backend() == "jax" and JAX >= (0, 12),
+    reason="TensorFlow 2.21 can't read what JAX 0.12 writes: its StableHLO is older",
+)
 @pytest.mark.parametrize("balancer", [None, lw.UPGrad()])
 @pytest.mark.parametrize("name", FORMATS)
 def test_leaves(name, balancer, tmp_path):
