@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from keras import ops
 
 pytestmark = [pytest.mark.compiled, pytest.mark.once]
 
@@ -37,7 +38,7 @@ def test_the_measurements_have_one_percent_of_noise(example):
 
 def test_the_coefficient_is_positive_and_starts_where_told(example):
     coefficient = example["Coefficient"](20.0)
-    doubled = coefficient(np.ones((2, 1), "float32"))
+    doubled = ops.convert_to_numpy(coefficient(np.ones((2, 1), "float32")))
     np.testing.assert_allclose(doubled, [[20.0], [20.0]], rtol=1e-6)
     coefficient.weight.assign(-30.0)
     assert 0 < coefficient.value < 1e-10
