@@ -282,7 +282,6 @@ def test_nash_mtl(number):
     some of the others, above all those of unequal lengths; `test_nash_mtl.py` has the
     equation itself, at all scales, which fixes the answer.
     """
-    number = number * 2 // 5  # each takes TorchJD 30 ms
     kinds = ["plain", "conflicting", "lengths"]
     compared = 0
     for jacobian in drawn(number * 7 // 5, sizes=(2, 5, 16), kinds=kinds, log_scale=0):
